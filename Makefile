@@ -1,0 +1,48 @@
+# Every target makes the environment on first use. Python 3.10 or newer and make are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help book test notebooks figures lint format repository clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+book: $(VENV)/.installed ## build the book and print where it is
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@echo "The book is built: file://$(CURDIR)/_build/html/index.html"
+
+test: lint book ## lint, the strict build of the book, then every test and notebook
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+notebooks: $(VENV)/.installed ## run every notebook again, in place
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.timeout=900 notebooks/*.ipynb
+	$(BIN)/python .ci/tidy_notebooks.py notebooks/*.ipynb
+
+figures: $(VENV)/.installed ## draw the book's figures again
+	$(BIN)/python book/figures/draw.py
+
+lint: $(VENV)/.installed ## check style, formatting and docstrings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pydoclint --quiet hvae_course
+
+format: $(VENV)/.installed ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+repository: $(VENV)/.installed ## set the repository's address everywhere: make repository URL=https://github.com/owner/name
+	$(BIN)/python .ci/set_repository.py "$(URL)"
+
+clean: ## remove what was built, and the environment
+	rm -rf $(VENV) _build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,167 @@
+"""What each level of a trained model holds: reconstruct, vary and interpolate one level at a time.
+
+Levels are counted as in the book, from 1 next to the data. Everything here is the walk down of
+`hvae_course.hierarchy.top_down.TopDown` with some levels held fixed.
+"""
+
+import torch
+from torch import Tensor
+
+from hvae_course.analysis.evaluation import evaluating
+from hvae_course.hierarchy import (
+    Choose,
+    HierarchicalVAE,
+    Trace,
+    common_noise,
+    draw_noise,
+    from_prior,
+    hold,
+    prior_mean,
+)
+from hvae_course.seeding import isolated_random, seed_all
+
+
+def latent_sizes(model: HierarchicalVAE) -> list[int]:
+    """Number of latent dimensions of every level.
+
+    Args:
+        model: the model.
+
+    Returns:
+        Z_1, ..., Z_L, bottom to top.
+    """
+    with evaluating(model):
+        return [level.z.shape[1] for level in model.generate(1).levels]
+
+
+def _check_level(model: HierarchicalVAE, level: int) -> None:
+    if not 1 <= level <= model.num_levels:
+        raise ValueError(
+            f"level must be between 1 (next to the data) and {model.num_levels}, got {level}"
+        )
+
+
+def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
+    """Latents of x, in evaluation mode and without gradients.
+
+    Args:
+        model: the model.
+        x: data ``(B, D)`` on the model's device.
+
+    Returns:
+        The trace of one posterior draw per example.
+    """
+    with evaluating(model):
+        return model(x)
+
+
+def reconstruct(
+    model: HierarchicalVAE, x: Tensor, *, from_level: int = 1, below: Choose = prior_mean
+) -> Trace:
+    """Reconstruct x from level l and those above; the levels below come from their priors.
+
+    Args:
+        model: the model.
+        x: data ``(B, D)`` on the model's device.
+        from_level: lowest level that keeps its posterior draw; 1 keeps all.
+        below: how the levels below are picked, by default the mean of their prior.
+
+    Returns:
+        A trace; ``trace.px.mean`` are the images.
+
+    Raises:
+        ValueError: if there is no such level.
+    """
+    _check_level(model, from_level)
+    trace = infer(model, x)
+    kept = {l: trace.levels[l].z for l in range(from_level - 1, model.num_levels)}
+    with evaluating(model):
+        return model.generate(len(x), hold(kept, below))
+
+
+def vary(
+    model: HierarchicalVAE,
+    values: Tensor,
+    *,
+    level: int,
+    seed: int = 0,
+    above: Trace | None = None,
+) -> Trace:
+    """Give one level the values of the rows, with common noise below it.
+
+    The rows share the noise of all levels below, so what changes between rows is caused by the
+    level that varies and by nothing else.
+
+    Args:
+        model: the model.
+        values: ``(B, Z_l)``, one value of z_l per row.
+        level: which level varies.
+        seed: seed of the common noise.
+        above: a trace whose first row gives the levels above; by default they are drawn with
+            common noise too.
+
+    Returns:
+        A trace; ``trace.px.mean`` are the images.
+
+    Raises:
+        ValueError: if there is no such level.
+    """
+    _check_level(model, level)
+    noise = draw_noise(latent_sizes(model), seed=seed, like=values)
+    held = {level - 1: values}
+    if above is not None:
+        held |= {
+            l: above.levels[l].z[:1].expand(len(values), -1)
+            for l in range(level, model.num_levels)
+        }
+    with evaluating(model):
+        return model.generate(len(values), hold(held, common_noise(noise)))
+
+
+def interpolate(
+    model: HierarchicalVAE, x: Tensor, *, level: int, steps: int = 11, below: Choose = prior_mean
+) -> Trace:
+    """Walk in a straight line between the codes of two examples at one level.
+
+    Args:
+        model: the model.
+        x: two examples, ``(2, D)``.
+        level: level in which the line is drawn, between the means of its two posteriors.
+        steps: number of points, ends included.
+        below: how the levels below are picked, by default the mean of their prior.
+
+    Returns:
+        A trace of ``steps`` rows; levels above are held at the first example's.
+
+    Raises:
+        ValueError: if there is no such level, or x does not hold two examples.
+    """
+    _check_level(model, level)
+    if len(x) != 2 or steps < 2:
+        raise ValueError(
+            f"interpolation needs two examples and at least two steps, got {len(x)} and {steps}"
+        )
+    trace = infer(model, x)
+    start, end = trace.levels[level - 1].q.mean
+    values = torch.lerp(start, end, torch.linspace(0, 1, steps).to(start)[:, None])  # (steps, Z)
+    held = {level - 1: values}
+    for l in range(level, model.num_levels):
+        held[l] = trace.levels[l].z[:1].expand(steps, -1)
+    with evaluating(model):
+        return model.generate(steps, hold(held, below))
+
+
+def sample(model: HierarchicalVAE, n: int, *, seed: int = 0) -> Trace:
+    """Ancestral samples z_L -> ... -> z_1 -> p(x | z_1), in evaluation mode.
+
+    Args:
+        model: the model.
+        n: number of samples.
+        seed: seed of the draws; the caller's generators are left as they were.
+
+    Returns:
+        A trace; ``trace.px.mean`` are the mean images, ``trace.px.sample()`` drawn ones.
+    """
+    with evaluating(model), isolated_random(model.device):
+        seed_all(seed)
+        return model.generate(n, from_prior)

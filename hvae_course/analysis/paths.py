@@ -1,0 +1,47 @@
+"""How smooth a decoded path is, in numbers instead of adjectives."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """Two measures of a path of images; both are free of the path's length and of units."""
+
+    jump_ratio: float
+    """Largest step over mean step; 1 for equal steps."""
+    second_difference: float
+    """Mean squared second difference over squared mean step; 0 for a straight line in pixels."""
+
+
+def smoothness(frames: Tensor) -> Smoothness:
+    r"""Measure a path of images (:eq:`eq-smoothness`).
+
+    .. math:: \text{jump} = \frac{\max_t s_t}{\bar s}, \qquad
+              \text{bend} = \frac{1}{(T-2)\,\bar s^2} \sum_t \lVert x_{t+1} - 2 x_t + x_{t-1}
+              \rVert^2, \qquad s_t = \lVert x_{t+1} - x_t \rVert
+
+    Args:
+        frames: T images in order, ``(T, D)``.
+
+    Returns:
+        Both measures.
+
+    Raises:
+        ValueError: if there are fewer than three frames, or they do not move at all.
+
+    Example:
+        >>> import torch
+        >>> smoothness(torch.arange(4.0)[:, None])
+        Smoothness(jump_ratio=1.0, second_difference=0.0)
+    """
+    if len(frames) < 3:
+        raise ValueError(f"a path needs at least three frames, got {len(frames)}")
+    step = frames.diff(dim=0)  # (T - 1, D)
+    length = step.norm(dim=1)
+    mean = length.mean()
+    if mean == 0:
+        raise ValueError("all frames are equal, so smoothness is not defined for this path")
+    bend = step.diff(dim=0).square().sum(dim=1).mean() / mean**2
+    return Smoothness((length.max() / mean).item(), bend.item())

@@ -1,0 +1,163 @@
+r"""Diagonal Gaussians: how they are made, bounded and compared.
+
+Every latent of the course is Gaussian given its neighbours, so three decisions are taken once,
+here: scales are parametrised by their logarithm and bounded smoothly, densities are held in
+float32 or better whatever the networks compute in, and the KL divergence is written so that it does
+not cancel.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
+
+LOG_STD_BOUND = 7.0
+"""Largest magnitude of a log standard deviation from a network: std in [9e-4, 1.1e3]."""
+
+
+def at_least_float32(value: Tensor) -> Tensor:
+    """Promote half precision to float32; leave float32 and float64 alone.
+
+    Under autocast the networks may compute in bfloat16, where ``exp(d) - d - 1`` at ``d = 0.01``
+    rounds to zero. Distributions are built from promoted parameters, so log-densities are not.
+
+    Args:
+        value: any floating-point tensor.
+
+    Returns:
+        The same values in float32 or float64.
+    """
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def bound_log_std(raw: Tensor, bound: float = LOG_STD_BOUND) -> Tensor:
+    r"""Squash a raw log-scale smoothly into ``(-bound, bound)``.
+
+    .. math:: \log\sigma = b \tanh(r / b)
+
+    Close to the identity near zero. Unlike a hard clamp, the gradient does not vanish at the bound
+    itself, so a scale that has gone too far can come back.
+
+    Args:
+        raw: output of a network, any shape.
+        bound: the largest magnitude of the result; positive.
+
+    Returns:
+        Bounded log-scales, same shape.
+
+    Source:
+        Vahdat and Kautz (2020), NVAE, arXiv:2007.03898, bound their scales in the same way.
+    """
+    return bound * torch.tanh(at_least_float32(raw) / bound)
+
+
+def diag_normal(mean: Tensor, log_std: Tensor) -> Independent:
+    """Diagonal Gaussian whose event is every axis but the first.
+
+    Args:
+        mean: ``(B, ...)``.
+        log_std: log standard deviation, broadcast against ``mean``.
+
+    Returns:
+        A distribution with batch shape ``(B,)``; ``log_prob`` gives nats per example.
+
+    Example:
+        >>> q = diag_normal(torch.zeros(4, 2), torch.zeros(4, 2))
+        >>> q.batch_shape, q.event_shape
+        (torch.Size([4]), torch.Size([2]))
+    """
+    mean, std = at_least_float32(mean), at_least_float32(log_std).exp()
+    return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1, validate_args=False)
+
+
+def standard_normal(*event_shape: int, like: Tensor) -> Independent:
+    """Standard normal over one event, with an empty batch shape.
+
+    Args:
+        *event_shape: sizes of the event.
+        like: a tensor whose device and dtype the distribution takes.
+
+    Returns:
+        N(0, I) with batch shape ``()``.
+    """
+    zeros = at_least_float32(like.new_zeros(event_shape))
+    return Independent(Normal(zeros, zeros + 1, validate_args=False), len(event_shape))
+
+
+def is_diag_normal(distribution: Distribution) -> bool:
+    """Whether a distribution is a diagonal Gaussian as `diag_normal` makes it.
+
+    Args:
+        distribution: any distribution.
+
+    Returns:
+        True for ``Independent(Normal)``.
+    """
+    return isinstance(distribution, Independent) and isinstance(distribution.base_dist, Normal)
+
+
+def kl_normal(q: Independent, p: Independent) -> Tensor:
+    r"""Closed-form KL(q || p) of two diagonal Gaussians (:eq:`eq-kl-gauss`).
+
+    .. math:: \mathrm{KL} = \tfrac12 \sum_i \Bigl[ e^{t_i} - 1 - t_i +
+              \Bigl(\frac{\mu_{q,i}-\mu_{p,i}}{\sigma_{p,i}}\Bigr)^2 \Bigr],
+              \qquad t_i = 2 \log (\sigma_{q,i} / \sigma_{p,i})
+
+    ``expm1`` keeps the digits that the textbook form loses when q is close to p.
+
+    Args:
+        q: diagonal Gaussian, batch shape ``(B,)``.
+        p: diagonal Gaussian over the same event; batch shapes broadcast.
+
+    Returns:
+        ``(B,)``, nats per example, never negative.
+
+    Raises:
+        TypeError: if either is not a diagonal Gaussian.
+        ValueError: if the event shapes differ.
+    """
+    for name, distribution in (("q", q), ("p", p)):
+        if not is_diag_normal(distribution):
+            raise TypeError(
+                f"kl_normal needs two diagonal Gaussians, got {type(distribution).__name__} for "
+                f"{name}; estimate this KL from samples instead, as Level.information does"
+            )
+    if q.event_shape != p.event_shape:
+        raise ValueError(
+            f"q and p must be over the same latent, got event shapes {tuple(q.event_shape)} and "
+            f"{tuple(p.event_shape)}"
+        )
+    q_std, p_std = q.base_dist.scale, p.base_dist.scale
+    t = 2 * (q_std.log() - p_std.log())
+    per_dimension = 0.5 * (torch.expm1(t) - t + ((q.mean - p.mean) / p_std) ** 2)
+    return per_dimension.flatten(start_dim=len(per_dimension.shape) - len(q.event_shape)).sum(-1)
+
+
+class GaussianHead(nn.Module):
+    r"""Last layer of a conditional Gaussian: features in, N(mu, sigma^2) out.
+
+    One matrix product gives mean and raw log-scale together.
+
+    Args:
+        in_features: width of the features.
+        size: number of latent dimensions Z.
+        log_std_bound: see `bound_log_std`.
+    """
+
+    def __init__(
+        self, in_features: int, size: int, *, log_std_bound: float = LOG_STD_BOUND
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, 2 * size)
+        self.log_std_bound = log_std_bound
+
+    def forward(self, features: Tensor) -> Independent:
+        """Map features to a diagonal Gaussian.
+
+        Args:
+            features: ``(B, F)``.
+
+        Returns:
+            Distribution with batch shape ``(B,)`` and event shape ``(Z,)``.
+        """
+        mean, raw = self.linear(features).chunk(2, dim=-1)  # (B, 2 Z) -> (B, Z), (B, Z)
+        return diag_normal(mean, bound_log_std(raw, self.log_std_bound))

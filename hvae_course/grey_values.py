@@ -1,0 +1,147 @@
+"""Distributions over images with K grey values on the grid 0, 1/(K-1), ..., 1.
+
+PyTorch scores integers with a categorical distribution and has no discretised logistic. Both live
+here on the same grid in [0, 1] that the encoder reads, so no caller converts between the two.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.distributions import Categorical as CategoricalDistribution
+from torch.distributions import Distribution
+
+from hvae_course.gaussians import at_least_float32
+
+
+def _sum_event(per_pixel: Tensor, distribution: Distribution) -> Tensor:
+    """Sum log-probabilities over the event axes, which come last.
+
+    Args:
+        per_pixel: ``(..., B, *event)``.
+        distribution: its event shape says how many axes to sum.
+
+    Returns:
+        ``(..., B)``.
+    """
+    return per_pixel.flatten(start_dim=-len(distribution.event_shape)).sum(dim=-1)
+
+
+class GreyCategorical(Distribution):
+    """Independent categorical distributions over the grey values 0, 1/(K-1), ..., 1.
+
+    Args:
+        logits: ``(B, D, K)``, unnormalised log-probabilities.
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, logits: Tensor) -> None:
+        self.base = CategoricalDistribution(logits=at_least_float32(logits), validate_args=False)
+        self.num_values = logits.shape[-1]
+        super().__init__(logits.shape[:1], logits.shape[1:-1], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected grey value, ``(B, D)``, in [0, 1]."""
+        grid = torch.linspace(0, 1, self.num_values).to(self.base.logits)
+        return self.base.probs @ grid
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of images.
+
+        Args:
+            value: ``(B, D)`` on the grid.
+
+        Returns:
+            ``(B,)``, nats per example.
+        """
+        index = (value * (self.num_values - 1)).round().long()
+        return _sum_event(self.base.log_prob(index), self)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw images.
+
+        Args:
+            sample_shape: leading axes.
+
+        Returns:
+            ``sample_shape + (B, D)`` on the grid.
+        """
+        return self.base.sample(sample_shape).to(self.base.logits) / (self.num_values - 1)
+
+
+class DiscretizedLogisticDistribution(Distribution):
+    r"""Independent logistic distributions, integrated over the bin of each grey value.
+
+    .. math:: P(x = v) = \operatorname{sigm}\Bigl(\frac{v + \delta - \mu}{s}\Bigr)
+              - \operatorname{sigm}\Bigl(\frac{v - \delta - \mu}{s}\Bigr),
+              \qquad \delta = \frac{1}{2 (K - 1)}
+
+    The first and the last bin take the tails, so the probabilities sum to one.
+
+    Args:
+        mean: location ``(B, D)``.
+        log_scale: log s, ``(B, D)``.
+        num_values: K, number of grey values.
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, mean: Tensor, log_scale: Tensor, num_values: int) -> None:
+        self.location = at_least_float32(mean)
+        self.scale = at_least_float32(log_scale).exp()
+        self.num_values = num_values
+        super().__init__(mean.shape[:1], mean.shape[1:], validate_args=False)
+
+    def log_prob_each(self, value: Tensor) -> Tensor:
+        """Log-probability of single pixels.
+
+        Args:
+            value: broadcast against ``(B, D)``, on the grid.
+
+        Returns:
+            Broadcast shape, nats per pixel.
+        """
+        half_bin = 0.5 / (self.num_values - 1)
+        upper = (value - self.location + half_bin) / self.scale
+        lower = (value - self.location - half_bin) / self.scale
+        # sigm(u) - sigm(l) = sigm(u) sigm(-l) (1 - exp(l - u)), which never subtracts near-equals
+        width = torch.log(-torch.expm1(-2 * half_bin / self.scale))
+        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + width
+        first, last = value < half_bin, value > 1 - half_bin
+        return torch.where(
+            first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside)
+        )
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of images.
+
+        Args:
+            value: ``(B, D)`` on the grid.
+
+        Returns:
+            ``(B,)``, nats per example.
+        """
+        return _sum_event(self.log_prob_each(value), self)
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected grey value, ``(B, D)``, in [0, 1]."""
+        grid = torch.linspace(0, 1, self.num_values).to(self.location)
+        return sum(self.log_prob_each(v).exp() * v for v in grid)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw images.
+
+        Args:
+            sample_shape: leading axes.
+
+        Returns:
+            ``sample_shape + (B, D)`` on the grid.
+        """
+        shape = torch.Size(sample_shape) + self.location.shape
+        u = torch.rand(shape, dtype=self.location.dtype, device=self.location.device)
+        u = u.clamp(1e-6, 1 - 1e-6)  # u = 0 would give a logistic draw of minus infinity
+        continuous = self.location + self.scale * torch.logit(u)
+        steps = self.num_values - 1
+        return (continuous * steps).round().clamp(0, steps) / steps

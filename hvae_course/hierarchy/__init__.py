@@ -1,0 +1,28 @@
+"""The spine that every model of the course shares (chapter 1, *Two-level VAE*)."""
+
+from hvae_course.hierarchy.bottom_up import BottomUp
+from hvae_course.hierarchy.choices import (
+    common_noise,
+    draw_noise,
+    from_prior,
+    hold,
+    prior_mean,
+)
+from hvae_course.hierarchy.model import HierarchicalVAE
+from hvae_course.hierarchy.top_down import MarkovUpdate, TopDown
+from hvae_course.hierarchy.trace import Choose, Level, Trace
+
+__all__ = [
+    "BottomUp",
+    "Choose",
+    "HierarchicalVAE",
+    "Level",
+    "MarkovUpdate",
+    "TopDown",
+    "Trace",
+    "common_noise",
+    "draw_noise",
+    "from_prior",
+    "hold",
+    "prior_mean",
+]

@@ -1,0 +1,98 @@
+"""Ways to pick a latent on the way down, when no data are looked at.
+
+Each is a ``choose`` for `hvae_course.hierarchy.top_down.TopDown`: generation, traversal and
+reconstruction from a level upward are these functions and combinations of them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from hvae_course.gaussians import is_diag_normal
+from hvae_course.hierarchy.trace import Choose
+
+
+def from_prior(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+    """Ancestral sampling: draw z_l from its prior.
+
+    Args:
+        l: level, counted from 0 at the bottom.
+        h: state from above.
+        p: prior over z_l.
+
+    Returns:
+        The prior and a draw from it.
+    """
+    return p, p.sample()
+
+
+def prior_mean(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+    """Take the mean of the prior instead of a draw.
+
+    Args:
+        l: level, counted from 0 at the bottom.
+        h: state from above.
+        p: prior over z_l.
+
+    Returns:
+        The prior and its mean.
+    """
+    return p, p.mean
+
+
+def common_noise(noise: Sequence[Tensor]) -> Choose:
+    r"""Draw with the same noise in every row: :math:`z_l = \mu_p + \sigma_p \epsilon_l`.
+
+    Rows then differ only in what comes from above, so a change between two rows is caused by it.
+
+    Args:
+        noise: one standard-normal tensor per level, bottom to top, ``(1, Z_l)`` or ``(B, Z_l)``.
+
+    Returns:
+        A choice for the top-down path. It raises TypeError for a prior that is not a diagonal
+        Gaussian.
+    """
+
+    def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+        if not is_diag_normal(p):
+            raise TypeError(
+                f"common noise shifts and scales a diagonal Gaussian, got {type(p).__name__}; "
+                "hold this level at given values instead"
+            )
+        return p, p.mean + p.base_dist.scale * noise[l]
+
+    return choose
+
+
+def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
+    """Fix some levels at given values and choose the others in another way.
+
+    Args:
+        values: level, counted from 0 at the bottom, to its values ``(B, Z_l)``.
+        below: the choice for every other level.
+
+    Returns:
+        A choice for the top-down path.
+    """
+
+    def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+        return (p, values[l]) if l in values else below(l, h, p)
+
+    return choose
+
+
+def draw_noise(latent_sizes: Sequence[int], *, seed: int, like: Tensor) -> list[Tensor]:
+    """Standard-normal noise for `common_noise`, the same on every device for a seed.
+
+    Args:
+        latent_sizes: Z_1, ..., Z_L.
+        seed: seed of the draw.
+        like: a tensor whose device and dtype the noise takes.
+
+    Returns:
+        One ``(1, Z_l)`` tensor per level, bottom to top.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(1, size, generator=generator).to(like) for size in latent_sizes]

@@ -1,0 +1,96 @@
+"""The hierarchical VAE: one assembly of four parts, whatever the model is called."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hvae_course.hierarchy.bottom_up import BottomUp
+from hvae_course.hierarchy.choices import from_prior
+from hvae_course.hierarchy.top_down import TopDown
+from hvae_course.hierarchy.trace import Choose, Trace
+
+
+class HierarchicalVAE(nn.Module):
+    """A variational autoencoder with any number of latent levels.
+
+    The posterior decides which model this is: bottom-up inference, a ladder, and so on, all share
+    the rest. `hvae_course.recipes` assembles the named ones.
+
+    Args:
+        prior: module that returns p(z_L) with an empty batch shape.
+        bottom_up: deterministic features of the data.
+        posterior: module from the features to a choice for the top-down path.
+        top_down: the generative network.
+        config: what a recipe needs to build this model again; saved with every checkpoint.
+
+    Raises:
+        ValueError: if posterior and top-down path differ in their number of levels.
+    """
+
+    def __init__(
+        self,
+        prior: nn.Module,
+        bottom_up: BottomUp,
+        *,
+        posterior: nn.Module,
+        top_down: TopDown,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if posterior.num_levels != top_down.num_levels:
+            raise ValueError(
+                f"the posterior has {posterior.num_levels} levels and the top-down path has "
+                f"{top_down.num_levels}; give each latent one posterior and one prior"
+            )
+        self.prior = prior
+        self.bottom_up = bottom_up
+        self.posterior = posterior
+        self.top_down = top_down
+        self.config = dict(config or {})
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of latent levels."""
+        return self.top_down.num_levels
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the model is on."""
+        return self.top_down.no_state.device
+
+    def forward(self, x: Tensor, num_samples: int = 1) -> Trace:
+        """Infer the latents of x and walk down with them.
+
+        Args:
+            x: data ``(B, D)``.
+            num_samples: K, draws of the latents per example.
+
+        Returns:
+            A trace of ``B K`` rows; the draws of one example lie next to each other.
+
+        Raises:
+            ValueError: if x is not a batch of vectors or K is not positive.
+        """
+        if x.dim() < 2 or len(x) == 0 or num_samples < 1:
+            raise ValueError(
+                f"expected a batch (B, D) with B >= 1 and num_samples >= 1, got x of shape "
+                f"{tuple(x.shape)} and num_samples={num_samples}; add a batch axis with x[None]"
+            )
+        features = [d.repeat_interleave(num_samples, dim=0) for d in self.bottom_up(x)]
+        choose = self.posterior(features)  # Choose: (l, h, p_l) -> (q_l, z_l)
+        return self.top_down(self.prior(), choose, len(x) * num_samples, num_samples=num_samples)
+
+    @torch.no_grad()
+    def generate(self, n: int, choose: Choose = from_prior) -> Trace:
+        """Walk down without data: ancestral samples, or whatever ``choose`` holds fixed.
+
+        Args:
+            n: number of rows.
+            choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
+
+        Returns:
+            A trace without gradients; ``trace.px.sample()`` gives data.
+        """
+        return self.top_down(self.prior(), choose, n)

@@ -1,0 +1,97 @@
+r"""The top-down path, the only loop over levels in the package.
+
+The generative model is :math:`p(z_L) \prod_{l<L} p(z_l \mid z_{>l})\, p(x \mid z)`
+(:eq:`eq-generative`). Inference, generation, reconstruction and traversal walk the same path; they
+differ in the function ``choose`` that picks each latent.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.hierarchy.trace import Choose, Level, Trace
+
+
+class MarkovUpdate(nn.Module):
+    """State of a Markov chain: the level below sees z_l alone, h = z_l."""
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Replace the state.
+
+        Args:
+            h: state from above, not used.
+            z: ``(B, Z_l)``.
+
+        Returns:
+            The new state, ``(B, Z_l)``.
+        """
+        return z
+
+
+class TopDown(nn.Module):
+    """The generative network: conditional priors, state updates and the likelihood.
+
+    Args:
+        updates: one module ``(h, z_l) -> h`` per level, bottom to top.
+        conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top.
+        likelihood: module ``h -> p(x | z)``.
+
+    Raises:
+        ValueError: if there is not exactly one conditional fewer than updates.
+    """
+
+    def __init__(
+        self,
+        updates: Sequence[nn.Module],
+        conditionals: Sequence[nn.Module],
+        likelihood: nn.Module,
+    ) -> None:
+        super().__init__()
+        if len(updates) < 1 or len(conditionals) != len(updates) - 1:
+            raise ValueError(
+                f"L levels need L updates and L - 1 conditional priors, got {len(updates)} and "
+                f"{len(conditionals)}; the top level's prior is passed to forward"
+            )
+        self.updates = nn.ModuleList(updates)
+        self.conditionals = nn.ModuleList(conditionals)
+        self.likelihood = likelihood
+        self.register_buffer("no_state", torch.empty(0), persistent=False)
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of latent levels."""
+        return len(self.updates)
+
+    def forward(
+        self, prior: Distribution, choose: Choose, n: int, *, num_samples: int = 1
+    ) -> Trace:
+        """Walk from z_L down to the likelihood.
+
+        Args:
+            prior: p(z_L), with an empty batch shape.
+            choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
+            n: number of rows to walk with.
+            num_samples: how many of those rows belong to one example; recorded in the trace.
+
+        Returns:
+            The trace, levels bottom to top.
+
+        Raises:
+            ValueError: if a chosen q or z is not over the same latent as its prior.
+        """
+        h, p, levels = self.no_state.expand(n, 0), prior.expand((n,)), []
+        for l in reversed(range(self.num_levels)):
+            q, z = choose(l, h, p)
+            if q.event_shape != p.event_shape or z.shape[1:] != p.event_shape:
+                raise ValueError(
+                    f"p(z_{l + 1}) has event shape {tuple(p.event_shape)}, but the chosen q has "
+                    f"{tuple(q.event_shape)} and z is {tuple(z.shape)}; give every part of level "
+                    f"{l + 1} the same latent size"
+                )
+            levels.append(Level(z, q, p))
+            h = self.updates[l](h, z)  # the state carries z_>=l downward
+            if l > 0:
+                p = self.conditionals[l - 1](h)  # p(z_l-1 | z_>=l)
+        return Trace(tuple(reversed(levels)), self.likelihood(h), num_samples)

@@ -1,0 +1,82 @@
+r"""What one walk down the hierarchy leaves behind.
+
+A `Level` holds one latent with the two distributions over it, a `Trace` holds all levels and the
+likelihood. Every bound and every diagnostic of the course is a function of a trace, so a quantity
+that can be computed from one draw of :math:`(z_1, \dots, z_L)` needs nothing else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+Choose = Callable[[int, Tensor, Distribution], tuple[Distribution, Tensor]]
+"""How a walk picks a latent: ``(l, h, p) -> (q, z)`` with l counted from 0 at the bottom."""
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """One latent z_l met on the way down: its value and the two distributions over it."""
+
+    z: Tensor
+    """``(B, Z_l)``, the value that the levels below saw."""
+    q: Distribution
+    """The distribution that z was drawn from: the posterior, or the prior itself in generation."""
+    p: Distribution
+    """The prior p(z_l | z_>l)."""
+
+    @property
+    def information(self) -> Tensor:
+        r"""Log-ratio of one joint draw, :math:`\log q(z_l) - \log p(z_l)`, (B,), nats.
+
+        Its mean is the level's share of the gap between reconstruction and bound
+        (:eq:`eq-information`). For a top-down posterior it estimates KL(q || p) and its mean is
+        not negative; for a bottom-up posterior only the sum over levels, and the top level, have
+        that property. A single draw may be negative in either case.
+        """
+        return self.q.log_prob(self.z) - self.p.log_prob(self.z)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """All levels of one walk, bottom to top, and the likelihood at its end."""
+
+    levels: tuple[Level, ...]
+    """``levels[0]`` is z_1, next to the data; ``levels[-1]`` is z_L."""
+    px: Distribution
+    """The likelihood p(x | z), batch shape ``(B K,)``."""
+    num_samples: int = 1
+    """K, the number of draws per example; draws of one example lie next to each other."""
+
+    def log_px(self, x: Tensor) -> Tensor:
+        """Reconstruction term log p(x | z) of every draw.
+
+        Args:
+            x: data ``(B, D)``, one row per example.
+
+        Returns:
+            ``(B K,)``, nats per example.
+
+        Raises:
+            ValueError: if x does not have one row per example of this trace.
+        """
+        if len(x) * self.num_samples != self.px.batch_shape[0]:
+            raise ValueError(
+                f"this trace holds {self.px.batch_shape[0]} draws, {self.num_samples} per "
+                f"example, but x has {len(x)} rows; pass the batch that the trace was made from"
+            )
+        return self.px.log_prob(x.repeat_interleave(self.num_samples, dim=0))  # (B K,)
+
+    def log_weight(self, x: Tensor) -> Tensor:
+        r"""Log importance weight of every joint draw (:eq:`eq-log-weight`).
+
+        .. math:: \log w = \log p(x \mid z) + \sum_l \log p(z_l \mid z_{>l}) - \log q(z \mid x)
+
+        Args:
+            x: data ``(B, D)``, one row per example.
+
+        Returns:
+            ``(B K,)``, nats per example; its mean over draws is the ELBO.
+        """
+        return self.log_px(x) - sum(level.information for level in self.levels)

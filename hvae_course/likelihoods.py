@@ -1,0 +1,183 @@
+r"""Likelihoods p(x | z): the last step of the walk down.
+
+Each class holds a network and turns its output into a distribution over one data vector. All sum
+over the data dimensions, so a reconstruction term is in nats per example and can be added to KL
+terms as it is (a mean over pixels instead would be a bound on nothing).
+
+Images are vectors with values in [0, 1]. An image with K grey values lies on the grid
+:math:`\{0, \tfrac{1}{K-1}, \dots, 1\}`, which is what `Categorical` and `DiscretizedLogistic`
+score.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Bernoulli as BernoulliDistribution
+from torch.distributions import Independent
+
+from hvae_course.gaussians import LOG_STD_BOUND, at_least_float32, bound_log_std, diag_normal
+from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
+
+
+class Likelihood(nn.Module):
+    """Network plus distribution over the data.
+
+    Args:
+        net: module from the top-down state to the parameters of the distribution.
+    """
+
+    outputs_per_pixel = 1
+    """How many numbers the network gives per data dimension (for K grey values, K times this)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def check(self, x: Tensor) -> None:
+        """Refuse data that this likelihood gives no probability to.
+
+        Looks at the values, which waits for the device: called once per run, not per step.
+
+        Args:
+            x: a batch of data ``(B, D)``.
+
+        Raises:
+            ValueError: if values lie outside the support.
+        """
+        if not torch.isfinite(x).all():
+            raise ValueError("the data hold NaN or infinite values; remove them before training")
+
+
+def _check_grid(x: Tensor, num_values: int, name: str) -> None:
+    level = x * (num_values - 1)
+    if not (torch.isclose(level, level.round(), atol=1e-3) & (x >= 0) & (x <= 1)).all():
+        raise ValueError(
+            f"{name} scores {num_values} grey values 0, 1/{num_values - 1}, ..., 1, got values "
+            f"between {x.min():g} and {x.max():g} off that grid; load the data with the "
+            "binarisation that the model was built for"
+        )
+
+
+class Bernoulli(Likelihood):
+    """Binary pixels, parametrised by logits so that no probability is ever clamped."""
+
+    def check(self, x: Tensor) -> None:
+        """Refuse grey values.
+
+        Args:
+            x: a batch of data ``(B, D)``.
+
+        Raises:
+            ValueError: if a value is neither 0 nor 1.
+        """
+        super().check(x)
+        if not ((x == 0) | (x == 1)).all():
+            raise ValueError(
+                "the Bernoulli likelihood scores binary pixels, got grey values between "
+                f"{x.min():g} and {x.max():g}; binarise the data (binarisation='dynamic') or "
+                "choose the likelihood 'categorical'"
+            )
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z).
+
+        Args:
+            h: top-down state ``(B, F)``.
+
+        Returns:
+            Distribution over ``(D,)``.
+        """
+        logits = at_least_float32(self.net(h))
+        bernoulli = BernoulliDistribution(logits=logits, validate_args=False)
+        return Independent(bernoulli, logits.dim() - 1, validate_args=False)
+
+
+class _Grey(Likelihood):
+    """Likelihood over a grid of grey values.
+
+    Args:
+        net: module from the top-down state to the parameters of the distribution.
+        num_values: K, number of grey values.
+    """
+
+    def __init__(self, net: nn.Module, num_values: int) -> None:
+        super().__init__(net)
+        if num_values < 2:
+            raise ValueError(f"a pixel needs at least two grey values, got {num_values}")
+        self.num_values = num_values
+
+    def check(self, x: Tensor) -> None:
+        """Refuse values off the grid.
+
+        Args:
+            x: a batch of data ``(B, D)``.
+
+        Raises:
+            ValueError: if a value is off the grid of K grey values.
+        """
+        super().check(x)
+        _check_grid(x, self.num_values, type(self).__name__)
+
+
+class Categorical(_Grey):
+    """Any number of grey values, each with a probability of its own."""
+
+    def forward(self, h: Tensor) -> GreyCategorical:
+        """Give p(x | z).
+
+        Args:
+            h: top-down state ``(B, F)``.
+
+        Returns:
+            Distribution over ``(D,)``.
+        """
+        return GreyCategorical(self.net(h).unflatten(-1, (-1, self.num_values)))  # (B, D, K)
+
+
+class DiscretizedLogistic(_Grey):
+    """Grey values as bins of a logistic density: two numbers per pixel, however many values.
+
+    Source:
+        Salimans et al. (2017), PixelCNN++, arXiv:1701.05517.
+    """
+
+    outputs_per_pixel = 2
+
+    def forward(self, h: Tensor) -> DiscretizedLogisticDistribution:
+        """Give p(x | z).
+
+        Args:
+            h: top-down state ``(B, F)``.
+
+        Returns:
+            Distribution over ``(D,)``.
+        """
+        mean, raw = self.net(h).chunk(2, dim=-1)
+        return DiscretizedLogisticDistribution(mean, bound_log_std(raw), self.num_values)
+
+
+class Gaussian(Likelihood):
+    """Real-valued data with a mean and a scale per dimension.
+
+    Args:
+        net: module from the top-down state to ``(B, 2 D)``.
+        log_std_bound: see `hvae_course.gaussians.bound_log_std`. A density has no upper limit, so
+            the bound on the scale is also a bound on the likelihood.
+    """
+
+    outputs_per_pixel = 2
+
+    def __init__(self, net: nn.Module, *, log_std_bound: float = LOG_STD_BOUND) -> None:
+        super().__init__(net)
+        self.log_std_bound = log_std_bound
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z).
+
+        Args:
+            h: top-down state ``(B, F)``.
+
+        Returns:
+            Distribution over ``(D,)``.
+        """
+        mean, raw = self.net(h).chunk(2, dim=-1)
+        return diag_normal(mean, bound_log_std(raw, self.log_std_bound))

@@ -1,0 +1,92 @@
+r"""What a posterior is: a map from bottom-up features to a choice for the top-down path.
+
+A posterior that factorises from the top, :math:`q(z \mid x) = \prod_l q(z_l \mid x, z_{>l})`, is
+one rule per level, and the walk down applies them. One that factorises from the bottom draws all
+latents on the way up and hands them out on the way down.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.hierarchy.trace import Choose
+
+
+class Posterior(nn.Module, ABC):
+    """Posterior over all levels."""
+
+    @property
+    @abstractmethod
+    def num_levels(self) -> int:
+        """L, the number of latent levels."""
+
+    @abstractmethod
+    def forward(self, features: Sequence[Tensor]) -> Choose:
+        """Turn features into a choice.
+
+        Args:
+            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
+
+        Returns:
+            A choice that gives q and a reparametrised draw for each level.
+        """
+
+
+class PosteriorRule(nn.Module, ABC):
+    """Posterior over one level, given what is known when the walk down reaches it."""
+
+    @abstractmethod
+    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
+        """Give q(z_l | x, z_>l).
+
+        Args:
+            d: bottom-up feature d_l, ``(B, F_l)``.
+            h: state that carries z_>l.
+            p: prior p(z_l | z_>l).
+
+        Returns:
+            A distribution over z_l, batch shape ``(B,)``.
+        """
+
+
+class TopDownPosterior(Posterior):
+    """One rule per level, applied on the way down.
+
+    Args:
+        rules: rules for z_1, ..., z_L, bottom to top.
+    """
+
+    def __init__(self, rules: Sequence[PosteriorRule]) -> None:
+        super().__init__()
+        self.rules = nn.ModuleList(rules)
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of latent levels."""
+        return len(self.rules)
+
+    def forward(self, features: Sequence[Tensor]) -> Choose:
+        """Bind the features to the rules.
+
+        Args:
+            features: ``(d_1, ..., d_L)``, one per level.
+
+        Returns:
+            A choice that draws from the rule of each level.
+
+        Raises:
+            ValueError: if there is not one feature per level.
+        """
+        if len(features) != self.num_levels:
+            raise ValueError(
+                f"{self.num_levels} rules need {self.num_levels} features d_1, ..., d_L, got "
+                f"{len(features)}; give BottomUp one block per level"
+            )
+
+        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+            q = self.rules[l](features[l], h, p)
+            return q, q.rsample()
+
+        return choose

@@ -1,0 +1,58 @@
+r"""Bottom-up inference, the posterior of chapter 1 (:eq:`eq-chain`).
+
+.. math:: q(z_1, \dots, z_L \mid x) = q(z_1 \mid x) \prod_{l=2}^{L} q(z_l \mid z_{l-1})
+
+The chain turns the arrows of the generative model around. Each draw becomes the input of the next,
+so all latents are drawn on the way up, jointly, before the walk down begins. That the walk down
+sees *the same* joint draw is what makes the log-ratio of a trace an unbiased estimate of the ELBO.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.hierarchy.trace import Choose
+from hvae_course.posteriors.base import Posterior
+
+
+class Chain(Posterior):
+    """Bottom-up posterior q(z_1 | x) q(z_2 | z_1) ... q(z_L | z_L-1).
+
+    Args:
+        heads: modules d_1 -> q(z_1 | x), z_1 -> q(z_2 | z_1), ..., bottom to top.
+
+    Raises:
+        ValueError: if there is no head.
+    """
+
+    def __init__(self, heads: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if len(heads) == 0:
+            raise ValueError("Chain needs at least one head, d_1 -> q(z_1 | x)")
+        self.heads = nn.ModuleList(heads)
+
+    @property
+    def num_levels(self) -> int:
+        """L, the number of latent levels."""
+        return len(self.heads)
+
+    def forward(self, features: Sequence[Tensor]) -> Choose:
+        """Draw every latent on the way up.
+
+        Args:
+            features: ``(d_1,)``; higher features are not used.
+
+        Returns:
+            A choice that hands out the joint draw.
+        """
+        below, draws = features[0], []
+        for head in self.heads:
+            q = head(below)
+            below = q.rsample()  # (B, Z_l), the input of the next level
+            draws.append((q, below))
+
+        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+            return draws[l]
+
+        return choose

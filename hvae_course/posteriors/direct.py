@@ -1,0 +1,38 @@
+r"""Mean-field inference: every level looks at the data alone (:eq:`eq-direct`).
+
+.. math:: q(z_1, \dots, z_L \mid x) = \prod_{l=1}^{L} q(z_l \mid x)
+
+Given x the levels are independent under q, so this family cannot express that z_1 and z_2 move
+together. It serves at the top level, where there is nothing above, and as the baseline that the
+closed-form objective of chapter 1 secretly optimises.
+"""
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.posteriors.base import PosteriorRule
+
+
+class Direct(PosteriorRule):
+    """q(z_l | x): a function of the bottom-up feature, blind to the levels above.
+
+    Args:
+        head: module d_l -> q(z_l | x).
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
+        """Give q(z_l | x).
+
+        Args:
+            d: bottom-up feature d_l, ``(B, F_l)``.
+            h: state from above, not used.
+            p: prior, not used.
+
+        Returns:
+            A distribution over z_l, batch shape ``(B,)``.
+        """
+        return self.head(d)

@@ -1,0 +1,33 @@
+"""The standard normal prior p(z_L) = N(0, I) (:eq:`eq-generative`)."""
+
+import torch
+from torch.distributions import Independent
+
+from hvae_course.gaussians import standard_normal
+from hvae_course.priors.base import Prior
+
+
+class StandardNormal(Prior):
+    """N(0, I) over the top level.
+
+    Args:
+        size: number of latent dimensions Z_L.
+
+    Raises:
+        ValueError: if the size is not positive.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"the prior needs at least one latent dimension, got size={size}")
+        self.size = size
+        self.register_buffer("anchor", torch.empty(0), persistent=False)
+
+    def forward(self) -> Independent:
+        """Give the prior.
+
+        Returns:
+            N(0, I), batch shape ``()``, event shape ``(Z_L,)``.
+        """
+        return standard_normal(self.size, like=self.anchor)

@@ -1,0 +1,79 @@
+"""Checkpoints: weights and configuration in one file that is always whole.
+
+A checkpoint is written to a temporary file beside its target and renamed, so an interruption
+leaves either the old file or the new one. It holds tensors, numbers and strings only and is read
+with ``weights_only=True``: opening a stranger's file runs none of their code.
+"""
+
+import os
+import pickle
+import tempfile
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """State of a run after a whole number of epochs."""
+
+    config: dict[str, Any]
+    """What `hvae_course.recipes.build` needs to build the model."""
+    weights: dict[str, torch.Tensor]
+    """Weights with the best validation objective so far."""
+    run: dict[str, Any] = field(default_factory=dict)
+    """What `hvae_course.training.fit` needs to go on; empty for weights alone."""
+    format: int = FORMAT
+    """Version of this layout."""
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Args:
+        checkpoint: what to write.
+        path: the file; its folder is made if needed.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            torch.save(content, file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU, without running any code in it.
+
+    Args:
+        path: a file that `save_checkpoint` wrote.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a checkpoint of this package and version.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}; fit(..., checkpoint=path) writes one")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise ValueError(f"{path} is no checkpoint, or is damaged: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(
+            f"{path} has checkpoint format {found!r}, this version reads {FORMAT}; "
+            "train again, or use the version of hvae_course that wrote it"
+        )
+    return Checkpoint(**content)

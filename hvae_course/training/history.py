@@ -1,0 +1,88 @@
+"""What a training run records, as one tidy table."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives import elbo
+
+QUANTITIES = ("objective", "elbo", "reconstruction", "information")
+
+
+def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
+    """Everything that is logged about a batch, in one tensor that stays on the device.
+
+    The information of each level is the raw joint-sample estimate, whatever the objective does
+    with it, so a level that dies is seen to die.
+
+    Args:
+        trace: the model's trace of x.
+        x: data ``(B, D)``.
+        objective: value of the objective, ``(B,)``.
+
+    Returns:
+        ``(3 + L,)``: objective, ELBO, reconstruction, information of z_1, ..., z_L; batch means,
+        nats per example.
+    """
+    terms = [objective, elbo(trace, x), trace.log_px(x)]
+    terms += [level.information for level in trace.levels]
+    return torch.stack([term.detach().mean() for term in terms])
+
+
+@dataclass
+class History:
+    """Bound, reconstruction and information per level of every epoch.
+
+    Args:
+        rows: one ``(epoch, split, quantity, level, value)`` each; level is NaN where a quantity
+            belongs to no level.
+        best_epoch: epoch with the best validation objective, whose weights the model holds.
+    """
+
+    rows: list[tuple[int, str, str, float, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def record(self, epoch: int, split: str, statistics: Sequence[float]) -> None:
+        """Append the statistics of one epoch.
+
+        Args:
+            epoch: counted from 1.
+            split: ``"train"`` or ``"validation"``.
+            statistics: as `batch_statistics` gives them.
+        """
+        for quantity, value in zip(QUANTITIES, statistics[:3], strict=False):
+            self.rows.append((epoch, split, quantity, math.nan, value))
+        for level, value in enumerate(statistics[3:], start=1):
+            self.rows.append((epoch, split, "information", float(level), value))
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Tidy table with columns epoch, split, quantity, level and value (nats per example)."""
+        columns = ["epoch", "split", "quantity", "level", "value"]
+        frame = pd.DataFrame(self.rows, columns=columns)
+        return frame.astype({"level": "Int64"})
+
+    def last(self, quantity: str, split: str = "train", level: int | None = None) -> float:
+        """Value of a quantity in the last epoch.
+
+        Args:
+            quantity: one of `QUANTITIES`.
+            split: ``"train"`` or ``"validation"``.
+            level: the book's number of the level, for the information.
+
+        Returns:
+            Nats per example.
+
+        Raises:
+            KeyError: if nothing of that kind was recorded.
+        """
+        for _, row_split, row_quantity, row_level, value in reversed(self.rows):
+            same_level = row_level == level or (level is None and math.isnan(row_level))
+            if (row_split, row_quantity) == (split, quantity) and same_level:
+                return value
+        raise KeyError(f"no {quantity!r} of level {level} was recorded for split {split!r}")

@@ -1,0 +1,218 @@
+"""One plain training loop, for every model and objective of the course.
+
+Read `fit` from top to bottom: order the data, take a batch, walk the hierarchy, maximise the
+objective. Accelerate moves it to any device, precision and number of processes; within an epoch
+nothing waits for the device.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hvae_course.data import DataSet, Split
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives import elbo
+from hvae_course.seeding import isolated_random, seed_all
+from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from hvae_course.training.history import History, batch_statistics
+
+Objective = Callable[[Trace, Tensor], Tensor]
+"""A function ``(trace, x) -> (B,)`` in nats per example, to be maximised."""
+
+
+def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
+    """Cut an order into batches of one size and give each process its share of each."""
+    size = min(batch_size, len(order))
+    for start in range(0, len(order) - size + 1, size):
+        index = order[start : start + size]
+        yield index[accelerator.process_index :: accelerator.num_processes]
+
+
+@torch.no_grad()
+def _validate(
+    model: nn.Module, split: Split, objective: Objective, *, batch_size: int, num_samples: int
+) -> list[float]:
+    model.eval()
+    total = torch.zeros((), device=split.pixels.device)
+    for start in range(0, len(split), batch_size):
+        x = split.batch(slice(start, start + batch_size))
+        trace = model(x, num_samples)
+        total = total + len(x) * batch_statistics(trace, x, objective(trace, x))
+    return (total / len(split)).tolist()
+
+
+def _describe(statistics: list[float]) -> dict[str, str]:
+    """The bound and the information per level, for the progress bar."""
+    shown = {"elbo": statistics[1]}
+    shown |= {f"z_{l}": value for l, value in enumerate(statistics[3:], start=1)}
+    return {name: f"{value:.1f}" for name, value in shown.items()}
+
+
+def fit(
+    model: HierarchicalVAE,
+    data: DataSet,
+    *,
+    objective: Objective = elbo,
+    num_samples: int = 1,
+    epochs: int = 100,
+    batch_size: int = 100,
+    learning_rate: float = 1e-3,
+    patience: int | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    accelerator: Accelerator | None = None,
+    progress: bool = True,
+) -> History:
+    """Train a model; afterwards it holds the weights of its best validation epoch.
+
+    The random numbers of an epoch follow from the seed, the epoch and the process alone, so a run
+    that is interrupted and resumed from its checkpoint gives the same weights as one that is not.
+
+    Args:
+        model: the model, changed in place.
+        data: the data set; moved to the accelerator's device as bytes.
+        objective: what to maximise, a function of trace and data.
+        num_samples: K, draws of the latents per example.
+        epochs: number of epochs in all, those before a resumption included.
+        batch_size: examples per step over all processes; a smaller last batch is left out of the
+            epoch (another one each epoch, because the order is new).
+        learning_rate: step size of Adam.
+        patience: stop after so many epochs without a better validation objective.
+        seed: seed of the run.
+        checkpoint: file to save to after every epoch, and to resume from if it is there.
+        accelerator: device, precision and processes; by default what Accelerate finds.
+        progress: whether to show a progress bar.
+
+    Returns:
+        Bound, reconstruction and information per level of every epoch.
+
+    Raises:
+        ValueError: if a setting is out of range, the data are outside the likelihood's support, or
+            the checkpoint is of a run with other settings.
+        FloatingPointError: if the objective is no longer finite.
+    """
+    accelerator = accelerator or Accelerator()
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "num_samples": num_samples,
+        "seed": seed,
+        "data": str(data),
+        "objective": getattr(objective, "__name__", type(objective).__name__),
+        "num_processes": accelerator.num_processes,
+    }
+    _check_settings(settings, epochs=epochs, patience=patience)
+    data = data.to(accelerator.device)
+    model.top_down.likelihood.check(data.train.batch(slice(0, batch_size)))
+    train_rows, history = len(data.train), History()
+    resumed = load_checkpoint(checkpoint) if checkpoint and Path(checkpoint).exists() else None
+    best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
+
+    model.to(accelerator.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    if resumed is not None:
+        _check_same_run(resumed, settings, path=checkpoint)
+        run, best = resumed.run, resumed.weights
+        model.load_state_dict(run["weights"])
+        optimizer.load_state_dict(run["optimizer"])
+        history = History([tuple(row) for row in run["history"]], run["best_epoch"])
+        best_objective, start = run["best_objective"], run["epoch"]
+    network, optimizer = accelerator.prepare(model, optimizer)
+
+    bar = tqdm(
+        range(start + 1, epochs + 1),
+        initial=start,
+        total=epochs,
+        unit="epoch",
+        disable=not (progress and accelerator.is_main_process),
+    )
+    with isolated_random(accelerator.device):
+        for epoch in bar:
+            if patience is not None and epoch - 1 - history.best_epoch >= patience:
+                break
+            seed_all(seed, epoch)
+            order = torch.randperm(train_rows, device=accelerator.device)  # one for all processes
+            seed_all(seed, epoch, accelerator.process_index)  # noise of its own in each
+            network.train()
+            total, steps = 0.0, 0
+            for index in _batches(order, batch_size, accelerator):
+                x = data.train.batch(index)
+                trace = network(x, num_samples)
+                value = objective(trace, x)
+                optimizer.zero_grad()
+                accelerator.backward(-value.mean())
+                optimizer.step()
+                total, steps = total + batch_statistics(trace, x, value), steps + 1
+            train = accelerator.reduce(total / steps, "mean").tolist()  # the epoch's only wait
+            if not all(map(math.isfinite, train)):
+                raise FloatingPointError(
+                    f"the objective is no longer finite in epoch {epoch} ({_describe(train)}); "
+                    "lower learning_rate, or check the data for outliers"
+                )
+            history.record(epoch, "train", train)
+
+            seed_all(seed, 0)  # the same noise in every validation
+            validation = _validate(
+                network, data.validation, objective, batch_size=500, num_samples=num_samples
+            )
+            history.record(epoch, "validation", validation)
+            if validation[0] > best_objective:
+                best_objective, history.best_epoch = validation[0], epoch
+                best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
+            bar.set_postfix(_describe(validation))
+            if checkpoint and accelerator.is_main_process:
+                run = {
+                    "epoch": epoch,
+                    "best_epoch": history.best_epoch,
+                    "best_objective": best_objective,
+                    "weights": accelerator.unwrap_model(network).state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "history": history.rows,
+                    "settings": settings,
+                }
+                save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
+    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+    model.__dict__.pop("_is_accelerate_prepared", None)  # else the next fit would not wrap it
+    model.load_state_dict(best)
+    model.eval()
+    return history
+
+
+def _check_settings(settings: dict[str, Any], *, epochs: int, patience: int | None) -> None:
+    """Refuse settings that cannot be right before any work starts."""
+    lowest = {"epochs": (epochs, 1), "patience": (1 if patience is None else patience, 1)}
+    lowest |= {name: (settings[name], 1) for name in ("batch_size", "num_samples")}
+    for name, (value, smallest) in lowest.items():
+        if value < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}")
+    if not settings["learning_rate"] > 0:
+        raise ValueError(f"learning_rate must be positive, got {settings['learning_rate']}")
+    if settings["batch_size"] % settings["num_processes"]:
+        raise ValueError(
+            f"batch_size={settings['batch_size']} cannot be shared equally by "
+            f"{settings['num_processes']} processes; choose a multiple"
+        )
+
+
+def _check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], *, path: str | Path) -> None:
+    """Refuse to go on with a run that was started with other settings."""
+    before = checkpoint.run.get("settings")
+    if before is None:
+        raise ValueError(f"{path} holds weights alone and cannot be resumed; choose another file")
+    changed = {
+        name: (before.get(name), v) for name, v in settings.items() if before.get(name) != v
+    }
+    if changed:
+        listed = ", ".join(f"{name} was {a!r} and is {b!r}" for name, (a, b) in changed.items())
+        raise ValueError(
+            f"{path} belongs to a run with other settings: {listed}. Resume with the same ones, "
+            "or choose another checkpoint file"
+        )
