@@ -1,9 +1,9 @@
 r"""Diagonal Gaussians: how they are made, bounded and compared.
 
 Every latent of the course is Gaussian given its neighbours, so three decisions are taken once,
-here: scales are parametrised by their logarithm and bounded smoothly, densities are held in
-float32 or better whatever the networks compute in, and the KL divergence is written so that it does
-not cancel.
+here: scales are parametrised by their logarithm and bounded smoothly; densities are held in at
+least float32, whatever the networks compute in; the KL divergence is written so that it does not
+cancel.
 """
 
 import torch

@@ -189,9 +189,10 @@ class TwoLevelTerms:
 
 
 def two_level_terms(
-    model: LinearGaussian,
     x: Tensor,
     *,
+    weights: tuple[Tensor | float, Tensor | float],
+    variances: tuple[Tensor | float, Tensor | float],
     mean: Tensor,
     variance: Tensor,
     gain: Tensor,
@@ -204,8 +205,9 @@ def two_level_terms(
               q(z_2 \mid z_1) = N(\text{gain}\, z_1 + \text{offset}, \text{residual})
 
     Args:
-        model: a two-level chain; weights and variances may be tensors that need gradients.
-        x: data, any shape, element by element.
+        x: data, any shape; everything is element by element and may need gradients.
+        weights: ``(w_0, w_1)`` of the chain, as in `LinearGaussian`.
+        variances: ``(s_0, s_1)`` of the chain.
         mean: mean of q(z_1 | x).
         variance: variance of q(z_1 | x).
         gain: slope of q(z_2 | z_1).
@@ -214,13 +216,8 @@ def two_level_terms(
 
     Returns:
         The four terms, each of the broadcast shape.
-
-    Raises:
-        ValueError: if the model does not have two levels.
     """
-    if model.num_levels != 2:
-        raise ValueError(f"two_level_terms needs a chain of two levels, got {model.num_levels}")
-    (w0, w1), (s0, s1) = model.weights, model.variances
+    (w0, w1), (s0, s1) = weights, variances
     mean2, variance2, cov = gain * mean + offset, gain**2 * variance + residual, gain * variance
 
     def log(value: Tensor | float) -> Tensor:

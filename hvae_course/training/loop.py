@@ -140,7 +140,7 @@ def fit(
                 break
             seed_all(seed, epoch)
             order = torch.randperm(train_rows, device=accelerator.device)  # one for all processes
-            seed_all(seed, epoch, accelerator.process_index)  # noise of its own in each
+            seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
             network.train()
             total, steps = 0.0, 0
             for index in _batches(order, batch_size, accelerator):
