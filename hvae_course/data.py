@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 BINARISATIONS = ("dynamic", "static", "threshold", "none")
+"""Ways to make binary pixels of grey ones."""
 BINARISATION_SEED = 20_161_128
 """Seed of the one draw that static sets, and dynamic validation and test sets, are made of."""
 
@@ -253,13 +254,13 @@ def load(
     Args:
         name: ``"digits"`` (8x8, 17 grey values, comes with scikit-learn), ``"mnist"`` or
             ``"fashion_mnist"`` (28x28, through torchvision).
-        binarisation: one of `BINARISATIONS`; by default grey values for digits and dynamic
-            binarisation for the others, as in most published results.
+        binarisation: one of `hvae_course.data.BINARISATIONS`; by default grey values for digits
+            and dynamic binarisation for the others, as in most published results.
         root: folder of the torchvision sets; by default the environment variable ``HVAE_DATA``,
             or a cache folder.
 
     Returns:
-        The data set, on the CPU. Splits are in file order: 1000/350/447 for digits, and
+        The data set, on the CPU. Splits are in file order, 1000/350/447 for digits, and
         50,000/10,000/10,000 for the others.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 LOG_STD_BOUND = 7.0
-"""Largest magnitude of a log standard deviation from a network: std in [9e-4, 1.1e3]."""
+"""Largest magnitude of a log standard deviation from a network, std in [9e-4, 1.1e3]."""
 
 
 def at_least_float32(value: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class Bernoulli(Likelihood):
         return Independent(bernoulli, logits.dim() - 1, validate_args=False)
 
 
-class _Grey(Likelihood):
+class GreyLikelihood(Likelihood):
     """Likelihood over a grid of grey values.
 
     Args:
@@ -118,7 +118,7 @@ class _Grey(Likelihood):
         _check_grid(x, self.num_values, type(self).__name__)
 
 
-class Categorical(_Grey):
+class Categorical(GreyLikelihood):
     """Any number of grey values, each with a probability of its own."""
 
     def forward(self, h: Tensor) -> GreyCategorical:
@@ -133,7 +133,7 @@ class Categorical(_Grey):
         return GreyCategorical(self.net(h).unflatten(-1, (-1, self.num_values)))  # (B, D, K)
 
 
-class DiscretizedLogistic(_Grey):
+class DiscretizedLogistic(GreyLikelihood):
     """Grey values as bins of a logistic density: two numbers per pixel, however many values.
 
     Source:

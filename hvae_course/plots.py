@@ -82,7 +82,7 @@ def information_curves(
     """Information of every level over training.
 
     Args:
-        history: what `hvae_course.training.fit` returned.
+        history: what `hvae_course.training.loop.fit` returned.
         split: ``"train"`` or ``"validation"``.
         axes: where to draw; by default new ones.
 
@@ -90,7 +90,7 @@ def information_curves(
         The axes.
     """
     frame = history.frame.query("quantity == 'information' and split == @split")
-    frame = frame.assign(level="z_" + frame["level"].astype(str))
+    frame = frame.assign(level="$z_" + frame["level"].astype(str) + "$")
     axes = axes or new_axes()
     sns.lineplot(frame, x="epoch", y="value", hue="level", ax=axes, errorbar=None)
     axes.set_ylabel("information [nats per example]")
@@ -104,7 +104,7 @@ def bound_curves(
     """One quantity over training, on the training and the validation split.
 
     Args:
-        history: what `hvae_course.training.fit` returned.
+        history: what `hvae_course.training.loop.fit` returned.
         quantity: ``"objective"``, ``"elbo"`` or ``"reconstruction"``.
         axes: where to draw; by default new ones.
 

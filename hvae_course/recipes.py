@@ -30,6 +30,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "discretized_logistic": DiscretizedLogistic,
     "gaussian": Gaussian,
 }
+"""Likelihoods by name."""
 
 
 def conditional_gaussian(
@@ -56,8 +57,8 @@ def make_likelihood(
     """A multilayer perceptron that ends in a likelihood.
 
     Args:
-        name: a key of `LIKELIHOODS`, or None for the usual one: Bernoulli for binary pixels,
-            categorical up to 32 grey values, discretised logistic above.
+        name: a key of `hvae_course.recipes.LIKELIHOODS`, or None for the usual one: Bernoulli for
+            binary pixels, categorical up to 32 grey values, discretised logistic above.
         spec: what the model must know of its data.
         size_in: width of the top-down state.
         hidden: widths of the hidden layers.
@@ -142,7 +143,7 @@ def bottom_up_vae(
         latent_sizes: Z_1, ..., Z_L, bottom to top.
         hidden: widths of the hidden layers of every network.
         normalisation: a key of `hvae_course.nets.NORMALISATIONS`.
-        likelihood: a key of `LIKELIHOODS`; by default the usual one for the data.
+        likelihood: a key of `hvae_course.recipes.LIKELIHOODS`, or None for the usual one.
 
     Returns:
         The untrained model.
@@ -182,7 +183,7 @@ def mean_field_vae(
         latent_sizes: Z_1, ..., Z_L, bottom to top.
         hidden: widths of the hidden layers of every network.
         normalisation: a key of `hvae_course.nets.NORMALISATIONS`.
-        likelihood: a key of `LIKELIHOODS`; by default the usual one for the data.
+        likelihood: a key of `hvae_course.recipes.LIKELIHOODS`, or None for the usual one.
 
     Returns:
         The untrained model.
@@ -246,6 +247,7 @@ def two_level_vae(
 RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
     recipe.__name__: recipe for recipe in (bottom_up_vae, mean_field_vae)
 }
+"""Recipes that a checkpoint can name."""
 
 
 def build(config: Mapping[str, Any]) -> HierarchicalVAE:

@@ -38,7 +38,7 @@ class Evaluation:
     reconstruction: Estimate
     """E_q log p(x | z)."""
     information: tuple[Estimate, ...]
-    """E_q log q(z_l) - log p(z_l | z_>l) of every level, bottom to top, from joint draws."""
+    """``E_q log q(z_l) - log p(z_l | z_>l)`` of every level, bottom to top, from joint draws."""
     num_samples: int
     """S, draws per example."""
     num_examples: int

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 Choose = Callable[[int, Tensor, Distribution], tuple[Distribution, Tensor]]
-"""How a walk picks a latent: ``(l, h, p) -> (q, z)`` with l counted from 0 at the bottom."""
+"""How a walk picks a latent, ``(l, h, p) -> (q, z)`` with l counted from 0 at the bottom."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +22,9 @@ class Level:
     z: Tensor
     """``(B, Z_l)``, the value that the levels below saw."""
     q: Distribution
-    """The distribution that z was drawn from: the posterior, or the prior itself in generation."""
+    """The distribution that z was drawn from, which in generation is the prior itself."""
     p: Distribution
-    """The prior p(z_l | z_>l)."""
+    """The prior ``p(z_l | z_>l)``."""
 
     @property
     def information(self) -> Tensor:

@@ -39,12 +39,12 @@ class PosteriorRule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
-        """Give q(z_l | x, z_>l).
+        """Give ``q(z_l | x, z_>l)``.
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries z_>l.
-            p: prior p(z_l | z_>l).
+            h: state that carries ``z_>l``.
+            p: prior ``p(z_l | z_>l)``.
 
         Returns:
             A distribution over z_l, batch shape ``(B,)``.

@@ -26,7 +26,7 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     """Weights with the best validation objective so far."""
     run: dict[str, Any] = field(default_factory=dict)
-    """What `hvae_course.training.fit` needs to go on; empty for weights alone."""
+    """What `hvae_course.training.loop.fit` needs to go on; empty for weights alone."""
     format: int = FORMAT
     """Version of this layout."""
 

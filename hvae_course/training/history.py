@@ -12,6 +12,7 @@ from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives import elbo
 
 QUANTITIES = ("objective", "elbo", "reconstruction", "information")
+"""What is recorded, on both splits."""
 
 
 def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class History:
         """Value of a quantity in the last epoch.
 
         Args:
-            quantity: one of `QUANTITIES`.
+            quantity: one of `hvae_course.training.history.QUANTITIES`.
             split: ``"train"`` or ``"validation"``.
             level: the book's number of the level, for the information.
 

@@ -1,0 +1,38 @@
+"""Make executed notebooks the same on every machine.
+
+Removes what differs between two runs without meaning anything: execution times, the author's
+kernel name and version, and warnings on stderr.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+
+def tidy(path: Path) -> None:
+    """Tidy one notebook in place, whole or not at all.
+
+    Args:
+        path: the notebook.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        nbformat.write(notebook, file)
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        tidy(Path(name))

@@ -1,0 +1,99 @@
+"""Draw the figures of the book that no notebook draws: ``make figures``."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle
+
+from hvae_course import analysis, data, fit, objectives, plots, recipes
+from hvae_course.gaussians import kl_normal
+from hvae_course.hierarchy import Trace, hold
+
+FOLDER = Path(__file__).parent
+plt.rcParams |= {"savefig.facecolor": "white", "savefig.dpi": 200, "mathtext.fontset": "cm"}
+
+
+def chain(axes: Axes, title: str, *, up: bool) -> None:
+    """Draw z_2, z_1 and x as circles with arrows between them.
+
+    Args:
+        axes: where to draw.
+        title: above the chain.
+        up: whether the arrows go from the data to the top.
+    """
+    for y, name in ((0, "$x$"), (1.3, "$z_1$"), (2.6, "$z_2$")):
+        face = "0.82" if name == "$x$" else "white"
+        axes.add_patch(Circle((0, y), 0.4, facecolor=face, edgecolor="black", lw=1.2))
+        axes.text(0, y, name, ha="center", va="center", fontsize=15)
+    labels = (r"$q(z_1 \mid x)$", r"$q(z_2 \mid z_1)$")
+    if not up:
+        labels = (r"$p(x \mid z_1)$", r"$p(z_1 \mid z_2)$")
+    for y, label in zip((0.4, 1.7), labels, strict=True):
+        ends = ((0, y), (0, y + 0.5)) if up else ((0, y + 0.5), (0, y))
+        arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", xy=ends[1], xytext=ends[0], arrowprops=arrow)
+        axes.text(0.25, y + 0.25, label, ha="left", va="center", fontsize=12)
+    axes.set(xlim=(-0.9, 1.7), ylim=(-0.6, 3.2), aspect="equal", title=title)
+    axes.axis("off")
+
+
+def two_level_graph() -> None:
+    """Generation and bottom-up inference as graphs."""
+    figure, axes = plt.subplots(1, 2, figsize=(5, 3.4), layout="constrained")
+    chain(axes[0], "generation", up=False)
+    chain(axes[1], "inference", up=True)
+    figure.savefig(FOLDER / "two_level_graph.png")
+
+
+def closed_form(trace: Trace, x: torch.Tensor) -> torch.Tensor:
+    """The objective of chapter 1 that is not an ELBO.
+
+    Args:
+        trace: the model's trace of x.
+        x: data ``(B, D)``.
+
+    Returns:
+        ``(B,)``, nats per example.
+    """
+    return trace.log_px(x) - sum(kl_normal(level.q, level.p) for level in trace.levels)
+
+
+def landing() -> None:
+    """Families of generated digits, and the information of z_2 under two objectives."""
+    digits = data.load("digits")
+    shape = {"width_ratios": [1.9, 1, 1]}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 2.7), layout="constrained", gridspec_kw=shape)
+    curves = ((objectives.elbo, "joint sample", "-"), (closed_form, "closed-form KL", "--"))
+    for objective, name, style in curves:
+        torch.manual_seed(0)
+        model = recipes.two_level_vae(digits)
+        history = fit(model, digits, objective=objective, epochs=60, progress=False)
+        frame = history.frame.query("split == 'validation'").set_index("epoch")
+        axes[1].plot(frame.query("quantity == 'objective'")["value"], style, label=name)
+        axes[2].plot(frame.query("level == 2")["value"], style, label=name)
+        if objective is objectives.elbo:
+            z2 = analysis.sample(model, 4, seed=5).levels[1].z.repeat_interleave(12, dim=0)
+            torch.manual_seed(0)
+            images = model.generate(48, hold({1: z2})).px.mean.unflatten(0, (4, 12))
+            plots.image_grid(images, digits.image_shape, axes=axes[0])
+    axes[0].set_title("one row, one $z_2$")
+    axes[1].set(xlabel="epoch", ylabel="nats per image", title="what one watches: the bound")
+    axes[1].set_ylim(-118, -96)
+    axes[2].set(xlabel="epoch", ylabel="nats per image", title="what one should: $z_2$")
+    axes[2].set_ylim(0, None)
+    axes[1].legend(loc="lower right")
+    for panel in axes[1:]:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.get_layout_engine().set(wspace=0.06)
+    figure.savefig(FOLDER / "landing.png")
+
+
+if __name__ == "__main__":
+    two_level_graph()
+    landing()

@@ -1,0 +1,209 @@
+"""Likelihoods: normalised, summed over pixels, finite at extremes, strict about their data."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hvae_course.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Gaussian,
+    Likelihood,
+)
+from hvae_course.recipes import LIKELIHOODS
+
+K = 5  # grey values
+names = pytest.mark.parametrize("name", LIKELIHOODS)
+
+
+def make(name: str, net: nn.Module | None = None) -> Likelihood:
+    """A likelihood whose state is the network's output itself, unless a network is given."""
+    net = net or nn.Identity()
+    grey = name in ("categorical", "discretized_logistic")
+    return LIKELIHOODS[name](net, K) if grey else LIKELIHOODS[name](net)
+
+
+def num_outputs(name: str, pixels: int) -> int:
+    return pixels * {"bernoulli": 1, "categorical": K}.get(name, 2)
+
+
+def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(batch, num_outputs(name, pixels), dtype=dtype)
+
+
+def support(name: str) -> Tensor:
+    """Every value of a pixel, or a fine grid for the Gaussian."""
+    if name == "gaussian":
+        return torch.linspace(-40, 40, 80_001, dtype=torch.float64)
+    return torch.linspace(0, 1, 2 if name == "bernoulli" else K, dtype=torch.float64)
+
+
+@names
+def test_probabilities_of_a_pixel_sum_or_integrate_to_one(name):
+    raw, values = outputs(name, 1, 1).clamp(-1.5, 1.5), support(name)
+    probability = make(name)(raw.expand(len(values), -1)).log_prob(values[:, None]).exp()
+    step = values[1] - values[0] if name == "gaussian" else 1
+    torch.testing.assert_close(probability.sum() * step, values.new_tensor(1.0))
+
+
+@names
+def test_the_mean_is_the_expectation_under_the_probabilities(name):
+    raw, values = outputs(name, 1, 1).clamp(-1.5, 1.5), support(name)
+    px = make(name)(raw.expand(len(values), -1))
+    probability = px.log_prob(values[:, None]).exp()
+    step = values[1] - values[0] if name == "gaussian" else 1
+    torch.testing.assert_close(px.mean[0, 0], (probability * values).sum() * step)
+
+
+@names
+def test_sample_means_agree_with_the_mean(name, assert_mean):
+    px = make(name)(outputs(name, 3, 2))
+    assert_mean(px.sample((20_000,)), px.mean)
+
+
+@names
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("pixels", [1, 6])
+def test_one_row_of_outputs_gives_one_distribution_over_an_image(name, batch, pixels):
+    px = make(name)(outputs(name, batch, pixels))
+    assert (px.batch_shape, px.event_shape) == ((batch,), (pixels,))
+    x = px.sample()
+    assert x.shape == px.mean.shape == (batch, pixels)
+    assert px.log_prob(x).shape == (batch,)
+
+
+def pixel(name: str, raw: Tensor, d: int, pixels: int) -> Tensor:
+    """The outputs that belong to one pixel."""
+    if name == "categorical":
+        return raw[:, d * K : (d + 1) * K]
+    return raw[:, d::pixels]  # mean and scale come in two halves
+
+
+@names
+def test_log_probability_is_the_sum_over_pixels_not_their_mean(name):
+    raw = outputs(name, 4, 3)
+    px = make(name)(raw)
+    x = px.sample()
+    each = [make(name)(pixel(name, raw, d, 3)).log_prob(x[:, d : d + 1]) for d in range(3)]
+    torch.testing.assert_close(px.log_prob(x), sum(each))
+
+
+@names
+def test_probabilities_keep_float64(name):
+    px = make(name)(outputs(name, 2, 3))
+    assert px.sample().dtype == px.mean.dtype == px.log_prob(px.sample()).dtype == torch.float64
+
+
+@names
+def test_autocast_gives_the_float32_probabilities_of_the_same_outputs(name):
+    net = nn.Linear(8, num_outputs(name, 6))
+    likelihood, h = make(name, net), torch.randn(4, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        raw, px = net(h), likelihood(h)
+        x = px.sample()
+        log_prob = px.log_prob(x)
+    assert raw.dtype == torch.bfloat16
+    assert log_prob.dtype == torch.float32
+    torch.testing.assert_close(log_prob, make(name)(raw.float()).log_prob(x))
+
+
+@names
+def test_autocast_gives_the_float32_mean_of_the_same_outputs(name):
+    net = nn.Linear(8, num_outputs(name, 6))
+    likelihood, h = make(name, net), torch.randn(4, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        raw, mean = net(h), likelihood(h).mean
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, make(name)(raw.float()).mean)
+
+
+@names
+@pytest.mark.parametrize("value", [-1e3, 1e3])
+@pytest.mark.parametrize("pattern", ["all", "first half", "second half", "alternating"])
+@pytest.mark.parametrize("pixel", [0.0, 1.0])
+def test_extreme_outputs_give_finite_losses_and_gradients(name, value, pattern, pixel):
+    raw = torch.zeros(1, num_outputs(name, 6))
+    half = raw.shape[1] // 2
+    chosen = {
+        "all": slice(None),
+        "first half": slice(half),
+        "second half": slice(half, None),
+        "alternating": slice(None, None, 2),
+    }
+    raw[:, chosen[pattern]] = value
+    raw.requires_grad_()
+    px = make(name)(raw)
+    loss = -px.log_prob(torch.full((1, 6), pixel)).mean()
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(raw.grad).all()
+    assert torch.isfinite(px.mean).all() and torch.isfinite(px.sample()).all()
+
+
+@pytest.mark.parametrize("logit", [20.0, 40.0, 1e3])
+def test_a_confidently_wrong_bernoulli_pixel_costs_its_logit_and_keeps_its_gradient(logit):
+    for sign, pixel in ((1, 0.0), (-1, 1.0)):
+        raw = torch.tensor([[sign * logit]], requires_grad=True)
+        loss = -make("bernoulli")(raw).log_prob(torch.tensor([[pixel]])).sum()
+        loss.backward()
+        torch.testing.assert_close(loss, torch.tensor(logit))
+        torch.testing.assert_close(raw.grad, torch.tensor([[float(sign)]]))
+
+
+@pytest.mark.parametrize("bound", [0.5, 2.0])
+def test_the_bound_on_the_scale_bounds_the_gaussian_density(bound):
+    raw = torch.zeros(1, 8, dtype=torch.float64)
+    raw[:, 4:] = -1e3
+    highest = Gaussian(nn.Identity(), log_std_bound=bound)(raw).log_prob(raw[:, :4])
+    expected = 4 * (bound - 0.5 * math.log(2 * math.pi))
+    torch.testing.assert_close(highest, highest.new_tensor([expected]))
+
+
+@names
+def test_a_likelihood_accepts_what_it_draws(name):
+    likelihood = make(name)
+    likelihood.check(likelihood(outputs(name, 20, 6, torch.float32)).sample())
+
+
+@pytest.mark.parametrize("num_values", [2, 17, 256])
+@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+def test_every_grey_value_in_float32_is_on_the_grid(kind, num_values):
+    pixels = torch.arange(num_values, dtype=torch.uint8)
+    kind(nn.Identity(), num_values).check(pixels.float()[None] / (num_values - 1))
+
+
+@names
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_data_that_are_not_finite_are_refused(name, value):
+    x = torch.zeros(2, 3)
+    x[1, 2] = value
+    with pytest.raises(ValueError, match="NaN or infinite values; remove them"):
+        make(name).check(x)
+
+
+def test_bernoulli_refuses_grey_values():
+    match = r"binary pixels, got grey values between 0 and 0\.25; binarise the data"
+    with pytest.raises(ValueError, match=match):
+        Bernoulli(nn.Identity()).check(torch.tensor([[0.0, 0.25]]))
+
+
+@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("value", [0.3, -0.25, 1.25])
+def test_grey_likelihoods_refuse_values_off_their_grid(kind, value):
+    match = rf"{kind.__name__} scores 5 grey values 0, 1/4, ..., 1, got values between .* off that"
+    with pytest.raises(ValueError, match=match):
+        kind(nn.Identity(), K).check(torch.tensor([[0.0, value]]))
+
+
+@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("num_values", [-1, 0, 1])
+def test_a_pixel_with_fewer_than_two_values_is_refused(kind, num_values):
+    with pytest.raises(ValueError, match=f"at least two grey values, got {num_values}"):
+        kind(nn.Identity(), num_values)
+
+
+def test_the_gaussian_accepts_any_finite_value():
+    Gaussian(nn.Identity()).check(torch.tensor([[-3.7, 1e6]]))

@@ -1,0 +1,76 @@
+"""Multilayer perceptrons, and batch normalisation of a single example."""
+
+import pytest
+import torch
+from torch import nn
+
+from hvae_course.nets import NORMALISATIONS, BatchNorm, mlp
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("sizes", [(5, 3), (5, 8, 3), (1, 1)], ids=str)
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_first_and_last_size_are_the_widths_of_input_and_output(normalisation, sizes, batch):
+    net = mlp(*sizes, normalisation=normalisation)
+    assert net(torch.randn(batch, sizes[0])).shape == (batch, sizes[-1])
+
+
+def test_one_size_alone_is_the_identity():
+    net, x = mlp(5), torch.randn(2, 5)
+    assert torch.equal(net(x), x)
+    assert not list(net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("normalisation", "kind"),
+    [("batch", BatchNorm), ("layer", nn.LayerNorm), ("none", nn.Identity)],
+)
+def test_a_layer_is_linear_normalisation_activation(normalisation, kind):
+    layers = [type(layer) for layer in mlp(4, 3, 2, normalisation=normalisation)]
+    assert layers == 2 * [nn.Linear, kind, nn.SiLU]
+
+
+def test_an_unknown_normalisation_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"'group'; choose one of \['batch', 'layer', 'none'\]"):
+        mlp(4, 3, normalisation="group")
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("batch", [1, 2, 6])
+def test_constant_batches_give_finite_outputs_and_gradients(
+    normalisation, batch, assert_finite_gradients
+):
+    net = mlp(4, 8, 3, normalisation=normalisation)
+    assert_finite_gradients(net, net(torch.zeros(batch, 4)).square().mean())
+    assert_finite_gradients(net, net(torch.full((batch, 4), 1e3)).square().mean())
+
+
+@pytest.fixture
+def norm() -> BatchNorm:
+    """Batch normalisation that has seen a few batches."""
+    norm = BatchNorm(3)
+    for _ in range(5):
+        norm(2 * torch.randn(10, 3) + 1)
+    return norm
+
+
+def test_one_example_is_normalised_with_the_running_statistics(norm):
+    x = torch.randn(1, 3)
+    expected = (x - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(norm.train()(x), expected)
+    torch.testing.assert_close(norm.train()(x), norm.eval()(x))
+
+
+def test_one_example_leaves_the_running_statistics_alone(norm):
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm.train()(torch.randn(1, 3))
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_several_examples_are_normalised_as_in_torch(training):
+    ours, theirs = BatchNorm(3).train(training), nn.BatchNorm1d(3).train(training)
+    for _ in range(3):
+        x = torch.randn(4, 3)
+        assert torch.equal(ours(x), theirs(x))
+    assert torch.equal(ours.running_var, theirs.running_var)

@@ -1,0 +1,76 @@
+"""The linear-Gaussian hierarchies themselves, against brute force."""
+
+import pytest
+import torch
+from torch.distributions import MultivariateNormal
+
+from hvae_course.oracles import LinearGaussian, two_level_terms
+from hvae_course.posteriors import Chain
+
+CHAIN = LinearGaussian((0.8, -1.1, 0.6), (0.3, 0.5, 0.2))
+
+
+def test_covariance_agrees_with_writing_out_the_linear_map():
+    """The vector (x, z_1, z_2, z_3) is a matrix times independent noise."""
+    w, s = CHAIN.weights, CHAIN.variances
+    noise_to_value = torch.zeros(4, 4, dtype=torch.float64)
+    noise_to_value[3, 3] = 1
+    for l in (2, 1, 0):
+        noise_to_value[l] = w[l] * noise_to_value[l + 1]
+        noise_to_value[l, l] = s[l] ** 0.5
+    torch.testing.assert_close(CHAIN.covariance(), noise_to_value @ noise_to_value.T)
+
+
+def test_posterior_chain_and_marginals_agree_with_conditioning_the_full_gaussian():
+    c, x = CHAIN.covariance(), torch.tensor([[0.9]], dtype=torch.float64)
+    gain = c[1:, 0] / c[0, 0]
+    conditional = c[1:, 1:] - torch.outer(gain, c[0, 1:])
+    true = MultivariateNormal(gain * x[0], conditional)
+    z = true.sample((6,))
+    below, log_q = x.expand(6, 1), 0.0
+    for l, head in enumerate(CHAIN.posterior_chain()):
+        log_q = log_q + head(below).log_prob(z[:, l : l + 1])
+        below = z[:, l : l + 1]
+    torch.testing.assert_close(log_q, true.log_prob(z))
+    for l, head in enumerate(CHAIN.posterior_marginals()):
+        torch.testing.assert_close(head(x).mean[0, 0], true.mean[l])
+        torch.testing.assert_close(head(x).variance[0, 0], conditional[l, l])
+
+
+def test_samples_follow_the_evidence():
+    x = CHAIN.sample_x(100_000, seed=1)[:, 0]
+    expected = CHAIN.covariance()[0, 0]
+    assert abs((x**2).mean() - expected) < 5 * (x**2).std() / len(x) ** 0.5
+
+
+@pytest.mark.parametrize("variances", [(0.1,), (0.1, -0.2, 0.3), (0.1, 0.0, 0.3)])
+def test_every_weight_needs_one_positive_variance(variances):
+    with pytest.raises(ValueError, match="needs one positive variance"):
+        LinearGaussian(CHAIN.weights, variances)
+
+
+def test_the_spine_refuses_a_posterior_of_another_depth():
+    with pytest.raises(ValueError, match="posterior has 2 levels and the top-down path has 3"):
+        CHAIN.hvae(Chain(CHAIN.posterior_chain()[:2]))
+
+
+def test_terms_reproduce_the_worked_example_of_the_chapter():
+    """x = 1.3, w = .9, s_1 = .19, s_0 = .25 and the exact posterior."""
+    chain = LinearGaussian((1.0, 0.9), (0.25, 0.19))
+    q1, q2 = chain.posterior_chain()
+    x = torch.tensor(1.3, dtype=torch.float64)
+    terms = two_level_terms(
+        x,
+        weights=chain.weights,
+        variances=chain.variances,
+        mean=q1.weight * x,
+        variance=torch.tensor(2 * q1.log_std, dtype=torch.float64).exp(),
+        gain=torch.tensor(q2.weight, dtype=torch.float64),
+        offset=torch.tensor(0.0, dtype=torch.float64),
+        residual=torch.tensor(2 * q2.log_std, dtype=torch.float64).exp(),
+    )
+    assert terms.elbo.item() == pytest.approx(chain.log_px(x[None, None]).item(), abs=1e-10)
+    assert terms.closed_form.item() == pytest.approx(-2.5591, abs=5e-5)
+    assert terms.mutual_information.item() == pytest.approx(0.3083, abs=5e-5)
+    identity = terms.elbo_of_marginals - terms.mutual_information
+    assert identity.item() == pytest.approx(terms.closed_form.item(), abs=1e-10)

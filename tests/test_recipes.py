@@ -1,0 +1,233 @@
+"""Recipes: every named model learns with all its parts, at every depth and likelihood."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from hvae_course import likelihoods, recipes
+from hvae_course.data import DataSpec
+from hvae_course.gaussians import kl_normal
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.nets import NORMALISATIONS
+from hvae_course.objectives import elbo, importance_weighted
+from hvae_course.posteriors import Chain, TopDownPosterior
+from hvae_course.recipes import LIKELIHOODS, RECIPES, build
+
+DEPTHS = {1: (4,), 2: (4, 3), 3: (4, 3, 2), 5: (5, 4, 3, 2, 1)}
+recipe_names = pytest.mark.parametrize("recipe", RECIPES)
+depths = pytest.mark.parametrize("sizes", DEPTHS.values(), ids=len)
+likelihood_names = pytest.mark.parametrize("likelihood", LIKELIHOODS)
+
+
+def spec_for(likelihood: str, num_features: int = 6) -> DataSpec:
+    return DataSpec(num_features, 2 if likelihood == "bernoulli" else 17)
+
+
+def data_for(likelihood: str, batch: int, num_features: int = 6) -> Tensor:
+    steps = spec_for(likelihood).num_values - 1
+    return torch.randint(steps + 1, (batch, num_features)) / steps
+
+
+@recipe_names
+@depths
+@likelihood_names
+def test_every_parameter_receives_a_gradient(
+    recipe, sizes, likelihood, make_model, assert_finite_gradients
+):
+    model = make_model(recipe, spec_for(likelihood), latent_sizes=sizes, likelihood=likelihood)
+    x = data_for(likelihood, 7)
+    assert_finite_gradients(model, -elbo(model(x), x).mean())
+    normalised = {  # a shift before batch normalisation has no effect, so its gradient is zero
+        f"{name}.{i}.bias"
+        for name, net in model.named_modules()
+        if isinstance(net, nn.Sequential)
+        for i in range(len(net) - 1)
+        if isinstance(net[i + 1], nn.BatchNorm1d)
+    }
+    for name, parameter in model.named_parameters():
+        assert name in normalised or (parameter.grad != 0).any(), name
+
+
+@recipe_names
+@depths
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("num_samples", [1, 3])
+def test_shapes_follow_from_batch_draws_and_latent_sizes(
+    recipe, sizes, batch, num_samples, make_model
+):
+    model, x = make_model(recipe, latent_sizes=sizes), torch.rand(batch, 64)
+    trace, rows = model(x, num_samples), batch * num_samples
+    for level, size in zip(trace.levels, sizes, strict=True):
+        assert level.z.shape == (rows, size)
+        assert level.q.batch_shape == level.p.batch_shape == level.information.shape == (rows,)
+    assert trace.px.mean.shape == (rows, 64)
+    assert trace.log_px(x).shape == trace.log_weight(x).shape == (rows,)
+    assert elbo(trace, x).shape == importance_weighted(trace, x).shape == (batch,)
+
+
+@recipe_names
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 6)], ids=str)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_constant_images_and_a_single_one_give_finite_gradients(
+    recipe, hidden, normalisation, batch, make_model, assert_finite_gradients
+):
+    model = make_model(recipe, hidden=hidden, normalisation=normalisation).train()
+    for value in (0.0, 1.0):
+        x = torch.full((batch, 64), value)
+        assert_finite_gradients(model, -elbo(model(x), x).mean())
+
+
+def last_layers(model: HierarchicalVAE) -> list[nn.Linear]:
+    """Layers whose outputs are parameters of a distribution: no normalisation follows them."""
+    linear = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    followed = {
+        id(net[i])
+        for net in model.modules()
+        if isinstance(net, nn.Sequential)
+        for i in range(len(net) - 1)
+    }
+    return [layer for layer in linear if id(layer) not in followed]
+
+
+@recipe_names
+@likelihood_names
+@pytest.mark.parametrize("value", [-1e3, 1e3])
+@pytest.mark.parametrize("part", ["all", "means", "scales"])
+def test_extreme_network_outputs_give_finite_losses_and_gradients(
+    recipe, likelihood, value, part, make_model, assert_finite_gradients
+):
+    model = make_model(recipe, spec_for(likelihood), likelihood=likelihood)
+    for layer in last_layers(model):
+        half = layer.out_features // 2
+        chosen = {"all": slice(None), "means": slice(half), "scales": slice(half, None)}[part]
+        with torch.no_grad():
+            layer.bias[chosen] = value
+    for batch in (1, 4):
+        x = data_for(likelihood, batch)
+        assert_finite_gradients(model, -elbo(model(x), x).mean())
+        assert_finite_gradients(model, -importance_weighted(model(x, 3), x).mean())
+
+
+@recipe_names
+@likelihood_names
+def test_under_autocast_every_density_is_float32(recipe, likelihood, make_model):
+    model = make_model(recipe, spec_for(likelihood), likelihood=likelihood)
+    x = data_for(likelihood, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trace = model(x, 3)
+        log_px, log_w, bound = trace.log_px(x), trace.log_weight(x), importance_weighted(trace, x)
+        divergences = [kl_normal(level.q, level.p) for level in trace.levels]
+    expected = log_px.double()
+    for level, kl in zip(trace.levels, divergences, strict=True):
+        q, p = (Normal(d.mean.double(), d.stddev.double()) for d in (level.q, level.p))
+        expected += (p.log_prob(level.z.double()) - q.log_prob(level.z.double())).sum(1)
+        exact = kl_divergence(q, p).sum(1)
+        torch.testing.assert_close(kl.double(), exact, rtol=1e-4, atol=1e-5)
+        assert kl.dtype == level.z.dtype == level.information.dtype == torch.float32
+    assert log_px.dtype == log_w.dtype == bound.dtype == torch.float32
+    torch.testing.assert_close(log_w.double(), expected, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(
+        bound.double(), expected.unflatten(0, (-1, 3)).exp().mean(1).log(), rtol=1e-5, atol=1e-4
+    )
+
+
+@recipe_names
+@depths
+def test_a_model_is_built_again_from_its_configuration(recipe, sizes, make_model):
+    model = make_model(
+        recipe, latent_sizes=sizes, hidden=(8, 6), normalisation="layer", likelihood="gaussian"
+    )
+    again = build(model.config)
+    again.load_state_dict(model.state_dict())
+    assert str(again) == str(model) and again.config == model.config
+    x = torch.rand(3, 64)
+    torch.manual_seed(1)
+    first = model(x).log_weight(x)
+    torch.manual_seed(1)
+    assert torch.equal(again(x).log_weight(x), first)
+
+
+def test_a_configuration_holds_numbers_and_strings_only(make_model):
+    config = make_model(latent_sizes=(4, 3), hidden=(8,)).config
+    assert config == {
+        "recipe": "bottom_up_vae",
+        "num_features": 64,
+        "num_values": 17,
+        "latent_sizes": [4, 3],
+        "likelihood": None,
+        "hidden": [8],
+        "normalisation": "batch",
+    }
+
+
+def test_a_data_set_and_its_spec_give_the_same_model(tiny_data, make_model):
+    assert str(make_model(data=tiny_data)) == str(make_model(data=tiny_data.spec))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"), [("bottom_up_vae", Chain), ("mean_field_vae", TopDownPosterior)]
+)
+def test_recipes_differ_in_their_posterior_alone(recipe, kind, make_model):
+    model, other = make_model(recipe), make_model("bottom_up_vae")
+    assert isinstance(model.posterior, kind)
+    assert str(model.top_down) == str(other.top_down)
+
+
+def test_an_ordinary_vae_has_one_level(tiny_data):
+    model = recipes.vae(tiny_data, latent_size=5, hidden=(8,))
+    assert [level.z.shape for level in model.generate(2).levels] == [(2, 5)]
+
+
+def test_the_two_level_vae_is_the_bottom_up_vae_of_two_levels(tiny_data):
+    settings = {"hidden": (8,), "latent_sizes": (4, 3)}
+    model = recipes.two_level_vae(tiny_data, **settings)
+    assert model.config == recipes.bottom_up_vae(tiny_data, **settings).config
+
+
+@pytest.mark.parametrize(
+    ("num_values", "kind"),
+    [(2, "Bernoulli"), (3, "Categorical"), (32, "Categorical"), (33, "DiscretizedLogistic")],
+)
+def test_the_usual_likelihood_follows_from_the_number_of_values(num_values, kind, make_model):
+    model = make_model(data=DataSpec(6, num_values))
+    assert type(model.top_down.likelihood) is getattr(likelihoods, kind)
+    assert model(torch.zeros(2, 6)).px.event_shape == (6,)
+
+
+@pytest.mark.parametrize("sizes", [(), (4,), (4, 3, 2)], ids=str)
+def test_a_two_level_vae_with_other_than_two_levels_is_refused(sizes, tiny_data):
+    with pytest.raises(ValueError, match="two_level_vae has two levels, got latent_sizes=") as e:
+        recipes.two_level_vae(tiny_data, latent_sizes=sizes)
+    assert f"{sizes}; bottom_up_vae takes any number" in str(e.value)
+
+
+@recipe_names
+@pytest.mark.parametrize(
+    ("sizes", "hidden"), [((), (8,)), ((0,), (8,)), ((4, -1), (8,)), ((4, 3), (8, 0))], ids=str
+)
+def test_sizes_that_are_not_positive_are_refused(recipe, sizes, hidden, make_model):
+    with pytest.raises(ValueError, match="needs a positive size, bottom to top, got") as error:
+        make_model(recipe, latent_sizes=sizes, hidden=hidden)
+    assert f"latent_sizes={sizes} and hidden={hidden}" in str(error.value)
+
+
+@recipe_names
+def test_an_unknown_likelihood_is_refused_with_the_known_ones(recipe, make_model):
+    known = "bernoulli, categorical, discretized_logistic, gaussian"
+    with pytest.raises(ValueError, match=f"unknown likelihood 'poisson'; choose one of {known}"):
+        make_model(recipe, likelihood="poisson")
+
+
+@recipe_names
+def test_an_unknown_normalisation_is_refused(recipe, make_model):
+    with pytest.raises(ValueError, match="unknown normalisation 'group'"):
+        make_model(recipe, normalisation="group")
+
+
+@pytest.mark.parametrize("config", [{}, {"recipe": "nvae"}], ids=str)
+def test_a_configuration_of_no_recipe_is_refused_with_the_known_ones(config):
+    match = f"recipe {config.get('recipe')!r}, known are bottom_up_vae, mean_field_vae; a model"
+    with pytest.raises(ValueError, match=match):
+        build(config)

@@ -1,0 +1,301 @@
+"""Training: reproducible, without waiting for the device, strict about its settings."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hvae_course import Trace
+from hvae_course.objectives import elbo, importance_weighted
+from hvae_course.training import History
+from hvae_course.training.history import QUANTITIES, batch_statistics
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Scores:
+    """The ELBO while training; in validation, which is one batch, the given scores in turn."""
+
+    def __init__(self, *scores: float) -> None:
+        self.scores = list(scores)
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return elbo(trace, x)
+        return torch.full((len(x),), float(self.scores.pop(0)))
+
+
+# What training does
+
+
+@pytest.mark.parametrize("recipe", ["bottom_up_vae", "mean_field_vae"])
+@pytest.mark.parametrize("objective", [elbo, importance_weighted])
+@pytest.mark.parametrize("data", ["tiny_data", "tiny_binary"])
+def test_training_improves_the_bound(recipe, objective, data, make_model, train, request):
+    data = request.getfixturevalue(data)
+    model = make_model(recipe, data)
+    settings = {"objective": objective, "num_samples": 2, "epochs": 8, "learning_rate": 1e-2}
+    bound = train(model, data, **settings).frame.query("quantity == 'objective'")
+    for _, rows in bound.groupby("split"):
+        assert rows["value"].iloc[-1] > rows["value"].iloc[0] + 1
+    assert not model.training
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_model, train):
+    models = [make_model(seed=3) for _ in range(3)]
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        torch.manual_seed(100 + seed)  # the caller's random numbers play no part
+        torch.rand(3)
+        train(model, seed=seed)
+    first, second, other = map(weights, models)
+    assert same(first, second)
+    assert not same(first, other)
+
+
+@pytest.mark.parametrize("data", ["tiny_data", "tiny_binary"])
+def test_fit_leaves_the_callers_random_numbers_alone(data, make_model, train, request):
+    data = request.getfixturevalue(data)
+    model = make_model(data=data)
+    before = torch.get_rng_state()
+    train(model, data, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("normalisation", ["batch", "layer"])
+def test_the_model_ends_with_the_weights_of_its_best_epoch(normalisation, make_model, train):
+    model, shorter = (make_model(normalisation=normalisation) for _ in range(2))
+    history = train(model, objective=Scores(1, 2, 5, 3, 4), epochs=5)
+    train(shorter, epochs=3)
+    assert history.best_epoch == 3
+    assert same(weights(model), weights(shorter))
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_patience_stops_after_so_many_epochs_without_a_better_bound(patience, make_model, train):
+    scores = [1, 2] + [1] * 10
+    history = train(make_model(), objective=Scores(*scores), epochs=12, patience=patience)
+    assert history.best_epoch == 2
+    assert history.frame["epoch"].max() == 2 + patience
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(40, 40), (50, 50), (1000, 120)])
+def test_every_step_sees_a_full_batch_of_different_images(batch_size, expected, train, make_model):
+    batches = []
+
+    def objective(trace: Trace, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            batches.append(x)
+        return elbo(trace, x)
+
+    train(make_model(), objective=objective, batch_size=batch_size, epochs=2)
+    steps = 120 // expected
+    assert [len(x) for x in batches] == [expected] * 2 * steps
+    first, second = torch.cat(batches[:steps]), torch.cat(batches[steps:])
+    assert len(first.unique(dim=0)) == len(first) == len(second.unique(dim=0))
+    assert not torch.equal(first, second)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operators that need a value on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "equal"):
+            self.count[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("data", ["tiny_data", "tiny_binary"])
+def test_waits_for_the_device_do_not_depend_on_the_number_of_steps(
+    data, make_model, train, request, monkeypatch
+):
+    data, counts = request.getfixturevalue(data), []
+    for batch_size in (10, 40):
+        waits = Waits()
+        for name in ("tolist", "cpu", "numpy"):
+            method = getattr(Tensor, name)
+
+            def counted(self, *args, _name=name, _method=method, _count=waits.count):
+                _count[_name] += 1
+                return _method(self, *args)
+
+            monkeypatch.setattr(Tensor, name, counted)
+        with waits:
+            train(make_model(data=data), data, batch_size=batch_size, epochs=1)
+        monkeypatch.undo()
+        counts.append(waits.count)
+    assert counts[0] == counts[1]
+    assert counts[0]["tolist"] == 2  # once for training, once for validation
+
+
+def test_the_progress_bar_shows_the_bound_and_every_level(make_model, train, capsys):
+    train(make_model(), progress=True)
+    shown = capsys.readouterr().err
+    assert all(name in shown for name in ("elbo=", "z_1=", "z_2="))
+    train(make_model(), progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_second_fit_goes_on_with_the_same_or_another_accelerator(
+    make_model, train, make_accelerator
+):
+    accelerator = make_accelerator()
+    results = []
+    for second in (accelerator, None):
+        model = make_model()
+        train(model, accelerator=accelerator)
+        train(model, accelerator=second or make_accelerator())
+        results.append(weights(model))
+    assert same(*results)
+    assert not any(parameter.isnan().any() for parameter in results[0].values())
+
+
+# Mixed precision
+
+
+def computes_in_float32(model: nn.Module, x: Tensor, make_model: Callable) -> bool:
+    """Whether the model computes as a fresh one with the same weights does."""
+    fresh = make_model().eval()
+    fresh.load_state_dict(model.state_dict())
+    return torch.equal(fresh(x).levels[0].q.mean, model.eval()(x).levels[0].q.mean)
+
+
+def test_mixed_precision_improves_the_bound_and_ends_with_the_fit(
+    make_model, train, make_accelerator, tiny_data
+):
+    model, x, precisions = make_model(), tiny_data.test.batch(slice(0, 5)), set()
+    hook = model.bottom_up.blocks[0][0].register_forward_hook(
+        lambda module, args, output: precisions.add(output.dtype)
+    )
+    accelerator = make_accelerator(mixed_precision="bf16")
+    history = train(model, epochs=8, learning_rate=1e-2, accelerator=accelerator)
+    hook.remove()
+    bound = history.frame.query("quantity == 'elbo' and split == 'train'")["value"]
+    assert bound.iloc[-1] > bound.iloc[0] + 1
+    assert precisions == {torch.bfloat16}
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert computes_in_float32(model, x, make_model)
+
+
+def test_mixed_precision_ends_with_an_interrupted_fit_too(
+    make_model, train, make_accelerator, tiny_data
+):
+    def interrupted(trace: Trace, x: Tensor) -> Tensor:
+        raise KeyboardInterrupt
+
+    model, x = make_model(), tiny_data.test.batch(slice(0, 5))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, objective=interrupted, accelerator=make_accelerator(mixed_precision="bf16"))
+    assert computes_in_float32(model, x, make_model)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [(name, value) for name in ("epochs", "batch_size", "num_samples") for value in (0, -1)]
+    + [("patience", 0)],
+)
+def test_counts_below_one_are_refused(setting, value, make_model, train):
+    with pytest.raises(ValueError, match=f"{setting} must be at least 1, got {value}"):
+        train(make_model(), **{setting: value})
+
+
+@pytest.mark.parametrize("value", [0.0, -1e-3, math.nan])
+def test_a_learning_rate_that_is_not_positive_is_refused(value, make_model, train):
+    with pytest.raises(ValueError, match=f"learning_rate must be positive, got {value}"):
+        train(make_model(), learning_rate=value)
+
+
+def test_a_batch_that_processes_cannot_share_equally_is_refused(make_model, train):
+    two = SimpleNamespace(num_processes=2)
+    with pytest.raises(ValueError, match="batch_size=5 cannot be shared equally by 2 processes"):
+        train(make_model(), batch_size=5, accelerator=two)
+
+
+def test_data_outside_the_support_are_refused_before_training(make_model, train):
+    model = make_model(likelihood="bernoulli")
+    before = weights(model)
+    with pytest.raises(ValueError, match="binary pixels, got grey values"):
+        train(model)
+    assert same(weights(model), before)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_objective_that_is_not_finite_stops_the_run(value, training, make_model, train):
+    def objective(trace: Trace, x: Tensor) -> Tensor:
+        return elbo(trace, x) * (value if torch.is_grad_enabled() == training else 1)
+
+    with pytest.raises(FloatingPointError, match="no longer finite in epoch 1.*learning_rate"):
+        train(make_model(), objective=objective)
+
+
+# History
+
+
+def test_the_history_holds_every_quantity_of_every_epoch_once(make_model, train):
+    frame = train(make_model(), epochs=3).frame
+    assert list(frame.columns) == ["epoch", "split", "quantity", "level", "value"]
+    assert not frame.duplicated(["epoch", "split", "quantity", "level"]).any()
+    kinds = [(name, None) for name in QUANTITIES[:3]] + [("information", 1), ("information", 2)]
+    assert len(frame) == 3 * 2 * len(kinds)
+    levels = frame["level"].astype(object).where(frame["level"].notna(), None)
+    assert set(zip(frame["quantity"], levels, strict=True)) == set(kinds)
+    assert frame["level"].dtype == "Int64"
+
+
+def test_the_elbo_is_reconstruction_minus_the_information_of_all_levels(make_model, train):
+    history = train(make_model(latent_sizes=(4, 3, 2)), objective=importance_weighted)
+    for split in ("train", "validation"):
+        information = sum(history.last("information", split, level=l) for l in (1, 2, 3))
+        expected = history.last("reconstruction", split) - information
+        assert history.last("elbo", split) == pytest.approx(expected, abs=1e-3)
+        assert history.last("objective", split) == pytest.approx(expected, abs=1e-3)
+
+
+def test_level_1_of_the_history_is_next_to_the_data(make_model, tiny_data):
+    x = tiny_data.test.batch(slice(0, 5))
+    trace, history = make_model(latent_sizes=(4, 3, 2))(x, 2), History()
+    statistics = batch_statistics(trace, x, importance_weighted(trace, x))
+    history.record(1, "train", statistics.tolist())
+    assert not statistics.requires_grad
+    for l, level in enumerate(trace.levels, start=1):
+        assert history.last("information", level=l) == level.information.mean().item()
+    assert history.last("objective") == importance_weighted(trace, x).mean().item()
+
+
+def test_last_means_the_latest_epoch():
+    history = History()
+    for epoch, value in ((1, 5.0), (2, 7.0)):
+        history.record(epoch, "train", [value, value, value, value])
+    assert history.last("elbo") == history.last("information", level=1) == 7
+    assert list(history.frame["epoch"].unique()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "split", "level"),
+    [("elbo", "validation", None), ("loss", "train", None), ("elbo", "train", 1)]
+    + [("information", "train", level) for level in (None, 0, 2)],
+)
+def test_what_was_not_recorded_is_refused(quantity, split, level):
+    history = History()
+    history.record(1, "train", [1.0, 2.0, 3.0, 4.0])
+    match = f"no '{quantity}' of level {level} was recorded for split '{split}'"
+    with pytest.raises(KeyError, match=match):
+        history.last(quantity, split, level)
