@@ -1,0 +1,223 @@
+"""The book's own machinery: labels against marks, links, alt text and the built pages."""
+
+import functools
+import http.server
+import importlib.util
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+PROJECT = Path(__file__).parent.parent
+SITE = PROJECT / "_build/html"
+PAGES = sorted((PROJECT / "book").glob("*.md"))
+SOURCES = [*PAGES, *sorted((PROJECT / "notebooks").glob("*.ipynb"))]
+CHECKED = '@pytest.mark.equation("eq-a")\ndef test_a_is_a():\n    pass\n'
+# repositories of others that the project may point to
+FOREIGN = {"pytorch/vision", "RuiShu/one-bit-vae"}
+
+
+def load_module(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+equation_tests = load_module(PROJECT / "book/_ext/equation_tests.py")
+set_repository = load_module(PROJECT / ".ci/set_repository.py")
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Build a book of one page with the given labels, and tests with the given source."""
+    monkeypatch.syspath_prepend(PROJECT / "book/_ext")
+    # a second Sphinx in one process registers its directives again and says so
+    monkeypatch.setattr(directives, "_directives", dict(directives._directives))
+
+    def run(labels, tests):
+        (tmp_path / "tests").mkdir(exist_ok=True)
+        (tmp_path / "tests/test_page.py").write_text(tests)
+        (tmp_path / "conf.py").write_text(
+            'extensions = ["sphinx.ext.mathjax", "equation_tests"]\n'
+            'html_theme_options = {}\nhtml_theme = "basic"\nexclude_patterns = ["tests"]\n'
+        )
+        equations = "".join(f".. math:: a = a\n   :label: {label}\n\n" for label in labels)
+        (tmp_path / "index.rst").write_text(f"Page\n====\n\n{equations}\n.. equation-tests::\n")
+        out = tmp_path / "_build"
+        Sphinx(
+            tmp_path, tmp_path, out, out / "doctrees", "html", status=None, warning=None
+        ).build()
+        return (out / "index.html").read_text("utf-8")
+
+    return run
+
+
+def test_a_checked_equation_names_its_test_below_it_and_in_the_table(build):
+    page = build(["eq-a"], CHECKED)
+    assert page.count("a is a</a>") == 2
+    assert "/blob/main/tests/test_page.py#L2" in page
+    assert 'href="#equation-eq-a"' in page
+
+
+def test_an_equation_without_a_test_stops_the_build(build):
+    with pytest.raises(ExtensionError, match="equation eq-b has no test"):
+        build(["eq-a", "eq-b"], CHECKED)
+
+
+def test_a_mark_without_an_equation_stops_the_build(build):
+    with pytest.raises(ExtensionError, match="no equation has the label eq-a"):
+        build([], CHECKED)
+
+
+def test_removing_a_test_stops_the_next_build_although_no_page_changed(build):
+    build(["eq-a"], CHECKED)
+    with pytest.raises(ExtensionError, match="equation eq-a has no test"):
+        build(["eq-a"], "def test_a_is_a():\n    pass\n")
+
+
+def test_every_label_of_the_book_has_a_marked_test():
+    text = "\n".join(path.read_text("utf-8") for path in SOURCES)
+    labels = set(re.findall(r"^\$\$ \((eq-[\w-]+)\)", text, re.MULTILINE))
+    assert len(labels) >= 20
+    assert labels == set(equation_tests.collect_tests(PROJECT))
+
+
+def test_docstrings_refer_to_existing_equations():
+    known = set(equation_tests.collect_tests(PROJECT))
+    for path in (PROJECT / "hvae_course").rglob("*.py"):
+        assert set(re.findall(r":eq:`([\w-]+)`", path.read_text("utf-8"))) <= known, path
+
+
+def test_every_figure_of_a_page_has_alt_text():
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        figures = re.findall(r"```\{(?:figure|image)\}.*?```", text, re.DOTALL)
+        assert all(":alt: " in figure for figure in figures), page
+        assert all(len(alt) > 20 for alt in re.findall(r"!\[(.*?)\]\(", text)), page
+
+
+def tracked_texts():
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(git, cwd=PROJECT, capture_output=True, text=True).stdout.splitlines()
+    if not names:
+        pytest.skip("needs a git checkout")
+    for path in (PROJECT / name for name in names):
+        try:
+            yield path, path.read_text("utf-8")
+        except (UnicodeDecodeError, FileNotFoundError):
+            continue
+
+
+def test_every_link_to_the_repository_has_the_address_of_pyproject():
+    own = set_repository.current()
+    link = re.compile(
+        r"(?:https://|//|\b)(?:github\.com|colab\.research\.google\.com/github)/([\w.-]+/[\w-]+)"
+    )
+    found = set()
+    for path, text in tracked_texts():
+        if path == Path(__file__):
+            continue
+        for repository in link.findall(text):
+            assert repository in FOREIGN | {own, "owner/name"}, path
+            found.add(path.name)
+    expected = {"_config.yml", "README.md", "CITATION.cff", "index.md", "01_two_level_vae.ipynb"}
+    assert expected <= found
+
+
+def test_one_command_changes_the_address_everywhere(tmp_path, monkeypatch):
+    old = set_repository.current()
+    for path, text in tracked_texts():
+        target = tmp_path / path.relative_to(PROJECT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(set_repository, "PROJECT", tmp_path)
+    set_repository.main("https://github.com/somebody/elsewhere/")
+    assert set_repository.current() == "somebody/elsewhere"
+    kept = [
+        p
+        for p in tmp_path.rglob("*")
+        if p.is_file() and ".git" not in p.relative_to(tmp_path).parts
+    ]
+    assert not [p for p in kept if f"/{old}" in p.read_text("utf-8") and p.name != "test_book.py"]
+
+
+@pytest.mark.parametrize("address", ["", "github.com/a/b", "https://example.org/a/b"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(SystemExit, match="expected URL=https://github.com/owner/name"):
+        set_repository.main(address)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("page tests need Chromium")
+    if not (SITE / "index.html").exists():
+        pytest.skip("page tests need the built site: make book")
+    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
+    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    yield browser
+    browser.close()
+    playwright.stop()
+
+
+@pytest.fixture(scope="module")
+def site():
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=SITE)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(
+    "page", ["book/index", "book/01_two_level_vae", "notebooks/01_two_level_vae", "book/api"]
+)
+def test_a_built_page_is_whole_without_a_network(browser, site, page, width):
+    tab = browser.new_page(viewport={"width": width, "height": 900})
+    outside = []
+    tab.on(
+        "request",
+        lambda r: outside.append(r.url) if not r.url.startswith((site, "data:")) else None,
+    )
+    tab.goto(f"{site}/{page}.html")
+    tab.wait_for_function("() => window.MathJax?.startup?.promise !== undefined")
+    tab.evaluate("() => MathJax.startup.promise")
+    state = tab.evaluate(
+        """() => ({
+            math: document.querySelectorAll('mjx-container').length,
+            wrong: document.querySelectorAll('mjx-merror').length,
+            left: [...document.querySelectorAll('.math')].filter(
+                e => !e.querySelector('mjx-container')).length,
+            width: document.documentElement.scrollWidth,
+            broken: [...document.images].filter(i => i.complete && !i.naturalWidth).length,
+            nameless: [...document.images].filter(i => !i.alt).length,
+            squeezed: [...document.images].filter(i => i.naturalWidth && i.width && Math.abs(
+                i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) > 0.05).length,
+        })"""
+    )
+    tab.close()
+    assert state.pop("math") > 0
+    assert state == {
+        "wrong": 0,
+        "left": 0,
+        "width": width,
+        "broken": 0,
+        "nameless": 0,
+        "squeezed": 0,
+    }
+    assert not outside

@@ -1,0 +1,119 @@
+"""Structure of the notebooks, and the model that chapter 1 writes by hand."""
+
+import math
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from torch import nn
+
+from hvae_course import data, objectives, recipes
+
+PROJECT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path, tag=None):
+    notebook = nbformat.read(path, as_version=4)
+    return [c for c in notebook.cells if tag is None or tag in c.metadata.get("tags", [])]
+
+
+def code_cells(path):
+    return [c for c in cells(path) if c.cell_type == "code"]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+@pytest.mark.parametrize("num_values", [2, 17])
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_written_by_hand_is_the_model_of_the_package(num_values, training):
+    scope = {"math": math, "torch": torch, "nn": nn}
+    (cell,) = cells(PROJECT / "notebooks/01_two_level_vae.ipynb", "by-hand")
+    exec(cell.source, scope)
+    spec = data.DataSpec(12, num_values)
+    model = recipes.two_level_vae(spec, likelihood="categorical").double()
+    by_hand = scope["TwoLevelByHand"](12, num_values).double()
+    weights = zip(by_hand.state_dict(), model.state_dict().values(), strict=True)
+    by_hand.load_state_dict(dict(weights))
+    model.train(training)
+    by_hand.train(training)
+    x = torch.randint(num_values, (20, 12)).double() / (num_values - 1)
+    torch.manual_seed(1)
+    expected = objectives.elbo(model(x), x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(by_hand(x), expected)
+    (gradient,) = torch.autograd.grad(expected.mean(), [next(model.bottom_up.parameters())])
+    torch.manual_seed(1)
+    (same,) = torch.autograd.grad(by_hand(x).mean(), [next(by_hand.parameters())])
+    torch.testing.assert_close(gradient, same)
+
+
+def test_notebooks_carry_their_outputs_and_are_small(notebook):
+    run = [c for c in code_cells(notebook) if c.outputs or c.execution_count]
+    assert len(run) == len(code_cells(notebook)), "run `make notebooks`"
+    assert notebook.stat().st_size < 1_000_000
+
+
+def test_no_stored_error_or_warning(notebook):
+    outputs = [output for c in code_cells(notebook) for output in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+
+
+def test_the_kernel_is_the_usual_one(notebook):
+    assert nbformat.read(notebook, as_version=4).metadata.kernelspec.name == "python3"
+
+
+def test_every_figure_has_alt_text_and_a_caption(notebook):
+    figures = [
+        c for c in code_cells(notebook) if any("image/png" in o.get("data", {}) for o in c.outputs)
+    ]
+    assert figures
+    for cell in figures:
+        assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40, cell.source[:80]
+        assert cell.metadata["mystnb"]["figure"]["caption"], cell.source[:80]
+
+
+def test_the_setup_cell_is_silent_and_installs_only_the_package(notebook):
+    (cell,) = cells(notebook, "setup")
+    assert not cell.outputs
+    installs = re.findall(r"%pip install (.*)", cell.source)
+    assert len(installs) == 1
+    assert installs[0].startswith("-q --no-deps git+https://")
+    assert code_cells(notebook)[0] == cell
+
+
+def test_the_data_set_is_one_parameter(notebook):
+    (cell,) = cells(notebook, "parameters")
+    assert cell.source.startswith('dataset = "digits"')
+    others = [c for c in code_cells(notebook) if "parameters" not in c.metadata.get("tags", [])]
+    assert not [c for c in others if re.search(r"load\([\"']", c.source)]
+
+
+def test_every_claim_came_out_true(notebook):
+    claims = sum(c.source.count("claim(") for c in code_cells(notebook)) - 1  # its definition
+    text = "".join(o.get("text", "") for c in code_cells(notebook) for o in c.outputs)
+    assert claims > 0
+    assert len(re.findall(r"^true: ", text, re.MULTILINE)) == claims
+
+
+def test_each_number_that_a_page_quotes_is_shown_by_its_notebook():
+    quoted = set()
+    for page in (PROJECT / "book").glob("*.md"):
+        for name, key in re.findall(
+            r"\{glue:text\}`\.\./(.+?\.ipynb)::(\w+)", page.read_text("utf-8")
+        ):
+            quoted.add((PROJECT / name, key))
+    shown = {
+        (path, output.metadata.scrapbook.name)
+        for path in NOTEBOOKS
+        for cell in code_cells(path)
+        for output in cell.outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
+    assert quoted
+    assert quoted == shown
