@@ -64,9 +64,9 @@ class Evaluation:
 
     def __str__(self) -> str:
         return (
-            f"{self.data}; {self.split} split, {self.num_examples} examples; ELBO {self.elbo}, "
-            f"IW-{self.num_samples} {self.log_likelihood} nats per example; seed {self.seed}; "
-            f"{self.num_parameters:,} parameters; {self.device}"
+            f"ELBO {self.elbo}, IW-{self.num_samples} {self.log_likelihood} nats per example\n"
+            f"{self.data}; {self.split} split, {self.num_examples} examples\n"
+            f"seed {self.seed}; {self.num_parameters:,} parameters; {self.device}"
         )
 
 
