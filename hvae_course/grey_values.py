@@ -26,6 +26,10 @@ def _sum_event(per_pixel: Tensor, distribution: Distribution) -> Tensor:
     return per_pixel.flatten(start_dim=-len(distribution.event_shape)).sum(dim=-1)
 
 
+def _grid(num_values: int, *, like: Tensor) -> Tensor:
+    return torch.linspace(0, 1, num_values, dtype=like.dtype, device=like.device)
+
+
 class GreyCategorical(Distribution):
     """Independent categorical distributions over the grey values 0, 1/(K-1), ..., 1.
 
@@ -43,8 +47,9 @@ class GreyCategorical(Distribution):
     @property
     def mean(self) -> Tensor:
         """Expected grey value, ``(B, D)``, in [0, 1]."""
-        grid = torch.linspace(0, 1, self.num_values).to(self.base.logits)
-        return self.base.probs @ grid
+        probs = self.base.probs
+        # a product and a sum, because autocast would compute a matrix product in half precision
+        return (probs * _grid(self.num_values, like=probs)).sum(dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of images.
@@ -127,7 +132,7 @@ class DiscretizedLogisticDistribution(Distribution):
     @property
     def mean(self) -> Tensor:
         """Expected grey value, ``(B, D)``, in [0, 1]."""
-        grid = torch.linspace(0, 1, self.num_values).to(self.location)
+        grid = _grid(self.num_values, like=self.location)
         return sum(self.log_prob_each(v).exp() * v for v in grid)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008

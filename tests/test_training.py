@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +105,15 @@ def test_every_step_sees_a_full_batch_of_different_images(batch_size, expected, 
     assert not torch.equal(first, second)
 
 
+def test_every_validation_has_the_same_noise_and_every_epoch_of_training_its_own(
+    make_model, train
+):
+    model = make_model(normalisation="none")
+    values = train(model, learning_rate=1e-30).frame.groupby(["split", "quantity"])["value"]
+    assert (values.nunique().loc["validation"] == [1, 2, 1, 1]).all()  # information of two levels
+    assert (values.nunique().loc["train"] == [2, 4, 2, 2]).all()
+
+
 class Waits(TorchDispatchMode):
     """Counts the operators that need a value on the host."""
 
@@ -148,59 +156,6 @@ def test_the_progress_bar_shows_the_bound_and_every_level(make_model, train, cap
     assert all(name in shown for name in ("elbo=", "z_1=", "z_2="))
     train(make_model(), progress=False)
     assert capsys.readouterr().err == ""
-
-
-def test_a_second_fit_goes_on_with_the_same_or_another_accelerator(
-    make_model, train, make_accelerator
-):
-    accelerator = make_accelerator()
-    results = []
-    for second in (accelerator, None):
-        model = make_model()
-        train(model, accelerator=accelerator)
-        train(model, accelerator=second or make_accelerator())
-        results.append(weights(model))
-    assert same(*results)
-    assert not any(parameter.isnan().any() for parameter in results[0].values())
-
-
-# Mixed precision
-
-
-def computes_in_float32(model: nn.Module, x: Tensor, make_model: Callable) -> bool:
-    """Whether the model computes as a fresh one with the same weights does."""
-    fresh = make_model().eval()
-    fresh.load_state_dict(model.state_dict())
-    return torch.equal(fresh(x).levels[0].q.mean, model.eval()(x).levels[0].q.mean)
-
-
-def test_mixed_precision_improves_the_bound_and_ends_with_the_fit(
-    make_model, train, make_accelerator, tiny_data
-):
-    model, x, precisions = make_model(), tiny_data.test.batch(slice(0, 5)), set()
-    hook = model.bottom_up.blocks[0][0].register_forward_hook(
-        lambda module, args, output: precisions.add(output.dtype)
-    )
-    accelerator = make_accelerator(mixed_precision="bf16")
-    history = train(model, epochs=8, learning_rate=1e-2, accelerator=accelerator)
-    hook.remove()
-    bound = history.frame.query("quantity == 'elbo' and split == 'train'")["value"]
-    assert bound.iloc[-1] > bound.iloc[0] + 1
-    assert precisions == {torch.bfloat16}
-    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-    assert computes_in_float32(model, x, make_model)
-
-
-def test_mixed_precision_ends_with_an_interrupted_fit_too(
-    make_model, train, make_accelerator, tiny_data
-):
-    def interrupted(trace: Trace, x: Tensor) -> Tensor:
-        raise KeyboardInterrupt
-
-    model, x = make_model(), tiny_data.test.batch(slice(0, 5))
-    with pytest.raises(KeyboardInterrupt):
-        train(model, objective=interrupted, accelerator=make_accelerator(mixed_precision="bf16"))
-    assert computes_in_float32(model, x, make_model)
 
 
 # What is refused

@@ -31,7 +31,7 @@ def latent_sizes(model: HierarchicalVAE) -> list[int]:
         Z_1, ..., Z_L, bottom to top.
     """
     with evaluating(model):
-        return [level.z.shape[1] for level in model.generate(1).levels]
+        return [level.z.shape[1] for level in model.generate(1, prior_mean).levels]
 
 
 def _check_level(model: HierarchicalVAE, level: int) -> None:

@@ -6,7 +6,6 @@ with ``weights_only=True``: opening a stranger's file runs none of their code.
 """
 
 import os
-import pickle
 import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -68,12 +67,17 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise FileNotFoundError(f"no checkpoint at {path}; fit(..., checkpoint=path) writes one")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # the unpickler answers a foreign file with any error there is
         raise ValueError(f"{path} is no checkpoint, or is damaged: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(
             f"{path} has checkpoint format {found!r}, this version reads {FORMAT}; "
             "train again, or use the version of hvae_course that wrote it"
+        )
+    expected = {entry.name for entry in fields(Checkpoint)}
+    if set(content) != expected:
+        raise ValueError(
+            f"{path} holds {sorted(content)}, a checkpoint holds {sorted(expected)}; train again"
         )
     return Checkpoint(**content)

@@ -5,6 +5,7 @@ objective. Accelerate moves it to any device, precision and number of processes;
 nothing waits for the device.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -54,6 +55,28 @@ def _describe(statistics: list[float]) -> dict[str, str]:
     shown = {"elbo": statistics[1]}
     shown |= {f"z_{l}": value for l, value in enumerate(statistics[3:], start=1)}
     return {name: f"{value:.1f}" for name, value in shown.items()}
+
+
+@contextlib.contextmanager
+def _prepared(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[nn.Module, torch.optim.Optimizer]]:
+    """Wrap model and optimiser for device, precision and processes; unwrap at the end."""
+    network, optimizer = accelerator.prepare(model, optimizer)
+    try:
+        yield network, optimizer
+    finally:
+        accelerator.unwrap_model(network, keep_fp32_wrapper=False)
+        model.__dict__.pop("_is_accelerate_prepared", None)  # else the next fit would not wrap it
+
+
+def _check_finite(statistics: list[float], epoch: int) -> list[float]:
+    if not all(map(math.isfinite, statistics)):
+        raise FloatingPointError(
+            f"the objective is no longer finite in epoch {epoch} ({_describe(statistics)}); "
+            "lower learning_rate, or check the data for outliers"
+        )
+    return statistics
 
 
 def fit(
@@ -111,21 +134,21 @@ def fit(
     }
     _check_settings(settings, epochs=epochs, patience=patience)
     data = data.to(accelerator.device)
-    model.top_down.likelihood.check(data.train.batch(slice(0, batch_size)))
-    train_rows, history = len(data.train), History()
+    with isolated_random(accelerator.device):
+        model.top_down.likelihood.check(data.train.batch(slice(0, batch_size)))
+    history = History()
     resumed = load_checkpoint(checkpoint) if checkpoint and Path(checkpoint).exists() else None
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
 
     model.to(accelerator.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     if resumed is not None:
-        _check_same_run(resumed, settings, path=checkpoint)
+        _check_same_run(resumed, settings | model.config, path=checkpoint)
         run, best = resumed.run, resumed.weights
         model.load_state_dict(run["weights"])
         optimizer.load_state_dict(run["optimizer"])
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
-    network, optimizer = accelerator.prepare(model, optimizer)
 
     bar = tqdm(
         range(start + 1, epochs + 1),
@@ -134,12 +157,13 @@ def fit(
         unit="epoch",
         disable=not (progress and accelerator.is_main_process),
     )
-    with isolated_random(accelerator.device):
+    prepared = _prepared(accelerator, model, optimizer)
+    with isolated_random(accelerator.device), prepared as (network, optimizer):
         for epoch in bar:
             if patience is not None and epoch - 1 - history.best_epoch >= patience:
                 break
-            seed_all(seed, epoch)
-            order = torch.randperm(train_rows, device=accelerator.device)  # one for all processes
+            seed_all(seed, epoch)  # one order for all processes
+            order = torch.randperm(len(data.train), device=accelerator.device)
             seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
             network.train()
             total, steps = 0.0, 0
@@ -152,18 +176,13 @@ def fit(
                 optimizer.step()
                 total, steps = total + batch_statistics(trace, x, value), steps + 1
             train = accelerator.reduce(total / steps, "mean").tolist()  # the epoch's only wait
-            if not all(map(math.isfinite, train)):
-                raise FloatingPointError(
-                    f"the objective is no longer finite in epoch {epoch} ({_describe(train)}); "
-                    "lower learning_rate, or check the data for outliers"
-                )
-            history.record(epoch, "train", train)
+            history.record(epoch, "train", _check_finite(train, epoch))
 
             seed_all(seed, 0)  # the same noise in every validation
             validation = _validate(
                 network, data.validation, objective, batch_size=500, num_samples=num_samples
             )
-            history.record(epoch, "validation", validation)
+            history.record(epoch, "validation", _check_finite(validation, epoch))
             if validation[0] > best_objective:
                 best_objective, history.best_epoch = validation[0], epoch
                 best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
@@ -179,8 +198,6 @@ def fit(
                     "settings": settings,
                 }
                 save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
-    accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-    model.__dict__.pop("_is_accelerate_prepared", None)  # else the next fit would not wrap it
     model.load_state_dict(best)
     model.eval()
     return history
@@ -203,15 +220,13 @@ def _check_settings(settings: dict[str, Any], *, epochs: int, patience: int | No
 
 
 def _check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], *, path: str | Path) -> None:
-    """Refuse to go on with a run that was started with other settings."""
-    before = checkpoint.run.get("settings")
-    if before is None:
+    """Refuse to go on with a run of another model or with other settings."""
+    if "settings" not in checkpoint.run:
         raise ValueError(f"{path} holds weights alone and cannot be resumed; choose another file")
-    changed = {
-        name: (before.get(name), v) for name, v in settings.items() if before.get(name) != v
-    }
+    before = checkpoint.run["settings"] | checkpoint.config
+    changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
-        listed = ", ".join(f"{name} was {a!r} and is {b!r}" for name, (a, b) in changed.items())
+        listed = ", ".join(f"{n} was {before.get(n)!r} and is {settings[n]!r}" for n in changed)
         raise ValueError(
             f"{path} belongs to a run with other settings: {listed}. Resume with the same ones, "
             "or choose another checkpoint file"
