@@ -1,8 +1,8 @@
 """One plain training loop, for every model and objective of the course.
 
-Read `fit` from top to bottom: order the data, take a batch, walk the hierarchy, maximise the
-objective. Accelerate moves it to any device, precision and number of processes; within an epoch
-nothing waits for the device.
+Read ``_train_epoch`` first: take a batch, walk the hierarchy, maximise the objective. Then `fit`,
+which orders the data, validates, keeps the best weights and saves. Accelerate moves both to any
+device, precision and number of processes; within an epoch nothing waits for the device.
 """
 
 import contextlib
@@ -37,12 +37,38 @@ def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterat
         yield index[accelerator.process_index :: accelerator.num_processes]
 
 
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    split: Split,
+    order: Tensor,
+    *,
+    objective: Objective,
+    num_samples: int,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> list[float]:
+    """One pass over the training data; what was logged, averaged over its steps."""
+    model.train()
+    total, steps = 0.0, 0
+    for index in _batches(order, batch_size, accelerator):
+        x = split.batch(index)
+        trace = model(x, num_samples)
+        value = objective(trace, x)
+        optimizer.zero_grad()
+        accelerator.backward(-value.mean())
+        optimizer.step()
+        total, steps = total + batch_statistics(trace, x, value), steps + 1
+    return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
+
+
 @torch.no_grad()
 def _validate(
-    model: nn.Module, split: Split, objective: Objective, *, batch_size: int, num_samples: int
+    model: nn.Module, split: Split, *, objective: Objective, num_samples: int
 ) -> list[float]:
+    """The same quantities on a split, in evaluation mode."""
     model.eval()
-    total = torch.zeros((), device=split.pixels.device)
+    total, batch_size = 0.0, 500
     for start in range(0, len(split), batch_size):
         x = split.batch(slice(start, start + batch_size))
         trace = model(x, num_samples)
@@ -157,6 +183,7 @@ def fit(
         unit="epoch",
         disable=not (progress and accelerator.is_main_process),
     )
+    bound: dict[str, Any] = {"objective": objective, "num_samples": num_samples}
     prepared = _prepared(accelerator, model, optimizer)
     with isolated_random(accelerator.device), prepared as (network, optimizer):
         for epoch in bar:
@@ -165,23 +192,18 @@ def fit(
             seed_all(seed, epoch)  # one order for all processes
             order = torch.randperm(len(data.train), device=accelerator.device)
             seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
-            network.train()
-            total, steps = 0.0, 0
-            for index in _batches(order, batch_size, accelerator):
-                x = data.train.batch(index)
-                trace = network(x, num_samples)
-                value = objective(trace, x)
-                optimizer.zero_grad()
-                accelerator.backward(-value.mean())
-                optimizer.step()
-                total, steps = total + batch_statistics(trace, x, value), steps + 1
-            train = accelerator.reduce(total / steps, "mean").tolist()  # the epoch's only wait
-            history.record(epoch, "train", _check_finite(train, epoch))
-
-            seed_all(seed, 0)  # the same noise in every validation
-            validation = _validate(
-                network, data.validation, objective, batch_size=500, num_samples=num_samples
+            train = _train_epoch(
+                network,
+                optimizer,
+                data.train,
+                order,
+                batch_size=batch_size,
+                accelerator=accelerator,
+                **bound,
             )
+            seed_all(seed, 0)  # the same noise in every validation
+            validation = _validate(network, data.validation, **bound)
+            history.record(epoch, "train", _check_finite(train, epoch))
             history.record(epoch, "validation", _check_finite(validation, epoch))
             if validation[0] > best_objective:
                 best_objective, history.best_epoch = validation[0], epoch
@@ -205,11 +227,11 @@ def fit(
 
 def _check_settings(settings: dict[str, Any], *, epochs: int, patience: int | None) -> None:
     """Refuse settings that cannot be right before any work starts."""
-    lowest = {"epochs": (epochs, 1), "patience": (1 if patience is None else patience, 1)}
-    lowest |= {name: (settings[name], 1) for name in ("batch_size", "num_samples")}
-    for name, (value, smallest) in lowest.items():
-        if value < smallest:
-            raise ValueError(f"{name} must be at least {smallest}, got {value}")
+    counts = {name: settings[name] for name in ("batch_size", "num_samples")}
+    counts |= {"epochs": epochs, "patience": 1 if patience is None else patience}
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     if not settings["learning_rate"] > 0:
         raise ValueError(f"learning_rate must be positive, got {settings['learning_rate']}")
     if settings["batch_size"] % settings["num_processes"]:
