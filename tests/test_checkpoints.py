@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hvae_course import recipes
-from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.training import Checkpoint, History, load_checkpoint, save_checkpoint
 
@@ -154,6 +155,22 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     resumed = recipes.build(second.config)
     resumed_history = train(resumed, data, epochs=4, checkpoint=path, **settings)
     assert_same_run(resumed, resumed_history, first, history)
+
+
+def test_a_resumed_run_remembers_its_best_bound(path, make_model, train):
+    """Better than the epochs before the interruption, not only than those after it."""
+
+    def above(bound: float) -> Callable[[Trace, Tensor], Tensor]:
+        def objective(trace: Trace, x: Tensor) -> Tensor:
+            return elbo(trace, x) if torch.is_grad_enabled() else elbo(trace, x) * 0 + bound
+
+        return objective
+
+    model, again = make_model(), make_model(seed=1)
+    train(model, objective=above(5.0), epochs=1, checkpoint=path)
+    history = train(again, objective=above(4.0), epochs=3, checkpoint=path)
+    assert history.best_epoch == 1
+    assert_same(again.state_dict(), model.state_dict())
 
 
 def test_a_finished_run_is_given_back_as_it_ended(path, make_model, train):

@@ -80,6 +80,11 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(normalisation, make_m
     assert same(weights(model), weights(shorter))
 
 
+def test_the_model_is_left_ready_for_evaluation(make_model, train):
+    train(model := make_model(), epochs=1)
+    assert not any(module.training for module in model.modules())
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_patience_stops_after_so_many_epochs_without_a_better_bound(patience, make_model, train):
     scores = [1, 2] + [1] * 10
