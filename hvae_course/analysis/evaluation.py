@@ -97,12 +97,15 @@ def _estimate(values: Tensor) -> Estimate:
 def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: int) -> Tensor:
     """Log sum w, sum log w, sum log p(x|z), sum information_l over draws: ``(3 + L, B)``."""
     chunk = max(1, max_rows // len(x))
-    log_sum_w, sums = torch.full((len(x),), -math.inf, device=x.device).double(), 0.0
+    # Apple's GPUs have no float64
+    precision = torch.float32 if x.device.type == "mps" else torch.float64
+    log_sum_w = torch.full((len(x),), -math.inf, device=x.device, dtype=precision)
+    sums = 0.0
     for start in range(0, num_samples, chunk):
         k = min(chunk, num_samples - start)
         trace = model(x, k)
         terms = [trace.log_weight(x), trace.log_px(x)] + [l.information for l in trace.levels]
-        terms = torch.stack(terms).double().unflatten(1, (-1, k))  # (2 + L, B, k)
+        terms = torch.stack(terms).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
         log_sum_w = torch.logaddexp(log_sum_w, terms[0].logsumexp(dim=1))
         sums = sums + terms.sum(dim=2)
     return torch.cat([log_sum_w[None], sums])
@@ -151,7 +154,7 @@ def evaluate(
         for start in range(0, len(part), batch_size):
             x = part.batch(slice(start, start + batch_size))
             columns.append(_accumulate(model, x, num_samples, max_rows))
-    per_example = torch.cat(columns, dim=1).cpu()  # (3 + L, N)
+    per_example = torch.cat(columns, dim=1).cpu().double()  # (3 + L, N)
     per_example[0] -= math.log(num_samples)
     per_example[1:] /= num_samples
     log_likelihood, elbo, reconstruction, *information = map(_estimate, per_example)
