@@ -34,7 +34,10 @@ NORMALISATIONS: dict[str, type[nn.Module]] = {
     "layer": nn.LayerNorm,
     "none": nn.Identity,
 }
-"""Normalisations by name; each is constructed with the layer's width."""
+"""Normalisations by name; each is constructed with the layer's width.
+
+:meta hide-value:
+"""
 
 
 def mlp(*sizes: int, normalisation: str = "batch") -> nn.Sequential:

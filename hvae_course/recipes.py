@@ -30,7 +30,10 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "discretized_logistic": DiscretizedLogistic,
     "gaussian": Gaussian,
 }
-"""Likelihoods by name."""
+"""Likelihoods by name.
+
+:meta hide-value:
+"""
 
 
 def conditional_gaussian(
@@ -247,7 +250,10 @@ def two_level_vae(
 RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
     recipe.__name__: recipe for recipe in (bottom_up_vae, mean_field_vae)
 }
-"""Recipes that a checkpoint can name."""
+"""Recipes that a checkpoint can name.
+
+:meta hide-value:
+"""
 
 
 def build(config: Mapping[str, Any]) -> HierarchicalVAE:

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -87,6 +88,12 @@ def test_every_label_of_the_book_has_a_marked_test():
     labels = set(re.findall(r"^\$\$ \((eq-[\w-]+)\)", text, re.MULTILINE))
     assert len(labels) >= 20
     assert labels == set(equation_tests.collect_tests(PROJECT))
+
+
+def test_hidden_folders_are_no_part_of_the_book():
+    """The test runner and editors leave Markdown in theirs, which would stop a strict build."""
+    config = yaml.safe_load((PROJECT / "_config.yml").read_text("utf-8"))
+    assert {".*", "**/.*", "_build"} <= set(config["exclude_patterns"])
 
 
 def test_docstrings_refer_to_existing_equations():

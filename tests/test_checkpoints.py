@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_course import recipes
-from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course import Trace, recipes
+from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.training import Checkpoint, History, load_checkpoint, save_checkpoint
 
@@ -177,18 +177,28 @@ def test_a_finished_run_is_given_back_as_it_ended(path, make_model, train):
     model, again = make_model(), make_model(seed=1)
     history = train(model, checkpoint=path)
     assert_same_run(again, train(again, checkpoint=path), model, history)
+    assert not again.training
+
+
+def never_better(trace: Trace, x: Tensor) -> Tensor:
+    """A bound that is the same in every validation."""
+    return elbo(trace, x) if torch.is_grad_enabled() else torch.zeros(len(x))
 
 
 def test_a_run_that_ran_out_of_patience_stays_stopped(path, make_model, train):
-    def worsening(trace: object, x: Tensor) -> Tensor:
-        """A bound that is never better than in the first epoch."""
-        return elbo(trace, x) if torch.is_grad_enabled() else 0 * elbo(trace, x)
-
-    settings = {"objective": worsening, "patience": 2, "epochs": 9, "checkpoint": path}
+    settings = {"objective": never_better, "patience": 2, "epochs": 9, "checkpoint": path}
     model, again = make_model(), make_model(seed=1)
     history = train(model, **settings)
     assert (history.best_epoch, history.frame["epoch"].max()) == (1, 3)
     assert_same_run(again, train(again, **settings), model, history)
+
+
+def test_a_resumed_run_keeps_the_best_weights_from_before(path, make_model, train):
+    model, again = make_model(), make_model(seed=1)
+    train(model, objective=never_better, epochs=1, checkpoint=path)
+    history = train(again, objective=never_better, epochs=3, checkpoint=path)
+    assert history.best_epoch == 1
+    assert_same(again.state_dict(), model.state_dict())
 
 
 def test_the_file_holds_the_best_weights_and_the_model_they_belong_to(path, make_model, train):

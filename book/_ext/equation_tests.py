@@ -105,7 +105,7 @@ def _row(*cells: list[nodes.Node]) -> nodes.row:
 
 
 def _table(app: Sphinx, docname: str) -> nodes.table:
-    widths = (15, 85)
+    widths = (28, 72)
     group = nodes.tgroup(cols=len(widths))
     group += [nodes.colspec(colwidth=width) for width in widths]
     group += nodes.thead("", _row([nodes.Text("equation")], [nodes.Text("tests")]))
