@@ -1,6 +1,7 @@
 """The spine: what a trace computes, the walk down, and ways to pick a latent without data."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -82,11 +83,12 @@ def test_draws_of_one_example_lie_next_to_each_other(model, x, num_samples):
     torch.testing.assert_close(q1.mean, expected.mean.repeat_interleave(num_samples, 0))
 
 
-@pytest.mark.parametrize("rows", [1, 4, 10])
-def test_data_that_are_not_those_of_the_trace_are_refused(model, x, rows):
+@pytest.mark.parametrize("shape", [(1, 64), (4, 64), (10, 64), (5, 1), (5,)])
+def test_data_that_are_not_those_of_the_trace_are_refused(model, x, shape):
     trace = model(x, 2)
-    with pytest.raises(ValueError, match=f"holds 10 draws, 2 per example, but x has {rows} rows"):
-        trace.log_px(zeros(rows, 64))
+    expected = rf"batch of shape \(5, 64\), but x has shape {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=expected):
+        trace.log_px(zeros(*shape))
 
 
 def trace_of(log_w: Tensor) -> tuple[Trace, Tensor]:

@@ -95,7 +95,7 @@ def test_every_level_has_its_information_curve(history, split):
 
 
 @pytest.mark.parametrize(
-    ("number", "quantity"), enumerate(("objective", "elbo", "reconstruction"))
+    ("number", "quantity"), list(enumerate(("objective", "elbo", "reconstruction")))
 )
 def test_both_splits_have_their_curve_of_the_bound(history, quantity, number):
     shown = curves(plots.bound_curves(history, quantity=quantity))

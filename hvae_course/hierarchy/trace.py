@@ -59,12 +59,13 @@ class Trace:
             ``(B K,)``, nats per example.
 
         Raises:
-            ValueError: if x does not have one row per example of this trace.
+            ValueError: if x is not the size of the batch that this trace was made from.
         """
-        if len(x) * self.num_samples != self.px.batch_shape[0]:
+        rows = self.px.batch_shape[0] // self.num_samples
+        if x.shape != (rows, *self.px.event_shape):
             raise ValueError(
-                f"this trace holds {self.px.batch_shape[0]} draws, {self.num_samples} per "
-                f"example, but x has {len(x)} rows; pass the batch that the trace was made from"
+                f"this trace was made from a batch of shape {(rows, *self.px.event_shape)}, but x "
+                f"has shape {tuple(x.shape)}; pass the batch that the trace was made from"
             )
         return self.px.log_prob(x.repeat_interleave(self.num_samples, dim=0))  # (B K,)
 
