@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
+# One thread each: the tests run side by side, and sums come out in the same order everywhere.
+export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ book: $(VENV)/.installed ## build the book and print where it is
 	@echo "The book is built: file://$(CURDIR)/_build/html/index.html"
 
 test: lint book ## lint, the strict build of the book, then every test and notebook
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 notebooks: $(VENV)/.installed ## run every notebook again, in place
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.timeout=900 notebooks/*.ipynb

@@ -88,7 +88,7 @@ def test_data_that_are_not_those_of_the_trace_are_refused(model, x, shape):
     trace = model(x, 2)
     expected = rf"batch of shape \(5, 64\), but x has shape {re.escape(str(shape))}"
     with pytest.raises(ValueError, match=expected):
-        trace.log_px(zeros(*shape))
+        trace.log_px(torch.zeros(shape, dtype=torch.float64))
 
 
 def trace_of(log_w: Tensor) -> tuple[Trace, Tensor]:
