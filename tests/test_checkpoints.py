@@ -193,14 +193,6 @@ def test_a_run_that_ran_out_of_patience_stays_stopped(path, make_model, train):
     assert_same_run(again, train(again, **settings), model, history)
 
 
-def test_a_resumed_run_keeps_the_best_weights_from_before(path, make_model, train):
-    model, again = make_model(), make_model(seed=1)
-    train(model, objective=never_better, epochs=1, checkpoint=path)
-    history = train(again, objective=never_better, epochs=3, checkpoint=path)
-    assert history.best_epoch == 1
-    assert_same(again.state_dict(), model.state_dict())
-
-
 def test_the_file_holds_the_best_weights_and_the_model_they_belong_to(path, make_model, train):
     model = make_model()
     history = train(model, checkpoint=path)
