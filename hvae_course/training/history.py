@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from hvae_course.hierarchy.trace import Trace
-from hvae_course.objectives import elbo
 
 QUANTITIES = ("objective", "elbo", "reconstruction", "information")
 """What is recorded, on both splits."""
@@ -30,9 +29,11 @@ def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
         ``(3 + L,)``: objective, ELBO, reconstruction, information of z_1, ..., z_L; batch means,
         nats per example.
     """
-    terms = [objective, elbo(trace, x), trace.log_px(x)]
-    terms += [level.information for level in trace.levels]
-    return torch.stack([term.detach().mean() for term in terms])
+    with torch.no_grad():
+        reconstruction = trace.log_px(x)
+        information = [level.information for level in trace.levels]
+        elbo = reconstruction - sum(information)
+        return torch.stack([t.mean() for t in (objective, elbo, reconstruction, *information)])
 
 
 @dataclass
