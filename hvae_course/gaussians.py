@@ -80,7 +80,8 @@ def standard_normal(*event_shape: int, like: Tensor) -> Independent:
         N(0, I) with batch shape ``()``.
     """
     zeros = at_least_float32(like.new_zeros(event_shape))
-    return Independent(Normal(zeros, zeros + 1, validate_args=False), len(event_shape))
+    normal = Normal(zeros, zeros + 1, validate_args=False)
+    return Independent(normal, len(event_shape), validate_args=False)
 
 
 def is_diag_normal(distribution: Distribution) -> bool:

@@ -146,7 +146,6 @@ class DiscretizedLogisticDistribution(Distribution):
         """
         shape = torch.Size(sample_shape) + self.location.shape
         u = torch.rand(shape, dtype=self.location.dtype, device=self.location.device)
-        u = u.clamp(1e-6, 1 - 1e-6)  # u = 0 would give a logistic draw of minus infinity
         continuous = self.location + self.scale * torch.logit(u)
         steps = self.num_values - 1
         return (continuous * steps).round().clamp(0, steps) / steps

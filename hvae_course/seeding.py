@@ -27,5 +27,10 @@ def isolated_random(device: torch.device) -> Iterator[None]:
         None: nothing.
     """
     cuda = [device] if device.type == "cuda" else []
+    apple = torch.mps.get_rng_state() if device.type == "mps" else None
     with torch.random.fork_rng(devices=cuda):
-        yield
+        try:
+            yield
+        finally:
+            if apple is not None:
+                torch.mps.set_rng_state(apple)

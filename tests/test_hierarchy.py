@@ -169,6 +169,11 @@ def test_a_choice_over_another_latent_is_refused(model, wrong):
         model.generate(4, choose)
 
 
+def test_held_values_need_one_row_per_sample(model):
+    with pytest.raises(ValueError, match=r"p\(z_3\) .* and 3 rows.* one value per row"):
+        model.generate(3, hold({2: zeros(5, SIZES[2])}))
+
+
 def test_bottom_up_features_build_on_each_other(x):
     blocks = [nn.Linear(64, 5).double(), nn.Linear(5, 4).double()]
     d1, d2 = BottomUp(blocks)(x)

@@ -80,9 +80,14 @@ def test_the_model_ends_with_the_weights_of_its_best_epoch(normalisation, make_m
     assert same(weights(model), weights(shorter))
 
 
-def test_the_model_is_left_ready_for_evaluation(make_model, train):
-    train(model := make_model(), epochs=1)
-    assert not any(module.training for module in model.modules())
+def test_an_error_leaves_the_weights_of_the_best_epoch_before_it(make_model, train):
+    scores = Scores(1, math.nan)
+    model, shorter = make_model(), make_model()
+    with pytest.raises(FloatingPointError):
+        train(model, objective=scores, epochs=3)
+    train(shorter, epochs=1)
+    assert same(weights(model), weights(shorter))
+    assert not model.training
 
 
 @pytest.mark.parametrize("patience", [1, 3])

@@ -44,6 +44,9 @@ def _check_level(model: HierarchicalVAE, level: int) -> None:
 def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
     """Latents of x, in evaluation mode and without gradients.
 
+    Draws from the caller's generator, as `reconstruct` and `interpolate` do: call
+    ``torch.manual_seed`` before for the same draw.
+
     Args:
         model: the model.
         x: data ``(B, D)`` on the model's device.

@@ -84,11 +84,11 @@ class TopDown(nn.Module):
         h, p, levels = self.no_state.expand(n, 0), prior.expand((n,)), []
         for l in reversed(range(self.num_levels)):
             q, z = choose(l, h, p)
-            if q.event_shape != p.event_shape or z.shape[1:] != p.event_shape:
+            if q.event_shape != p.event_shape or z.shape != (n, *p.event_shape):
                 raise ValueError(
-                    f"p(z_{l + 1}) has event shape {tuple(p.event_shape)}, but the chosen q has "
-                    f"{tuple(q.event_shape)} and z is {tuple(z.shape)}; give every part of level "
-                    f"{l + 1} the same latent size"
+                    f"p(z_{l + 1}) has event shape {tuple(p.event_shape)} and {n} rows, but the "
+                    f"chosen q has {tuple(q.event_shape)} and z is {tuple(z.shape)}; give every "
+                    f"part of level {l + 1} the same latent size, and z one value per row"
                 )
             levels.append(Level(z, q, p))
             h = self.updates[l](h, z)  # the state carries z_>=l downward

@@ -31,7 +31,7 @@ Objective = Callable[[Trace, Tensor], Tensor]
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
     """Cut an order into batches of one size and give each process its share of each."""
-    size = min(batch_size, len(order))
+    size = min(batch_size, len(order) - len(order) % accelerator.num_processes)
     for start in range(0, len(order) - size + 1, size):
         index = order[start : start + size]
         yield index[accelerator.process_index :: accelerator.num_processes]
@@ -122,13 +122,15 @@ def fit(
 ) -> History:
     """Train a model; afterwards it holds the weights of its best validation epoch.
 
+    So it does after an interruption or an error; before the first epoch these are its weights.
+
     The random numbers of an epoch follow from the seed, the epoch and the process alone, so a run
     that is interrupted and resumed from its checkpoint gives the same weights as one that is not.
 
     Args:
         model: the model, changed in place.
         data: the data set; moved to the accelerator's device as bytes.
-        objective: what to maximise, a function of trace and data.
+        objective: what to maximise, a function of trace and data; a checkpoint knows it by name.
         num_samples: K, draws of the latents per example.
         epochs: number of epochs in all, those before a resumption included.
         batch_size: examples per step over all processes; a smaller last batch is left out of the
@@ -185,43 +187,45 @@ def fit(
     )
     bound: dict[str, Any] = {"objective": objective, "num_samples": num_samples}
     prepared = _prepared(accelerator, model, optimizer)
-    with isolated_random(accelerator.device), prepared as (network, optimizer):
-        for epoch in bar:
-            if patience is not None and epoch - 1 - history.best_epoch >= patience:
-                break
-            seed_all(seed, epoch)  # one order for all processes
-            order = torch.randperm(len(data.train), device=accelerator.device)
-            seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
-            train = _train_epoch(
-                network,
-                optimizer,
-                data.train,
-                order,
-                batch_size=batch_size,
-                accelerator=accelerator,
-                **bound,
-            )
-            seed_all(seed, 0)  # the same noise in every validation
-            validation = _validate(network, data.validation, **bound)
-            history.record(epoch, "train", _check_finite(train, epoch))
-            history.record(epoch, "validation", _check_finite(validation, epoch))
-            if validation[0] > best_objective:
-                best_objective, history.best_epoch = validation[0], epoch
-                best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
-            bar.set_postfix(_describe(validation))
-            if checkpoint and accelerator.is_main_process:
-                run = {
-                    "epoch": epoch,
-                    "best_epoch": history.best_epoch,
-                    "best_objective": best_objective,
-                    "weights": accelerator.unwrap_model(network).state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "history": history.rows,
-                    "settings": settings,
-                }
-                save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
-    model.load_state_dict(best)
-    model.eval()
+    try:
+        with isolated_random(accelerator.device), prepared as (network, optimizer):
+            for epoch in bar:
+                if patience is not None and epoch - 1 - history.best_epoch >= patience:
+                    break
+                seed_all(seed, epoch)  # one order for all processes
+                order = torch.randperm(len(data.train), device=accelerator.device)
+                seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
+                train = _train_epoch(
+                    network,
+                    optimizer,
+                    data.train,
+                    order,
+                    batch_size=batch_size,
+                    accelerator=accelerator,
+                    **bound,
+                )
+                seed_all(seed, 0)  # the same noise in every validation
+                validation = _validate(network, data.validation, **bound)
+                history.record(epoch, "train", _check_finite(train, epoch))
+                history.record(epoch, "validation", _check_finite(validation, epoch))
+                if validation[0] > best_objective:
+                    best_objective, history.best_epoch = validation[0], epoch
+                    best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
+                bar.set_postfix(_describe(validation))
+                if checkpoint and accelerator.is_main_process:
+                    run = {
+                        "epoch": epoch,
+                        "best_epoch": history.best_epoch,
+                        "best_objective": best_objective,
+                        "weights": accelerator.unwrap_model(network).state_dict(),
+                        "optimizer": optimizer.state_dict(),
+                        "history": history.rows,
+                        "settings": settings,
+                    }
+                    save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
+    finally:
+        model.load_state_dict(best)
+        model.eval()
     return history
 
 
