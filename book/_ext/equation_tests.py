@@ -74,9 +74,14 @@ def _equations(env: BuildEnvironment) -> dict[str, tuple[str, int]]:
     return env.get_domain("math").equations
 
 
+def _collect(app: Sphinx) -> None:
+    """Read the tests once per build."""
+    app.equation_tests = collect_tests(Path(app.srcdir))
+
+
 def check(app: Sphinx, env: BuildEnvironment) -> None:
     """End the build where labels and marks differ."""
-    labels, tests = set(_equations(env)), set(collect_tests(Path(app.srcdir)))
+    labels, tests = set(_equations(env)), set(app.equation_tests)
     problems = [f"equation {l} has no test" for l in sorted(labels - tests)]
     problems += [f"no equation has the label {l} of a test" for l in sorted(tests - labels)]
     if problems:
@@ -88,7 +93,7 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
 def _test_links(app: Sphinx, label: str) -> list[nodes.Node]:
     repository = app.config.html_theme_options.get("repository_url", "")
     links: list[nodes.Node] = []
-    for test in collect_tests(Path(app.srcdir)).get(label, []):
+    for test in app.equation_tests.get(label, []):
         if links:
             links.append(nodes.Text(", "))
         uri = f"{repository}/blob/main/{test.path}#L{test.line}"
@@ -140,6 +145,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.add_node(_Table)
     app.add_directive("equation-tests", EquationTestsDirective)
+    app.connect("builder-inited", _collect)
     app.connect("env-get-outdated", _outdated)
     app.connect("env-check-consistency", check)
     app.connect("doctree-resolved", show)

@@ -104,8 +104,7 @@ def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: i
     for start in range(0, num_samples, chunk):
         k = min(chunk, num_samples - start)
         trace = model(x, k)
-        terms = [trace.log_weight(x), trace.log_px(x)] + [l.information for l in trace.levels]
-        terms = torch.stack(terms).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
+        terms = torch.stack(trace.terms(x)).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
         log_sum_w = torch.logaddexp(log_sum_w, terms[0].logsumexp(dim=1))
         sums = sums + terms.sum(dim=2)
     return torch.cat([log_sum_w[None], sums])

@@ -80,4 +80,18 @@ class Trace:
         Returns:
             ``(B K,)``, nats per example; its mean over draws is the ELBO.
         """
-        return self.log_px(x) - sum(level.information for level in self.levels)
+        return self.terms(x)[0]
+
+    def terms(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Log-weight of every joint draw and what it is made of, each computed once.
+
+        Args:
+            x: data ``(B, D)``, one row per example.
+
+        Returns:
+            ``2 + L`` tensors ``(B K,)``, nats per example: log-weight, reconstruction, and the
+            information of z_1, ..., z_L.
+        """
+        reconstruction = self.log_px(x)
+        information = [level.information for level in self.levels]
+        return reconstruction - sum(information), reconstruction, *information

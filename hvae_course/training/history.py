@@ -30,10 +30,7 @@ def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
         nats per example.
     """
     with torch.no_grad():
-        reconstruction = trace.log_px(x)
-        information = [level.information for level in trace.levels]
-        elbo = reconstruction - sum(information)
-        return torch.stack([t.mean() for t in (objective, elbo, reconstruction, *information)])
+        return torch.stack([term.mean() for term in (objective, *trace.terms(x))])
 
 
 @dataclass
