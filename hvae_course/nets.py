@@ -40,33 +40,56 @@ NORMALISATIONS: dict[str, type[nn.Module]] = {
 """
 
 
-def mlp(*sizes: int, normalisation: str = "batch") -> nn.Sequential:
-    """Hidden layers: linear, normalisation, SiLU, once per pair of sizes.
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+"""Activation functions by name.
+
+:meta hide-value:
+"""
+
+
+def mlp(
+    *sizes: int, normalisation: str = "batch", activation: str = "silu", dropout: float = 0.0
+) -> nn.Sequential:
+    """Hidden layers: linear, normalisation, activation, dropout, once per pair of sizes.
 
     Args:
         *sizes: input width, then the width of each hidden layer. One size alone is the identity.
         normalisation: a key of `NORMALISATIONS`.
+        activation: a key of `ACTIVATIONS`.
+        dropout: probability with which a hidden unit is left out in training; 0 adds no layer.
 
     Returns:
         A network from ``(B, sizes[0])`` to ``(B, sizes[-1])``.
 
     Raises:
-        ValueError: if the normalisation is unknown.
+        ValueError: if a name is unknown, or the probability is not in [0, 1).
 
     Example:
         >>> import torch
         >>> mlp(64, 256)(torch.zeros(2, 64)).shape
         torch.Size([2, 256])
     """
-    if normalisation not in NORMALISATIONS:
-        raise ValueError(
-            f"unknown normalisation {normalisation!r}; choose one of {sorted(NORMALISATIONS)}"
-        )
+    for kind, name, known in (
+        ("normalisation", normalisation, NORMALISATIONS),
+        ("activation", activation, ACTIVATIONS),
+    ):
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; choose one of {sorted(known)}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is a probability in [0, 1), got {dropout}")
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(sizes):
         layers += [
             nn.Linear(width_in, width_out),
             NORMALISATIONS[normalisation](width_out),
-            nn.SiLU(),
+            ACTIVATIONS[activation](),
         ]
+        if dropout > 0:
+            layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)

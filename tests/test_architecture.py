@@ -26,7 +26,7 @@ ALLOWED = {
     "posteriors": {"gaussians", "hierarchy"},
     "objectives": {"hierarchy"},
     "training": {"objectives", "hierarchy", "data", "seeding"},
-    "analysis": {"hierarchy", "objectives", "data", "seeding"},
+    "analysis": {"hierarchy", "objectives", "data", "gaussians", "seeding"},
     "oracles": {"gaussians", "hierarchy", "likelihoods", "posteriors", "priors"},
     "plots": {"training"},
     "recipes": {

@@ -9,7 +9,7 @@ from hvae_course.hierarchy.choices import (
     prior_mean,
 )
 from hvae_course.hierarchy.model import HierarchicalVAE
-from hvae_course.hierarchy.top_down import MarkovUpdate, TopDown
+from hvae_course.hierarchy.top_down import MarkovUpdate, SkipUpdate, TopDown
 from hvae_course.hierarchy.trace import Choose, Level, Trace
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "HierarchicalVAE",
     "Level",
     "MarkovUpdate",
+    "SkipUpdate",
     "TopDown",
     "Trace",
     "common_noise",

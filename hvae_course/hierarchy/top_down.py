@@ -30,6 +30,22 @@ class MarkovUpdate(nn.Module):
         return z
 
 
+class SkipUpdate(nn.Module):
+    """State that skips levels: all latents so far, h = (h, z_l), so that every level sees them."""
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Append the latent to the state.
+
+        Args:
+            h: state from above, ``(B, Z_L + ... + Z_l+1)``.
+            z: ``(B, Z_l)``.
+
+        Returns:
+            The new state, ``(B, Z_L + ... + Z_l)``.
+        """
+        return torch.cat([h, z], dim=-1)
+
+
 class TopDown(nn.Module):
     """The generative network: conditional priors, state updates and the likelihood.
 
@@ -77,6 +93,22 @@ class TopDown(nn.Module):
 
         Returns:
             The trace, levels bottom to top.
+        """
+        levels, h = self.walk(prior, choose, n)
+        return Trace(levels, self.likelihood(h), num_samples)
+
+    def walk(
+        self, prior: Distribution, choose: Choose, n: int
+    ) -> tuple[tuple[Level, ...], Tensor]:
+        """Walk from z_L down to z_1, without the likelihood.
+
+        Args:
+            prior: p(z_L), with an empty batch shape.
+            choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
+            n: number of rows to walk with.
+
+        Returns:
+            The levels, bottom to top, and the state that the likelihood reads.
 
         Raises:
             ValueError: if a chosen q or z is not over the same latent as its prior.
@@ -94,4 +126,4 @@ class TopDown(nn.Module):
             h = self.updates[l](h, z)  # the state carries z_>=l downward
             if l > 0:
                 p = self.conditionals[l - 1](h)  # p(z_l-1 | z_>=l)
-        return Trace(tuple(reversed(levels)), self.likelihood(h), num_samples)
+        return tuple(reversed(levels)), h

@@ -2,6 +2,25 @@
 
 from hvae_course.posteriors.base import Posterior, PosteriorRule, TopDownPosterior
 from hvae_course.posteriors.chain import Chain
+from hvae_course.posteriors.concat import Concatenation
+from hvae_course.posteriors.delta import Delta, kl_delta
 from hvae_course.posteriors.direct import Direct
+from hvae_course.posteriors.precision import (
+    PrecisionWeighted,
+    merge_parameters,
+    precision_weighted_merge,
+)
 
-__all__ = ["Chain", "Direct", "Posterior", "PosteriorRule", "TopDownPosterior"]
+__all__ = [
+    "Chain",
+    "Concatenation",
+    "Delta",
+    "Direct",
+    "Posterior",
+    "PosteriorRule",
+    "PrecisionWeighted",
+    "TopDownPosterior",
+    "kl_delta",
+    "merge_parameters",
+    "precision_weighted_merge",
+]

@@ -17,6 +17,9 @@ from hvae_course.hierarchy.trace import Choose
 class Posterior(nn.Module, ABC):
     """Posterior over all levels."""
 
+    draws_bottom_up = False
+    """Whether z_1 is drawn first and every level sees the ones below, or z_L first."""
+
     @property
     @abstractmethod
     def num_levels(self) -> int:
@@ -31,6 +34,18 @@ class Posterior(nn.Module, ABC):
 
         Returns:
             A choice that gives q and a reparametrised draw for each level.
+        """
+
+    @abstractmethod
+    def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
+        """Hold all latents at given values, and give the q that could have drawn them.
+
+        Args:
+            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
+            latents: z_1, ..., z_L, each ``(B, Z_l)``.
+
+        Returns:
+            A choice whose q are those of the features and whose z are the given values.
         """
 
 
@@ -79,14 +94,37 @@ class TopDownPosterior(Posterior):
         Raises:
             ValueError: if there is not one feature per level.
         """
-        if len(features) != self.num_levels:
-            raise ValueError(
-                f"{self.num_levels} rules need {self.num_levels} features d_1, ..., d_L, got "
-                f"{len(features)}; give BottomUp one block per level"
-            )
+        self._check(features)
 
         def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
             q = self.rules[l](features[l], h, p)
             return q, q.rsample()
 
         return choose
+
+    def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
+        """Hold all latents at given values, and give the q that could have drawn them.
+
+        Args:
+            features: ``(d_1, ..., d_L)``, one per level.
+            latents: z_1, ..., z_L.
+
+        Returns:
+            A choice whose q is the rule of each level, given the held values above it.
+
+        Raises:
+            ValueError: if there is not one feature per level.
+        """
+        self._check(features)
+
+        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+            return self.rules[l](features[l], h, p), latents[l]
+
+        return choose
+
+    def _check(self, features: Sequence[Tensor]) -> None:
+        if len(features) != self.num_levels:
+            raise ValueError(
+                f"{self.num_levels} rules need {self.num_levels} features d_1, ..., d_L, got "
+                f"{len(features)}; give BottomUp one block per level"
+            )

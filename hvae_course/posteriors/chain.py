@@ -26,6 +26,8 @@ class Chain(Posterior):
         ValueError: if there is no head.
     """
 
+    draws_bottom_up = True
+
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
         if len(heads) == 0:
@@ -54,5 +56,22 @@ class Chain(Posterior):
 
         def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
             return draws[l]
+
+        return choose
+
+    def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
+        """Hold all latents at given values, and give the q that could have drawn them.
+
+        Args:
+            features: ``(d_1,)``; higher features are not used.
+            latents: z_1, ..., z_L.
+
+        Returns:
+            A choice whose q looks at the held value below.
+        """
+        below = (features[0], *latents)
+
+        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+            return self.heads[l](below[l]), latents[l]
 
         return choose

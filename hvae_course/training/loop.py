@@ -7,6 +7,7 @@ device, precision and number of processes; within an epoch nothing waits for the
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,18 @@ from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_c
 from hvae_course.training.history import History, batch_statistics
 
 Objective = Callable[[Trace, Tensor], Tensor]
-"""A function ``(trace, x) -> (B,)`` in nats per example, to be maximised."""
+"""A function ``(trace, x) -> (B,)`` in nats per example, to be maximised.
+
+One that changes during training also has ``for_epoch(epoch)``, the objective of that epoch, and
+``duration``, the epoch after which it stays the same. Calling it gives the final one.
+"""
+
+
+def _name(objective: Objective) -> str:
+    """How a checkpoint recognises an objective: its name, or its settings where it has some."""
+    if dataclasses.is_dataclass(objective):
+        return repr(objective)
+    return getattr(objective, "__name__", type(objective).__name__)
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
@@ -131,12 +143,15 @@ def fit(
         model: the model, changed in place.
         data: the data set; moved to the accelerator's device as bytes.
         objective: what to maximise, a function of trace and data; a checkpoint knows it by name.
+            One that changes with the epoch (`hvae_course.objectives.warm_up.WarmUp`) is validated
+            as what it becomes in the end.
         num_samples: K, draws of the latents per example.
         epochs: number of epochs in all, those before a resumption included.
         batch_size: examples per step over all processes; a smaller last batch is left out of the
             epoch (another one each epoch, because the order is new).
         learning_rate: step size of Adam.
-        patience: stop after so many epochs without a better validation objective.
+        patience: stop after so many epochs without a better validation objective, counted from
+            the epoch in which the objective has become what it stays.
         seed: seed of the run.
         checkpoint: file to save to after every epoch, and to resume from if it is there.
         accelerator: device, precision and processes; by default what Accelerate finds.
@@ -157,7 +172,7 @@ def fit(
         "num_samples": num_samples,
         "seed": seed,
         "data": str(data),
-        "objective": getattr(objective, "__name__", type(objective).__name__),
+        "objective": _name(objective),
         "num_processes": accelerator.num_processes,
     }
     _check_settings(settings, epochs=epochs, patience=patience)
@@ -185,12 +200,16 @@ def fit(
         unit="epoch",
         disable=not (progress and accelerator.is_main_process),
     )
-    bound: dict[str, Any] = {"objective": objective, "num_samples": num_samples}
+    for_epoch = getattr(objective, "for_epoch", lambda _: objective)
+    settled = getattr(objective, "duration", 0)  # patience counts from here
     prepared = _prepared(accelerator, model, optimizer)
     try:
         with isolated_random(accelerator.device), prepared as (network, optimizer):
             for epoch in bar:
-                if patience is not None and epoch - 1 - history.best_epoch >= patience:
+                if (
+                    patience is not None
+                    and epoch - 1 - max(history.best_epoch, settled) >= patience
+                ):
                     break
                 seed_all(seed, epoch)  # one order for all processes
                 order = torch.randperm(len(data.train), device=accelerator.device)
@@ -200,12 +219,15 @@ def fit(
                     optimizer,
                     data.train,
                     order,
+                    objective=for_epoch(epoch),
+                    num_samples=num_samples,
                     batch_size=batch_size,
                     accelerator=accelerator,
-                    **bound,
                 )
                 seed_all(seed, 0)  # the same noise in every validation
-                validation = _validate(network, data.validation, **bound)
+                validation = _validate(
+                    network, data.validation, objective=objective, num_samples=num_samples
+                )
                 history.record(epoch, "train", _check_finite(train, epoch))
                 history.record(epoch, "validation", _check_finite(validation, epoch))
                 if validation[0] > best_objective:

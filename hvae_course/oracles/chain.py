@@ -7,52 +7,29 @@ spine computes what it says: with the exact posterior, :math:`\log p(x, z) - \lo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent
 
 from hvae_course.gaussians import diag_normal
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE, MarkovUpdate, TopDown
-from hvae_course.likelihoods import Likelihood
-from hvae_course.posteriors import Posterior
+from hvae_course.oracles.layers import (
+    LinearGaussianDelta,
+    LinearGaussianLayer,
+    LinearGaussianLikelihood,
+    LinearGaussianPair,
+)
+from hvae_course.posteriors import (
+    Concatenation,
+    Delta,
+    Posterior,
+    PosteriorRule,
+    PrecisionWeighted,
+    TopDownPosterior,
+)
 from hvae_course.priors import StandardNormal
-
-
-class LinearGaussianLayer(nn.Module):
-    r"""N(weight * input + offset, variance), element by element.
-
-    Args:
-        weight: slope.
-        variance: positive variance.
-        offset: constant added to the mean.
-    """
-
-    def __init__(self, weight: float, variance: float, offset: float = 0.0) -> None:
-        super().__init__()
-        self.weight, self.offset = weight, offset
-        self.log_std = 0.5 * math.log(variance)
-
-    def forward(self, value: Tensor) -> Independent:
-        """Give the conditional distribution.
-
-        Args:
-            value: ``(B, D)``.
-
-        Returns:
-            Diagonal Gaussian over ``(D,)``.
-        """
-        mean = self.weight * value + self.offset
-        return diag_normal(mean, mean.new_tensor(self.log_std))
-
-
-class _LinearGaussianLikelihood(Likelihood):
-    """A likelihood whose network already returns the distribution."""
-
-    def forward(self, h: Tensor) -> Independent:
-        return self.net(h)
 
 
 @dataclass(frozen=True)
@@ -150,6 +127,75 @@ class LinearGaussian:
             heads.append(LinearGaussianLayer(gain, (c[l, l] - gain * c[0, l]).item()))
         return heads
 
+    def layers(self) -> list[LinearGaussianLayer]:
+        """The conditionals p(x | z_1), p(z_1 | z_2), ..., p(z_L-1 | z_L).
+
+        Returns:
+            L layers, bottom to top.
+        """
+        return [
+            LinearGaussianLayer(w, s) for w, s in zip(self.weights, self.variances, strict=True)
+        ]
+
+    def messages(self) -> list[LinearGaussianLayer]:
+        """What x alone says about each level: p(x | z_l), as a Gaussian over z_l.
+
+        Returns:
+            L layers from x, bottom to top, for `hvae_course.posteriors.precision`.
+
+        Raises:
+            ValueError: if a weight is zero, so that x says nothing about the levels above it.
+        """
+        if 0 in self.weights:
+            raise ValueError(
+                f"with weights {tuple(self.weights)} x does not depend on every level, and "
+                "what it says about a level has no finite variance; use non-zero weights"
+            )
+        heads, gain, variance = [], 1.0, 0.0
+        for w, s in zip(self.weights, self.variances, strict=True):
+            variance += gain**2 * s  # of x given the level above
+            gain *= w
+            heads.append(LinearGaussianLayer(1 / gain, variance / gain**2))
+        return heads
+
+    def posterior_conditionals(self) -> list[LinearGaussianPair]:
+        """Exact q(z_l | x, z_l+1), heads for a posterior by concatenation.
+
+        Returns:
+            L modules on the concatenation of x and z_l+1 (of x alone at the top), bottom to top.
+        """
+        c, heads = self.covariance(), []
+        for l in range(1, self.num_levels + 1):
+            given = [0, l + 1] if l < self.num_levels else [0]
+            cross, own = c[given, l], c[given][:, given]
+            weights = torch.linalg.solve(own, cross)
+            heads.append(LinearGaussianPair(weights.tolist(), (c[l, l] - weights @ cross).item()))
+        return heads
+
+    def exact_rules(self, kind: str) -> TopDownPosterior:
+        """The exact posterior, written with one of the top-down rules of the course.
+
+        Args:
+            kind: ``"concatenation"``, ``"delta"``, or ``"merge"`` (merged at the top, too).
+
+        Returns:
+            A posterior whose features are x itself, once per level.
+
+        Raises:
+            ValueError: if the kind is unknown.
+        """
+        conditionals, priors = self.posterior_conditionals(), [*self.layers()[1:], None]
+        rules: dict[str, Callable[[], list[PosteriorRule]]] = {
+            "concatenation": lambda: [Concatenation(head) for head in conditionals],
+            "delta": lambda: [
+                Delta(LinearGaussianDelta(q, p)) for q, p in zip(conditionals, priors, strict=True)
+            ],
+            "merge": lambda: [PrecisionWeighted(head) for head in self.messages()],
+        }
+        if kind not in rules:
+            raise ValueError(f"unknown rule {kind!r}; choose one of {', '.join(rules)}")
+        return TopDownPosterior(rules[kind]())
+
     def hvae(self, posterior: Posterior) -> HierarchicalVAE:
         """The same model on the package's spine.
 
@@ -159,9 +205,7 @@ class LinearGaussian:
         Returns:
             A float64 model without parameters of its own.
         """
-        layers = [
-            LinearGaussianLayer(w, s) for w, s in zip(self.weights, self.variances, strict=True)
-        ]
+        layers = self.layers()
         return HierarchicalVAE(
             StandardNormal(self.size),
             BottomUp([nn.Identity() for _ in layers]),
@@ -169,71 +213,6 @@ class LinearGaussian:
             top_down=TopDown(
                 updates=[MarkovUpdate() for _ in layers],
                 conditionals=layers[1:],
-                likelihood=_LinearGaussianLikelihood(layers[0]),
+                likelihood=LinearGaussianLikelihood(layers[0]),
             ),
         ).double()
-
-
-@dataclass(frozen=True, eq=False)
-class TwoLevelTerms:
-    """What two estimators converge to on a two-level chain, in nats; see `two_level_terms`."""
-
-    elbo: Tensor
-    """The evidence lower bound of the joint q(z_1 | x) q(z_2 | z_1)."""
-    closed_form: Tensor
-    """Expectation of the objective with KL(q(z_1 | x) || p(z_1 | z_2)) in closed form."""
-    elbo_of_marginals: Tensor
-    """The evidence lower bound of the product q(z_1 | x) q(z_2 | x)."""
-    mutual_information: Tensor
-    """I_q(z_1; z_2 | x)."""
-
-
-def two_level_terms(
-    x: Tensor,
-    *,
-    weights: tuple[Tensor | float, Tensor | float],
-    variances: tuple[Tensor | float, Tensor | float],
-    mean: Tensor,
-    variance: Tensor,
-    gain: Tensor,
-    offset: Tensor,
-    residual: Tensor,
-) -> TwoLevelTerms:
-    r"""Exact values of both objectives for a linear-Gaussian q (:eq:`eq-trap`).
-
-    .. math:: q(z_1 \mid x) = N(\text{mean}, \text{variance}), \qquad
-              q(z_2 \mid z_1) = N(\text{gain}\, z_1 + \text{offset}, \text{residual})
-
-    Args:
-        x: data, any shape; everything is element by element and may need gradients.
-        weights: ``(w_0, w_1)`` of the chain, as in `LinearGaussian`.
-        variances: ``(s_0, s_1)`` of the chain.
-        mean: mean of q(z_1 | x).
-        variance: variance of q(z_1 | x).
-        gain: slope of q(z_2 | z_1).
-        offset: offset of q(z_2 | z_1).
-        residual: variance of q(z_2 | z_1).
-
-    Returns:
-        The four terms, each of the broadcast shape.
-    """
-    (w0, w1), (s0, s1) = weights, variances
-    mean2, variance2, cov = gain * mean + offset, gain**2 * variance + residual, gain * variance
-
-    def log(value: Tensor | float) -> Tensor:
-        return torch.log(torch.as_tensor(value, dtype=variance.dtype))
-
-    log_2pi = math.log(2 * math.pi)
-    reconstruction = -0.5 * (log_2pi + log(s0) + ((x - w0 * mean) ** 2 + w0**2 * variance) / s0)
-    entropy1 = 0.5 * (log_2pi + 1 + log(variance))
-    spread = (mean - w1 * mean2) ** 2 + variance + w1**2 * variance2
-    log_p1_product = -0.5 * (log_2pi + log(s1) + spread / s1)  # z_1 drawn apart from z_2
-    log_p1_joint = log_p1_product + w1 * cov / s1  # z_1 and z_2 drawn together
-    kl2_conditional = 0.5 * (residual + mean2**2 + gain**2 * variance - 1 - log(residual))
-    kl2_marginal = 0.5 * (variance2 + mean2**2 - 1 - log(variance2))
-    return TwoLevelTerms(
-        elbo=reconstruction + entropy1 + log_p1_joint - kl2_conditional,
-        closed_form=reconstruction + entropy1 + log_p1_product - kl2_conditional,
-        elbo_of_marginals=reconstruction + entropy1 + log_p1_product - kl2_marginal,
-        mutual_information=0.5 * (log(variance2) - log(residual)),
-    )

@@ -1,0 +1,89 @@
+r"""Free bits: the first nats of every level cost nothing extra (:eq:`eq-free-bits`).
+
+.. math:: \mathcal L_\lambda = \mathbb E_{\text{batch}}\bigl[\log p(x \mid z)\bigr]
+          - \sum_l \max\bigl(\lambda_l, \mathbb E_{\text{batch}}[I_l]\bigr)
+
+Below its floor a level has no reason to give information up, because giving it up saves nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.weighted import check_not_negative, mean_over_draws, per_level
+
+FLOORS = ("batch", "example")
+"""What the floor is compared with: the batch mean of a level, or every example's own value."""
+
+
+def _mean_over_processes(value: Tensor) -> Tensor:
+    """Mean over all processes of a mean over one process's share of the batch."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        value /= torch.distributed.get_world_size()
+    return value
+
+
+@dataclass(frozen=True)
+class FreeBits:
+    """Reconstruction minus the information of the levels, each charged at least its floor.
+
+    With a floor under the batch mean, a level below it is charged the floor and feels no pressure;
+    above it, it is charged what it uses. With a floor under each example, a level whose mean is
+    above the floor is still charged more than it uses, and examples below the floor feel no
+    pressure; the value of one draw is compared, so noise alone raises the charge. The floor comes
+    first, the weight after it: a floor under an already weighted information would move with the
+    weight.
+
+    Args:
+        nats: the floor, one for all levels or one per level from z_1 upward.
+        floor: ``"batch"`` or ``"example"``.
+        weights: price per nat, one for all levels or one per level from z_1 upward.
+
+    Raises:
+        ValueError: if a setting is negative or unknown.
+
+    Source:
+        Kingma et al. (2016), Improved variational inference with inverse autoregressive flow,
+        arXiv:1606.04934, for the floor under the batch mean.
+    """
+
+    nats: float | tuple[float, ...] = 0.5
+    floor: str = "batch"
+    weights: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        check_not_negative(self.nats, "nats")
+        check_not_negative(self.weights, "weights")
+        if self.floor not in FLOORS:
+            raise ValueError(f"unknown floor {self.floor!r}; choose one of {', '.join(FLOORS)}")
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        """Value of the objective; its mean over the batch is what the equation says.
+
+        Args:
+            trace: the model's trace of x.
+            x: data ``(B, D)``.
+
+        Returns:
+            ``(B,)``, nats per example; to be maximised.
+        """
+        _, reconstruction, *information = trace.terms(x)
+        value = mean_over_draws(reconstruction, trace)
+        settings: Sequence[tuple[float, ...]] = (
+            per_level(self.nats, len(information), "nats"),
+            per_level(self.weights, len(information), "weights"),
+        )
+        for nats, weight, level in zip(*settings, information, strict=True):
+            level = mean_over_draws(level, trace)  # (B K,) -> (B,)
+            if self.floor == "example":
+                charged = level.clamp(min=nats)
+            else:  # all examples pay what they use, or all pay the floor
+                above = _mean_over_processes(level.detach().mean()) > nats
+                charged = torch.where(above, level, torch.full_like(level, nats))
+            value = value - weight * charged
+        return value

@@ -1,0 +1,84 @@
+r"""KL warm-up: the price of information rises from nothing to one (:eq:`eq-warm-up`).
+
+.. math:: \beta_l(t) = \min(1, t / T_l)
+
+An objective that changes with the epoch is asked for each epoch's own, and is otherwise judged by
+what it becomes in the end. It keeps no state, so a resumed run meets the same prices.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.free_bits import FreeBits
+from hvae_course.objectives.weighted import Weighted, check_not_negative
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """An objective whose price per nat rises linearly over the first epochs.
+
+    Validation, and with it the choice of the best epoch, uses the final objective throughout.
+
+    Args:
+        epochs: T, epochs until the full price; one for all levels or one per level from z_1
+            upward. The first epoch has the price 1 / T.
+        objective: what it becomes, by default the ELBO.
+
+    Raises:
+        ValueError: if a number of epochs is negative.
+
+    Source:
+        Sønderby et al. (2016), Ladder Variational Autoencoders, arXiv:1602.02282.
+    """
+
+    epochs: int | tuple[int, ...] = 20
+    objective: Weighted | FreeBits = field(default_factory=Weighted)
+
+    def __post_init__(self) -> None:
+        check_not_negative(self.epochs, "epochs")
+
+    @property
+    def duration(self) -> int:
+        """Epochs after which the objective no longer changes."""
+        return max(self.epochs) if isinstance(self.epochs, Sequence) else self.epochs
+
+    def for_epoch(self, epoch: int) -> Weighted | FreeBits:
+        """The objective of one epoch.
+
+        Args:
+            epoch: counted from 1.
+
+        Returns:
+            The final objective with its weights multiplied by min(1, epoch / T).
+        """
+
+        def price(weight: float, epochs: int) -> float:
+            return weight * min(1.0, epoch / epochs) if epochs else weight
+
+        weights, epochs = self.objective.weights, self.epochs
+        if not isinstance(weights, Sequence) and not isinstance(epochs, Sequence):
+            return replace(self.objective, weights=price(weights, epochs))
+        length = len(epochs) if isinstance(epochs, Sequence) else len(weights)
+        weights = weights if isinstance(weights, Sequence) else (weights,) * length
+        epochs = epochs if isinstance(epochs, Sequence) else (epochs,) * length
+        if len(weights) != len(epochs):
+            raise ValueError(
+                f"{len(epochs)} warm-up times for {len(weights)} weights; give one per level"
+            )
+        prices = tuple(price(w, t) for w, t in zip(weights, epochs, strict=True))
+        return replace(self.objective, weights=prices)
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        """Value of the final objective.
+
+        Args:
+            trace: the model's trace of x.
+            x: data ``(B, D)``.
+
+        Returns:
+            ``(B,)``, nats per example; to be maximised.
+        """
+        return self.objective(trace, x)

@@ -1,0 +1,103 @@
+r"""Bounds with a price per level (:eq:`eq-weighted`).
+
+.. math:: \mathcal L_\beta(x) = \mathbb E_q\Bigl[ \log p(x \mid z) - \sum_l \beta_l\,
+          \log \frac{q(z_l \mid \cdot)}{p(z_l \mid z_{>l})} \Bigr]
+
+With every :math:`\beta_l = 1` this is the ELBO. Below 1 it is no longer a bound on log p(x).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from hvae_course.hierarchy.trace import Trace
+
+
+def per_level(value: float | Sequence[float], num_levels: int, name: str) -> tuple[float, ...]:
+    """One number per level, bottom to top, from one for all or one for each.
+
+    Args:
+        value: a number, or one per level, bottom to top.
+        num_levels: L.
+        name: what the number is, for the error message.
+
+    Returns:
+        L numbers.
+
+    Raises:
+        ValueError: if there is neither one nor L of them.
+    """
+    if not isinstance(value, Sequence):
+        return (value,) * num_levels
+    if len(value) != num_levels:
+        raise ValueError(
+            f"{name} has {len(value)} values for {num_levels} levels; give one number for all "
+            "levels, or one per level from z_1 (next to the data) to z_L"
+        )
+    return tuple(value)
+
+
+def check_not_negative(value: float | Sequence[float], name: str) -> None:
+    """Refuse negative settings.
+
+    Args:
+        value: a number, or one per level.
+        name: what the number is, for the error message.
+
+    Raises:
+        ValueError: if a number is negative, or there is none.
+    """
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if not values or not min(values) >= 0:
+        raise ValueError(f"{name} must be zero or more at every level, got {value}")
+
+
+def mean_over_draws(values: Tensor, trace: Trace) -> Tensor:
+    """Average over the K draws of each example.
+
+    Args:
+        values: ``(B K,)``.
+        trace: the trace that they belong to.
+
+    Returns:
+        ``(B,)``.
+    """
+    return values.unflatten(0, (-1, trace.num_samples)).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Reconstruction minus the weighted information of the levels; a bound if no weight is < 1.
+
+    One number for all levels is the beta-VAE.
+
+    Args:
+        weights: beta, one for all levels or one per level from z_1 upward.
+
+    Raises:
+        ValueError: if a weight is negative.
+
+    Source:
+        Higgins et al. (2017), beta-VAE, ICLR.
+    """
+
+    weights: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        check_not_negative(self.weights, "weights")
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        """Value of the objective.
+
+        Args:
+            trace: the model's trace of x.
+            x: data ``(B, D)``.
+
+        Returns:
+            ``(B,)``, nats per example; to be maximised.
+        """
+        _, reconstruction, *information = trace.terms(x)
+        weights = per_level(self.weights, len(information), "weights")
+        price = sum(w * i for w, i in zip(weights, information, strict=True))
+        return mean_over_draws(reconstruction - price, trace)

@@ -1,0 +1,13 @@
+"""Hierarchies whose log p(x) is known exactly, the yardstick of every test."""
+
+from hvae_course.oracles.chain import LinearGaussian
+from hvae_course.oracles.layers import LinearGaussianLayer, LinearGaussianPair
+from hvae_course.oracles.two_level import TwoLevelTerms, two_level_terms
+
+__all__ = [
+    "LinearGaussian",
+    "LinearGaussianLayer",
+    "LinearGaussianPair",
+    "TwoLevelTerms",
+    "two_level_terms",
+]

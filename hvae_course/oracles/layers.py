@@ -1,0 +1,110 @@
+"""Conditionals with linear means, the parts of an exact hierarchy."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent
+
+from hvae_course.gaussians import LOG_STD_BOUND, diag_normal
+from hvae_course.likelihoods import Likelihood
+
+
+class LinearGaussianLayer(nn.Module):
+    r"""N(weight * input + offset, variance), element by element.
+
+    Args:
+        weight: slope.
+        variance: positive variance.
+        offset: constant added to the mean.
+    """
+
+    def __init__(self, weight: float, variance: float, offset: float = 0.0) -> None:
+        super().__init__()
+        self.weight, self.offset = weight, offset
+        self.log_std = 0.5 * math.log(variance)
+
+    def forward(self, value: Tensor) -> Independent:
+        """Give the conditional distribution.
+
+        Args:
+            value: ``(B, D)``.
+
+        Returns:
+            Diagonal Gaussian over ``(D,)``.
+        """
+        mean = self.weight * value + self.offset
+        return diag_normal(mean, mean.new_tensor(self.log_std))
+
+
+class LinearGaussianPair(nn.Module):
+    r"""N(a d + b h, variance) on the concatenation of d and h, element by element.
+
+    Args:
+        weights: a and b; at the top level, where there is no h, a alone.
+        variance: positive variance.
+    """
+
+    def __init__(self, weights: Sequence[float], variance: float) -> None:
+        super().__init__()
+        self.weights = tuple(weights)
+        self.log_std = 0.5 * math.log(variance)
+
+    def forward(self, features: Tensor) -> Independent:
+        """Give the conditional distribution.
+
+        Args:
+            features: ``(B, 2 D)``, or ``(B, D)`` at the top level.
+
+        Returns:
+            Diagonal Gaussian over ``(D,)``.
+        """
+        parts = features.chunk(len(self.weights), dim=-1)
+        mean = sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        return diag_normal(mean, mean.new_tensor(self.log_std))
+
+
+class LinearGaussianDelta(nn.Module):
+    """Shift and raw log-scale that take a prior N(w h, s) to a posterior N(a d + b h, v).
+
+    Args:
+        posterior: the posterior to reach.
+        prior: the prior to start from; None for the standard normal of the top level.
+    """
+
+    def __init__(self, posterior: LinearGaussianPair, prior: LinearGaussianLayer | None) -> None:
+        super().__init__()
+        a, *b = posterior.weights
+        w, log_std = (prior.weight, prior.log_std) if prior else (0.0, 0.0)
+        self.weights = (a, *(weight - w for weight in b))
+        scale = posterior.log_std - log_std
+        self.raw = LOG_STD_BOUND * math.atanh(scale / LOG_STD_BOUND)  # undoes bound_log_std
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the shift and the raw log-scale.
+
+        Args:
+            features: ``(B, 2 D)``, or ``(B, D)`` at the top level.
+
+        Returns:
+            ``(B, 2 D)``.
+        """
+        parts = features.chunk(len(self.weights), dim=-1)
+        shift = sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        return torch.cat([shift, torch.full_like(shift, self.raw)], dim=-1)
+
+
+class LinearGaussianLikelihood(Likelihood):
+    """A likelihood whose network already returns the distribution."""
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z_1).
+
+        Args:
+            h: z_1, ``(B, D)``.
+
+        Returns:
+            Diagonal Gaussian over ``(D,)``.
+        """
+        return self.net(h)

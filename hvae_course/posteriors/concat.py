@@ -1,0 +1,38 @@
+r"""Top-down inference by concatenation, the posterior of chapter 5 (:eq:`eq-concatenation`).
+
+.. math:: q(z_l \mid x, z_{>l}) = N\bigl(\mu(d_l, h), \sigma^2(d_l, h)\bigr)
+
+A network sees both what the data say about this level and what the levels above have decided. It
+knows nothing of the prior that it will be compared with, and has to learn to agree with it.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.posteriors.base import PosteriorRule
+
+
+class Concatenation(PosteriorRule):
+    """q(z_l | x, z_>l): a free function of the bottom-up feature and the state above.
+
+    Args:
+        head: module ``(B, F_l + H) -> q(z_l | x, z_>l)`` on the concatenation of d_l and h.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
+        """Give q(z_l | x, z_>l).
+
+        Args:
+            d: bottom-up feature d_l, ``(B, F_l)``.
+            h: state that carries z_>l, ``(B, H)``.
+            p: prior, not used.
+
+        Returns:
+            A distribution over z_l, batch shape ``(B,)``.
+        """
+        return self.head(torch.cat([d, h], dim=-1))

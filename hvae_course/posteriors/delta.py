@@ -1,0 +1,96 @@
+r"""Posteriors relative to the prior, chapter 3 (:eq:`eq-delta`).
+
+.. math:: q(z_l \mid x, z_{>l}) = N\bigl(\mu_p + \Delta\mu,\; (\sigma_p\, \Delta\sigma)^2\bigr)
+
+The network says how the data *change* what the levels above expect. Where it says nothing,
+:math:`\Delta\mu = 0` and :math:`\Delta\sigma = 1`, the posterior is the prior and costs nothing.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent
+
+from hvae_course.gaussians import LOG_STD_BOUND, bound_log_std, diag_normal, is_diag_normal
+from hvae_course.posteriors.base import PosteriorRule
+
+
+def kl_delta(shift: Tensor, log_scale: Tensor, p: Independent) -> Tensor:
+    r"""Closed-form KL of a delta posterior from its prior (:eq:`eq-delta-kl`).
+
+    .. math:: \mathrm{KL} = \tfrac12 \sum_i \Bigl[ \frac{\Delta\mu_i^2}{\sigma_{p,i}^2}
+              + \Delta\sigma_i^2 - 1 - \log \Delta\sigma_i^2 \Bigr]
+
+    An identity, for a posterior that is exactly prior plus delta. Once the sum of the log-scales
+    is clamped, or anything added to a scale, it is not the KL of the distribution that is sampled;
+    `hvae_course.gaussians.kl_normal` always is.
+
+    Args:
+        shift: :math:`\Delta\mu`, ``(B, Z)``.
+        log_scale: :math:`\log \Delta\sigma`, ``(B, Z)``.
+        p: the prior, batch shape ``(B,)``.
+
+    Returns:
+        ``(B,)``, nats per example.
+
+    Source:
+        Vahdat and Kautz (2020), NVAE, arXiv:2007.03898.
+    """
+    t = 2 * log_scale
+    return 0.5 * (torch.expm1(t) - t + (shift / p.base_dist.scale) ** 2).sum(-1)
+
+
+class Delta(PosteriorRule):
+    r"""q(z_l | x, z_>l) as a shift and a scaling of the prior p(z_l | z_>l).
+
+    Args:
+        net: module to ``(B, 2 Z_l)``, the shift and the raw log-scale, from the concatenation of
+            d_l and h, or from d_l alone.
+        reads_state: whether the network sees h. If it does not, the shift is the same whatever
+            the prior says, and even in a linear-Gaussian model q cannot be exact.
+        log_std_bound: largest magnitude of the log-scale, see
+            `hvae_course.gaussians.bound_log_std`.
+    """
+
+    def __init__(
+        self, net: nn.Module, *, reads_state: bool = True, log_std_bound: float = LOG_STD_BOUND
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.reads_state = reads_state
+        self.log_std_bound = log_std_bound
+
+    def delta(self, d: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the shift and the log-scale.
+
+        Args:
+            d: bottom-up feature d_l, ``(B, F_l)``.
+            h: state that carries z_>l, ``(B, H)``.
+
+        Returns:
+            Two tensors ``(B, Z_l)``.
+        """
+        features = torch.cat([d, h], dim=-1) if self.reads_state else d
+        shift, raw = self.net(features).chunk(2, dim=-1)  # (B, 2 Z) -> (B, Z), (B, Z)
+        return shift, bound_log_std(raw, self.log_std_bound)
+
+    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
+        """Give q(z_l | x, z_>l).
+
+        Args:
+            d: bottom-up feature d_l, ``(B, F_l)``.
+            h: state that carries z_>l, ``(B, H)``.
+            p: prior p(z_l | z_>l), a diagonal Gaussian.
+
+        Returns:
+            A diagonal Gaussian over z_l, batch shape ``(B,)``.
+
+        Raises:
+            TypeError: if the prior is not a diagonal Gaussian.
+        """
+        if not is_diag_normal(p):
+            raise TypeError(
+                f"Delta shifts a diagonal Gaussian p(z_l | z_>l), got {type(p).__name__}; use "
+                "Direct at the top level when the prior is a mixture"
+            )
+        shift, log_scale = self.delta(d, h)
+        return diag_normal(p.mean + shift, p.base_dist.scale.log() + log_scale)

@@ -1,0 +1,262 @@
+"""The settings that recipes share, and the parts that are built from them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from typing import Any
+
+from torch import nn
+
+from hvae_course.data import DataSet, DataSpec
+from hvae_course.gaussians import GaussianHead
+from hvae_course.hierarchy import (
+    BottomUp,
+    HierarchicalVAE,
+    MarkovUpdate,
+    SkipUpdate,
+    TopDown,
+)
+from hvae_course.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Gaussian,
+    GreyLikelihood,
+    Likelihood,
+)
+from hvae_course.nets import mlp
+from hvae_course.posteriors import Posterior
+from hvae_course.priors import StandardNormal
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "discretized_logistic": DiscretizedLogistic,
+    "gaussian": Gaussian,
+}
+"""Likelihoods by name.
+
+:meta hide-value:
+"""
+
+STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
+"""Top-down states by name: ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
+
+:meta hide-value:
+"""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the networks of a model are like; every recipe takes these as keyword arguments.
+
+    Raises:
+        ValueError: if a size is not positive, or a name is unknown.
+    """
+
+    latent_sizes: Sequence[int] = (16, 8)
+    """Z_1, ..., Z_L, bottom to top."""
+    hidden: Sequence[int] = (256,)
+    """Widths of the hidden layers of every network."""
+    inference_hidden: Sequence[int] | None = None
+    """Widths in the inference networks; None for the same as in the generative ones."""
+    normalisation: str = "batch"
+    """A key of `hvae_course.nets.NORMALISATIONS`, for every network."""
+    generative_normalisation: str | None = None
+    """Another normalisation for the generative networks; None for the same."""
+    activation: str = "silu"
+    """A key of `hvae_course.nets.ACTIVATIONS`."""
+    dropout: float = 0.0
+    """Probability with which a hidden unit is left out in training."""
+    state: str = "markov"
+    """A key of `STATES`: what the generative networks see of the levels above."""
+    likelihood: str | None = None
+    """A key of `LIKELIHOODS`; None for Bernoulli on binary pixels, categorical up to 32 grey
+    values, discretised logistic above."""
+
+    def __post_init__(self) -> None:
+        widths = (*self.hidden, *(self.inference_hidden or ()))
+        if len(self.latent_sizes) == 0 or min(*self.latent_sizes, *widths, 1) < 1:
+            raise ValueError(
+                "every level and every hidden layer needs a positive size, bottom to top, got "
+                f"latent_sizes={tuple(self.latent_sizes)} and hidden={tuple(widths)}"
+            )
+        if self.state not in STATES:
+            raise ValueError(f"unknown state {self.state!r}; choose one of {', '.join(STATES)}")
+        if self.likelihood is not None and self.likelihood not in LIKELIHOODS:
+            raise ValueError(
+                f"unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
+            )
+
+    @property
+    def levels(self) -> range:
+        """0, ..., L - 1."""
+        return range(len(self.latent_sizes))
+
+    @property
+    def state_sizes(self) -> tuple[int, ...]:
+        """Width of the state that level l meets, bottom to top; 0 at the top."""
+        if self.state == "markov":
+            return (*self.latent_sizes[1:], 0)
+        return tuple(accumulate(reversed(self.latent_sizes), initial=0))[-2::-1]
+
+    def feature_size(self, data: DataSet | DataSpec) -> int:
+        """Width of the deterministic features d_l.
+
+        Args:
+            data: the data set, or what a model must know of it.
+
+        Returns:
+            Width of the last hidden layer of an inference network, or D where there is none.
+        """
+        return (spec_of(data).num_features, *self._widths(generative=False))[-1]
+
+    def _widths(self, *, generative: bool) -> tuple[int, ...]:
+        inference = self.hidden if self.inference_hidden is None else self.inference_hidden
+        return tuple(self.hidden if generative else inference)
+
+    def body(self, size_in: int, *, generative: bool = False) -> nn.Sequential:
+        """Hidden layers of one network.
+
+        Args:
+            size_in: width of the input.
+            generative: whether it belongs to the generative model or to inference.
+
+        Returns:
+            A multilayer perceptron that ends in a hidden layer.
+        """
+        own = self.generative_normalisation if generative else None
+        return mlp(
+            size_in,
+            *self._widths(generative=generative),
+            normalisation=own or self.normalisation,
+            activation=self.activation,
+            dropout=self.dropout,
+        )
+
+    def network(self, size_in: int, size_out: int, *, generative: bool = False) -> nn.Sequential:
+        """Hidden layers and a linear layer.
+
+        Args:
+            size_in: width of the input.
+            size_out: width of the output.
+            generative: whether it belongs to the generative model or to inference.
+
+        Returns:
+            A module ``(B, size_in) -> (B, size_out)``.
+        """
+        width = (size_in, *self._widths(generative=generative))[-1]
+        return nn.Sequential(self.body(size_in, generative=generative), nn.Linear(width, size_out))
+
+    def gaussian(self, size_in: int, size_out: int, *, generative: bool = False) -> nn.Sequential:
+        """Hidden layers that end in a Gaussian.
+
+        Args:
+            size_in: width of the input.
+            size_out: number of latent dimensions.
+            generative: whether it belongs to the generative model or to inference.
+
+        Returns:
+            A module from ``(B, size_in)`` to a distribution over ``(size_out,)``.
+        """
+        width = (size_in, *self._widths(generative=generative))[-1]
+        return nn.Sequential(
+            self.body(size_in, generative=generative), GaussianHead(width, size_out)
+        )
+
+    def bottom_up(self, data: DataSet | DataSpec) -> BottomUp:
+        """One feature per level, d_l = f_l(d_l-1).
+
+        Args:
+            data: the data set, or what a model must know of it.
+
+        Returns:
+            The deterministic bottom-up path.
+        """
+        widths = [spec_of(data).num_features] + [self.feature_size(data)] * (len(self.levels) - 1)
+        return BottomUp([self.body(width) for width in widths])
+
+    def top_down(self, spec: DataSpec) -> TopDown:
+        """The generative network p(z_L-1 | z_L) ... p(x | z).
+
+        Args:
+            spec: what the model must know of its data.
+
+        Returns:
+            The top-down path, the same for every recipe.
+        """
+        sizes = self.state_sizes
+        below = sizes[0] + self.latent_sizes[0] if self.state == "skip" else self.latent_sizes[0]
+        return TopDown(
+            updates=[STATES[self.state]() for _ in self.levels],
+            conditionals=[
+                self.gaussian(sizes[l], self.latent_sizes[l], generative=True)
+                for l in self.levels[:-1]
+            ],
+            likelihood=self.make_likelihood(spec, below),
+        )
+
+    def make_likelihood(self, spec: DataSpec, size_in: int) -> Likelihood:
+        """The likelihood p(x | z).
+
+        Args:
+            spec: what the model must know of its data.
+            size_in: width of the state that it reads.
+
+        Returns:
+            The decoder.
+        """
+        few = "categorical" if spec.num_values <= 32 else "discretized_logistic"
+        usual = "bernoulli" if spec.num_values == 2 else few
+        kind = LIKELIHOODS[self.likelihood or usual]
+        outputs = spec.num_features * kind.outputs_per_pixel
+        if kind is Categorical:
+            outputs *= spec.num_values
+        net = self.network(size_in, outputs, generative=True)
+        return kind(net, spec.num_values) if issubclass(kind, GreyLikelihood) else kind(net)
+
+    def assemble(
+        self,
+        recipe: str,
+        data: DataSet | DataSpec,
+        *,
+        bottom_up: BottomUp,
+        posterior: Posterior,
+        **settings: Any,  # noqa: ANN401
+    ) -> HierarchicalVAE:
+        """Join an inference part to the generative model, and record how.
+
+        Args:
+            recipe: name of the recipe.
+            data: the data set, or what a model must know of it.
+            bottom_up: deterministic features.
+            posterior: posterior over the L levels.
+            **settings: the recipe's own settings.
+
+        Returns:
+            The untrained model.
+        """
+        spec = spec_of(data)
+        config = {"recipe": recipe, "num_features": spec.num_features}
+        config |= {"num_values": spec.num_values, **settings}
+        for name, value in asdict(self).items():
+            config[name] = list(value) if isinstance(value, tuple | list) else value
+        return HierarchicalVAE(
+            StandardNormal(self.latent_sizes[-1]),
+            bottom_up,
+            posterior=posterior,
+            top_down=self.top_down(spec),
+            config=config,
+        )
+
+
+def spec_of(data: DataSet | DataSpec) -> DataSpec:
+    """What a model must know of its data.
+
+    Args:
+        data: the data set, or its specification.
+
+    Returns:
+        The specification.
+    """
+    return data if isinstance(data, DataSpec) else data.spec

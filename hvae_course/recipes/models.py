@@ -1,0 +1,238 @@
+"""Models by the names that people know them by.
+
+The only place that does. A recipe assembles the parts and records how, so that `build` can do it
+again from a checkpoint's configuration. All share one generative model; what differs is how its
+latents are inferred.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from hvae_course.data import DataSet, DataSpec
+from hvae_course.gaussians import GaussianHead
+from hvae_course.hierarchy import BottomUp, HierarchicalVAE
+from hvae_course.posteriors import (
+    Chain,
+    Concatenation,
+    Delta,
+    Direct,
+    PrecisionWeighted,
+    TopDownPosterior,
+)
+from hvae_course.recipes.architecture import Architecture, spec_of
+
+
+def bottom_up_vae(
+    data: DataSet | DataSpec,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Hierarchical VAE with bottom-up inference, any number of levels (chapter 1).
+
+    Args:
+        data: the data set, or what a model must know of it.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+
+    Example:
+        >>> from hvae_course import data
+        >>> bottom_up_vae(data.load("digits"), latent_sizes=(16, 8, 4)).num_levels
+        3
+    """
+    a = Architecture(**architecture)
+    heads = [GaussianHead(a.feature_size(data), a.latent_sizes[0])]
+    heads += [a.gaussian(below, above) for below, above in pairwise(a.latent_sizes)]
+    bottom_up = BottomUp([a.body(spec_of(data).num_features)])
+    return a.assemble("bottom_up_vae", data, bottom_up=bottom_up, posterior=Chain(heads))
+
+
+def mean_field_vae(
+    data: DataSet | DataSpec,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Hierarchical VAE whose levels are inferred from the data independently (chapter 1).
+
+    Args:
+        data: the data set, or what a model must know of it.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+    """
+    a = Architecture(**architecture)
+    bottom_up, width = a.bottom_up(data), a.feature_size(data)
+    rules = [Direct(GaussianHead(width, size)) for size in a.latent_sizes]
+    return a.assemble(
+        "mean_field_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
+    )
+
+
+def delta_vae(
+    data: DataSet | DataSpec,
+    *,
+    reads_state: bool = True,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Top-down VAE whose posteriors are relative to the priors (chapter 3).
+
+    Args:
+        data: the data set, or what a model must know of it.
+        reads_state: whether the shift of a level depends on the levels above, or on x alone.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+    """
+    a = Architecture(**architecture)
+    bottom_up, width = a.bottom_up(data), a.feature_size(data)
+    above = a.state_sizes if reads_state else [0] * len(a.state_sizes)
+    rules = [
+        Delta(a.network(width + h, 2 * size), reads_state=reads_state)
+        for h, size in zip(above, a.latent_sizes, strict=True)
+    ]
+    return a.assemble(
+        "delta_vae",
+        data,
+        bottom_up=bottom_up,
+        posterior=TopDownPosterior(rules),
+        reads_state=reads_state,
+    )
+
+
+def ladder_vae(
+    data: DataSet | DataSpec,
+    *,
+    merge_top: bool = False,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Ladder VAE: the data's opinion about a level, merged with its prior (chapter 4).
+
+    Args:
+        data: the data set, or what a model must know of it.
+        merge_top: whether the top level is merged with N(0, I) as well; not so in the original.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+    """
+    a = Architecture(**architecture)
+    bottom_up, width = a.bottom_up(data), a.feature_size(data)
+    kinds = [PrecisionWeighted] * len(a.latent_sizes)
+    if not merge_top:
+        kinds[-1] = Direct
+    rules = [
+        kind(GaussianHead(width, size)) for kind, size in zip(kinds, a.latent_sizes, strict=True)
+    ]
+    return a.assemble(
+        "ladder_vae",
+        data,
+        bottom_up=bottom_up,
+        posterior=TopDownPosterior(rules),
+        merge_top=merge_top,
+    )
+
+
+def bidirectional_vae(
+    data: DataSet | DataSpec,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Top-down VAE that concatenates bottom-up feature and top-down state (chapter 5).
+
+    Args:
+        data: the data set, or what a model must know of it.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`; layer
+            normalisation and GELU unless they say otherwise.
+
+    Returns:
+        The untrained model.
+    """
+    a = Architecture(**({"normalisation": "layer", "activation": "gelu"} | architecture))
+    bottom_up, width = a.bottom_up(data), a.feature_size(data)
+    rules = [
+        Concatenation(a.gaussian(width + h, size))
+        for h, size in zip(a.state_sizes, a.latent_sizes, strict=True)
+    ]
+    return a.assemble(
+        "bidirectional_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
+    )
+
+
+def vae(
+    data: DataSet | DataSpec,
+    *,
+    latent_size: int = 16,
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """The ordinary VAE: a hierarchy of one level.
+
+    Args:
+        data: the data set, or what a model must know of it.
+        latent_size: number of latent dimensions.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+    """
+    return bottom_up_vae(data, latent_sizes=(latent_size,), **architecture)
+
+
+def two_level_vae(
+    data: DataSet | DataSpec,
+    *,
+    latent_sizes: tuple[int, int] = (16, 8),
+    **architecture: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """The two-level VAE of chapter 1: z_2 -> z_1 -> x, inferred bottom-up.
+
+    Args:
+        data: the data set, or what a model must know of it.
+        latent_sizes: Z_1 and Z_2.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+
+    Returns:
+        The untrained model.
+
+    Raises:
+        ValueError: if there are not two latent sizes.
+    """
+    if len(latent_sizes) != 2:
+        raise ValueError(
+            f"two_level_vae has two levels, got latent_sizes={tuple(latent_sizes)}; "
+            "bottom_up_vae takes any number"
+        )
+    return bottom_up_vae(data, latent_sizes=latent_sizes, **architecture)
+
+
+RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
+    recipe.__name__: recipe
+    for recipe in (bottom_up_vae, mean_field_vae, delta_vae, ladder_vae, bidirectional_vae)
+}
+"""Recipes that a checkpoint can name.
+
+:meta hide-value:
+"""
+
+
+def build(config: Mapping[str, Any]) -> HierarchicalVAE:
+    """Build a model again from the configuration in a checkpoint.
+
+    Args:
+        config: ``model.config`` of a model that a recipe made.
+
+    Returns:
+        The same architecture, with fresh weights.
+
+    Raises:
+        ValueError: if the configuration names no known recipe.
+    """
+    settings = dict(config)
+    recipe = settings.pop("recipe", None)
+    if recipe not in RECIPES:
+        raise ValueError(
+            f"the configuration names recipe {recipe!r}, known are {', '.join(RECIPES)}; a model "
+            "that no recipe made must be built by hand before its weights are loaded"
+        )
+    spec = DataSpec(settings.pop("num_features"), settings.pop("num_values"))
+    return RECIPES[recipe](spec, **settings)
