@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks figures lint format repository clean
+.PHONY: help book test notebooks figures comparison lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ notebooks: $(VENV)/.installed ## run every notebook again, in place
 
 figures: $(VENV)/.installed ## draw the book's figures again
 	$(BIN)/python book/figures/draw.py
+
+comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 again; what the table holds is not repeated
+	$(BIN)/python -m benchmarks.posterior_rules
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

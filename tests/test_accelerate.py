@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.multiprocessing
 from accelerate import Accelerator
+from known_terms import nats, trace_of
 from torch import Tensor, nn
 from torch.distributions import Normal
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -16,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import hvae_course
 from hvae_course import Trace
 from hvae_course.data import DataSet
-from hvae_course.objectives import elbo
+from hvae_course.objectives import FreeBits, elbo
 
 SETTINGS = {"batch_size": 40, "epochs": 2, "progress": False}
 
@@ -94,6 +95,19 @@ def first_gradients(data: DataSet, accelerator: Accelerator) -> list[Tensor]:
     return steps[0]
 
 
+def free_bits(share: slice) -> list[Tensor]:
+    """Value and gradients of free bits for a share of four examples, an equal one per process.
+
+    z_1 is above its floor in all four and below it in one process; z_2 the other way round.
+    """
+    terms = nats(
+        [-1.0, -2.0, -3.0, -4.0], [0.0, 3.0, 0.5, 2.0], [1.5, 0.1, 1.6, 0.2], [1.0, 2.0, 3.0, 4.0]
+    ).unbind()
+    own = tuple(term[share] for term in terms)
+    value = FreeBits((1.0, 1.0, 0.0))(*trace_of(*own))
+    return [value.detach(), *torch.autograd.grad(value.sum(), own)]
+
+
 def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
     """What each of the two processes does: train, and leave its results in a file."""
     torch.set_num_threads(1)
@@ -119,6 +133,7 @@ def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
         "weights": model.state_dict(),
         "history": history.rows,
         "gradients": first_gradients(data, accelerator),
+        "free bits": free_bits(slice(rank, None, 2)),
     }
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -159,3 +174,11 @@ def test_the_averaged_gradient_of_two_processes_is_that_of_one(
     expected = first_gradients(tiny_data, make_accelerator())
     for result in results:
         torch.testing.assert_close(result["gradients"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_batch_of_a_floor_is_that_of_both_processes(results):
+    for rank, result in enumerate(results):
+        expected = [part[rank::2] for part in free_bits(slice(None))]
+        torch.testing.assert_close(result["free bits"], expected, rtol=0, atol=0)
+        assert (result["free bits"][2] == -1).all()  # z_1 pays what it uses in both
+        assert (result["free bits"][3] == 0).all()  # z_2 pays its floor in both

@@ -19,9 +19,15 @@ PROJECT = Path(__file__).parent.parent
 SITE = PROJECT / "_build/html"
 PAGES = sorted((PROJECT / "book").glob("*.md"))
 SOURCES = [*PAGES, *sorted((PROJECT / "notebooks").glob("*.ipynb"))]
+CHAPTERS = sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
+CHECKED_PAGES = ["book/index", "book/api", "book/equations"]
+CHECKED_PAGES += [f"{folder}/{name}" for name in CHAPTERS for folder in ("book", "notebooks")]
 CHECKED = '@pytest.mark.equation("eq-a")\ndef test_a_is_a():\n    pass\n'
 # repositories of others that the project may point to
-FOREIGN = {"pytorch/vision", "RuiShu/one-bit-vae"}
+FOREIGN = {
+    *("AntixK/PyTorch-VAE", "CAREamics/careamics", "RuiShu/one-bit-vae"),
+    *("AppliedDataSciencePartners/WorldModels", "pytorch/vision"),
+}
 
 
 def load_module(path):
@@ -191,9 +197,7 @@ def site():
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize(
-    "page", ["book/index", "book/01_two_level_vae", "notebooks/01_two_level_vae", "book/api"]
-)
+@pytest.mark.parametrize("page", CHECKED_PAGES)
 def test_a_built_page_is_whole_without_a_network(browser, site, page, width):
     tab = browser.new_page(viewport={"width": width, "height": 900})
     outside = []

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from hvae_course.nets import NORMALISATIONS, BatchNorm, mlp
+from hvae_course.nets import ACTIVATIONS, NORMALISATIONS, BatchNorm, mlp
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
@@ -33,6 +33,28 @@ def test_a_layer_is_linear_normalisation_activation(normalisation, kind):
 def test_an_unknown_normalisation_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"'group'; choose one of \['batch', 'layer', 'none'\]"):
         mlp(4, 3, normalisation="group")
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_a_layer_ends_in_its_activation_or_in_dropout_if_there_is_any(activation):
+    kind = ACTIVATIONS[activation]
+    layers = [type(layer) for layer in mlp(4, 3, 2, activation=activation)]
+    assert layers == 2 * [nn.Linear, BatchNorm, kind]
+    layers = list(mlp(4, 3, 2, activation=activation, dropout=0.25))
+    assert [type(layer) for layer in layers] == 2 * [nn.Linear, BatchNorm, kind, nn.Dropout]
+    assert layers[3].p == layers[7].p == 0.25
+
+
+def test_an_unknown_activation_is_refused_with_the_known_ones():
+    known = r"\['gelu', 'leaky_relu', 'relu', 'silu', 'tanh'\]"
+    with pytest.raises(ValueError, match=f"unknown activation 'sine'; choose one of {known}"):
+        mlp(4, 3, activation="sine")
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
+def test_dropout_that_is_no_probability_below_one_is_refused(dropout):
+    with pytest.raises(ValueError, match=rf"probability in \[0, 1\), got {dropout}"):
+        mlp(4, 3, dropout=dropout)
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)

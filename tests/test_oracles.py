@@ -1,11 +1,21 @@
 """The linear-Gaussian hierarchies themselves, against brute force."""
 
+import math
+
 import pytest
 import torch
+from linear_gaussian import CHAINS
 from torch.distributions import MultivariateNormal
 
+from hvae_course.gaussians import diag_normal
 from hvae_course.oracles import LinearGaussian, two_level_terms
-from hvae_course.posteriors import Chain
+from hvae_course.posteriors import (
+    Chain,
+    Concatenation,
+    Delta,
+    PrecisionWeighted,
+    precision_weighted_merge,
+)
 
 CHAIN = LinearGaussian((0.8, -1.1, 0.6), (0.3, 0.5, 0.2))
 
@@ -35,6 +45,53 @@ def test_posterior_chain_and_marginals_agree_with_conditioning_the_full_gaussian
     for l, head in enumerate(CHAIN.posterior_marginals()):
         torch.testing.assert_close(head(x).mean[0, 0], true.mean[l])
         torch.testing.assert_close(head(x).variance[0, 0], conditional[l, l])
+
+
+@pytest.mark.parametrize("num_levels", CHAINS)
+def test_posterior_conditionals_agree_with_inverting_the_covariance(num_levels):
+    """Rows of the inverse covariance of (z_l, ..., z_L, x) are the regression on the others."""
+    chain = CHAINS[num_levels]
+    for l, head in enumerate(chain.posterior_conditionals(), start=1):
+        kept = [l, *range(l + 1, num_levels + 1), 0]
+        precision = torch.linalg.inv(chain.covariance()[kept][:, kept])
+        weights = -precision[0, 1:] / precision[0, 0]
+        assert (weights[1:-1].abs() < 1e-10).all()  # z_l+1 stands for all that is above it
+        expected = [weights[-1], *weights[:1]] if l < num_levels else [weights[-1]]
+        assert head.weights == pytest.approx([w.item() for w in expected])
+        assert math.exp(-2 * head.log_std) == pytest.approx(precision[0, 0].item())
+
+
+@pytest.mark.parametrize("num_levels", CHAINS)
+def test_messages_are_proportional_to_the_likelihood_of_each_level(num_levels):
+    """Merged with the marginal of z_l, what x says gives p(z_l | x)."""
+    chain = CHAINS[num_levels]
+    x, c = chain.sample_x(4), chain.covariance()
+    rows = zip(chain.messages(), chain.posterior_marginals(), strict=True)
+    for l, (message, marginal) in enumerate(rows, start=1):
+        own = diag_normal(torch.zeros_like(x), 0.5 * c[l, l].log())
+        merged = precision_weighted_merge(message(x), own)
+        torch.testing.assert_close(merged.mean, marginal(x).mean)
+        torch.testing.assert_close(merged.stddev, marginal(x).stddev)
+
+
+def test_a_level_on_which_x_does_not_depend_has_no_message():
+    match = r"weights \(1.0, 0.0\) x does not depend on every level.* use non-zero weights"
+    with pytest.raises(ValueError, match=match):
+        LinearGaussian((1.0, 0.0), (0.3, 0.5)).messages()
+
+
+def test_an_unknown_rule_is_refused_with_the_known_ones():
+    match = "unknown rule 'chain'; choose one of concatenation, delta, merge"
+    with pytest.raises(ValueError, match=match):
+        CHAIN.exact_rules("chain")
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [("concatenation", Concatenation), ("delta", Delta), ("merge", PrecisionWeighted)],
+)
+def test_exact_rules_are_of_the_kind_that_is_asked_for(kind, rule):
+    assert [type(r) for r in CHAIN.exact_rules(kind).rules] == [rule] * 3
 
 
 def test_samples_follow_the_evidence():

@@ -13,7 +13,6 @@ from hvae_course.gaussians import kl_normal
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.nets import NORMALISATIONS
 from hvae_course.objectives import elbo, importance_weighted
-from hvae_course.posteriors import Chain, TopDownPosterior
 from hvae_course.recipes import LIKELIHOODS, RECIPES, build
 
 DEPTHS = {1: (4,), 2: (4, 3), 3: (4, 3, 2), 5: (5, 4, 3, 2, 1)}
@@ -162,15 +161,6 @@ def test_a_configuration_holds_what_json_holds(recipe, make_model):
 
 def test_a_data_set_and_its_spec_give_the_same_model(tiny_data, make_model):
     assert str(make_model(data=tiny_data)) == str(make_model(data=tiny_data.spec))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "kind"), [("bottom_up_vae", Chain), ("mean_field_vae", TopDownPosterior)]
-)
-def test_recipes_differ_in_their_posterior_alone(recipe, kind, make_model):
-    model, other = make_model(recipe), make_model("bottom_up_vae")
-    assert isinstance(model.posterior, kind)
-    assert str(model.top_down) == str(other.top_down)
 
 
 def test_an_ordinary_vae_has_one_level(tiny_data):

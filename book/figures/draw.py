@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, FancyBboxPatch
 
 from hvae_course import analysis, data, fit, objectives, plots, recipes
 from hvae_course.gaussians import kl_normal
@@ -49,6 +49,78 @@ def two_level_graph() -> None:
     chain(axes[0], "generation", up=False)
     chain(axes[1], "inference", up=True)
     figure.savefig(FOLDER / "two_level_graph.png")
+
+
+def two_paths() -> None:
+    """Bottom-up features, top-down latents, and where they meet, for three levels."""
+    figure, axes = plt.subplots(figsize=(6.2, 4.6), layout="constrained")
+    heights = (0.0, 1.4, 2.8, 4.2)
+    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0, "color": "black"}
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], **style: object) -> None:
+        axes.annotate("", xy=end, xytext=start, arrowprops=line | style)
+
+    for l, y in enumerate(heights):
+        left, right = (f"$d_{l}$", f"$z_{l}$") if l else ("$x$", "$x$")
+        if l:
+            corner = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "lw": 1.2}
+            box = FancyBboxPatch((-0.38, y - 0.36), 0.76, 0.72, fc="white", ec="black", **corner)
+            axes.add_patch(box)
+            arrow((0.42, y), (3.0, y), color="C0", linestyle="--")
+            label = rf"$q(z_{l} \mid x, z_{{>{l}}})$" if l < 3 else r"$q(z_3 \mid x)$"
+            axes.text(1.7, y + 0.13, label, ha="center", fontsize=12, color="C0")
+        else:
+            axes.add_patch(Circle((0, y), 0.4, facecolor="0.82", edgecolor="black", lw=1.2))
+        axes.add_patch(
+            Circle((3.4, y), 0.4, facecolor="white" if l else "0.82", edgecolor="black", lw=1.2)
+        )
+        for x, name in ((0, left), (3.4, right)):
+            axes.text(x, y, name, ha="center", va="center", fontsize=15)
+        if l < 3:
+            arrow((0, y + 0.4), (0, heights[l + 1] - 0.38))
+            arrow((3.4, heights[l + 1] - 0.4), (3.4, y + 0.4))
+    for start, end, bend in ((3, 1, -0.5), (2, 0, -0.5), (3, 0, -0.55)):
+        curve = {"connectionstyle": f"arc3,rad={bend}", "linestyle": ":", "color": "0.35"}
+        arrow((3.79, heights[start] - 0.1), (3.79, heights[end] + 0.1), **curve)
+    axes.text(0, 5.0, "bottom-up path", ha="center", fontsize=12)
+    axes.text(3.4, 5.0, "top-down path", ha="center", fontsize=12)
+    axes.set(xlim=(-0.9, 5.4), ylim=(-0.6, 5.4), aspect="equal")
+    axes.axis("off")
+    figure.savefig(FOLDER / "two_paths.png")
+
+
+def delta_path() -> None:
+    """Two levels: the prior on the way down, and what the data change at each level."""
+    figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
+    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0, "color": "black"}
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], **style: object) -> None:
+        axes.annotate("", xy=end, xytext=start, arrowprops=line | style)
+
+    for l, y in enumerate((0.0, 1.4, 2.8)):
+        for x, name in ((0.0, f"$d_{l}$" if l else "$x$"), (3.6, f"$z_{l}$" if l else "$x$")):
+            if l and x == 0:
+                corner = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "lw": 1.2}
+                box = FancyBboxPatch(
+                    (-0.38, y - 0.36), 0.76, 0.72, fc="white", ec="black", **corner
+                )
+                axes.add_patch(box)
+            else:
+                face = "white" if l else "0.82"
+                axes.add_patch(Circle((x, y), 0.4, facecolor=face, edgecolor="black", lw=1.2))
+            axes.text(x, y, name, ha="center", va="center", fontsize=15)
+        if l:
+            arrow((0.42, y), (3.18, y), color="C0")
+            label = rf"$\Delta\mu_{l},\ \Delta\sigma_{l}$"
+            axes.text(1.5, y + 0.13, label, ha="center", fontsize=12, color="C0")
+            arrow((0, y - 1.0 if l == 1 else y - 1.02), (0, y - 0.4))
+            arrow((3.6, y - 0.4), (3.6, y - 1.0))
+    arrow((3.3, 2.52), (2.3, 1.46), linestyle=":", color="0.35")
+    for y, label in ((2.8, r"$p(z_2)$"), (2.1, r"$p(z_1 \mid z_2)$"), (0.7, r"$p(x \mid z_1)$")):
+        axes.text(4.15 if y == 2.8 else 3.75, y, label, va="center", fontsize=12)
+    axes.set(xlim=(-0.9, 5.2), ylim=(-0.6, 3.4), aspect="equal")
+    axes.axis("off")
+    figure.savefig(FOLDER / "delta_path.png")
 
 
 def closed_form(trace: Trace, x: torch.Tensor) -> torch.Tensor:
@@ -96,4 +168,6 @@ def landing() -> None:
 
 if __name__ == "__main__":
     two_level_graph()
+    two_paths()
+    delta_path()
     landing()

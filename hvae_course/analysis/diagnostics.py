@@ -26,9 +26,12 @@ def _informative_units(level: Level, threshold: float) -> int | None:
 
 
 def _active_units(level: Level, num_samples: int, threshold: float) -> int:
-    """Latent dimensions whose posterior mean varies over the data."""
-    means = level.q.mean.unflatten(0, (-1, num_samples)).mean(dim=1)  # (N K, Z_l) -> (N, Z_l)
-    return int((means.var(dim=0) > threshold).sum())
+    """Latent dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`)."""
+    means = level.q.mean.unflatten(0, (-1, num_samples))  # (N K, Z_l) -> (N, K, Z_l)
+    variance = means.mean(dim=1).var(dim=0)
+    if num_samples > 1:  # what the draws of the other levels add to the variance of K of them
+        variance = variance - means.var(dim=1).mean(dim=0) / num_samples
+    return int((variance > threshold).sum())
 
 
 def _densities(
@@ -112,7 +115,7 @@ def diagnose(
     - ``level``: the book's number, 1 next to the data;
     - ``information``: mean log-ratio of joint draws; the levels sum to the gap between
       reconstruction and ELBO;
-    - ``share``: of that sum;
+    - ``share``: of that sum, NaN where it is zero;
     - ``units``: number of latent dimensions Z_l;
     - ``active_units``: those whose posterior mean varies over the data with a variance above
       ``unit_threshold``. Below a level that is in use the *prior* varies with the data too, so a
@@ -144,24 +147,25 @@ def diagnose(
     """
     device = model.device
     part = data.split(split).to(device)
-    x = part.batch(slice(0, max_examples))
-    if len(x) < 2 or num_samples < 1:
+    if min(len(part), max_examples) < 2 or num_samples < 1:
         raise ValueError(
             "a diagnosis compares examples and averages draws: it needs at least two examples and "
-            f"one draw, got {len(x)} and {num_samples}"
+            f"one draw, got {min(len(part), max_examples)} and {num_samples}"
         )
     with evaluating(model), isolated_random(device):
         seed_all(seed)
+        x = part.batch(slice(0, max_examples))  # binary pixels may be drawn here
         trace = model(x, num_samples)
         index, _ = aggregate_split(model, x)
     information = [level.information.mean().item() for level in trace.levels]
+    total = sum(information) or math.nan
     rows = []
     for l, level in enumerate(trace.levels):
         rows.append(
             {
                 "level": l + 1,
                 "information": information[l],
-                "share": information[l] / sum(information),
+                "share": information[l] / total,
                 "units": level.z[0].numel(),
                 "active_units": _active_units(level, num_samples, unit_threshold),
                 "informative_units": _informative_units(level, unit_threshold),

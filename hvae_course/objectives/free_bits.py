@@ -37,7 +37,8 @@ class FreeBits:
     above the floor is still charged more than it uses, and examples below the floor feel no
     pressure; the value of one draw is compared, so noise alone raises the charge. The floor comes
     first, the weight after it: a floor under an already weighted information would move with the
-    weight.
+    weight. A floor of zero is a floor too: the batch mean of z_1 under a bottom-up posterior may
+    be negative, and is then charged nothing.
 
     Args:
         nats: the floor, one for all levels or one per level from z_1 upward.

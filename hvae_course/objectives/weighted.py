@@ -3,7 +3,10 @@ r"""Bounds with a price per level (:eq:`eq-weighted`).
 .. math:: \mathcal L_\beta(x) = \mathbb E_q\Bigl[ \log p(x \mid z) - \sum_l \beta_l\,
           \log \frac{q(z_l \mid \cdot)}{p(z_l \mid z_{>l})} \Bigr]
 
-With every :math:`\beta_l = 1` this is the ELBO. Below 1 it is no longer a bound on log p(x).
+With every :math:`\beta_l = 1` this is the ELBO. Below 1 it is no longer a bound on log p(x). For
+top-down inference it is one whenever no weight is below 1. For bottom-up inference, where the term
+of a single level may be negative, it is one if the weights also do not fall on the way up,
+:math:`1 \le \beta_1 \le \dots \le \beta_L`.
 """
 
 from collections.abc import Sequence
@@ -49,7 +52,7 @@ def check_not_negative(value: float | Sequence[float], name: str) -> None:
         ValueError: if a number is negative, or there is none.
     """
     values = tuple(value) if isinstance(value, Sequence) else (value,)
-    if not values or not min(values) >= 0:
+    if not values or not all(v >= 0 for v in values):
         raise ValueError(f"{name} must be zero or more at every level, got {value}")
 
 
@@ -68,9 +71,11 @@ def mean_over_draws(values: Tensor, trace: Trace) -> Tensor:
 
 @dataclass(frozen=True)
 class Weighted:
-    """Reconstruction minus the weighted information of the levels; a bound if no weight is < 1.
+    """Reconstruction minus the weighted information of the levels.
 
-    One number for all levels is the beta-VAE.
+    One number for all levels is the beta-VAE, a bound on log p(x) if it is not below 1. A
+    bottom-up posterior that pays less for z_2 than for z_1 can raise the objective without limit,
+    by making z_2 an ever more exact copy of z_1.
 
     Args:
         weights: beta, one for all levels or one per level from z_1 upward.

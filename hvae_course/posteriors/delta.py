@@ -40,7 +40,7 @@ def kl_delta(shift: Tensor, log_scale: Tensor, p: Independent) -> Tensor:
 
 
 class Delta(PosteriorRule):
-    r"""q(z_l | x, z_>l) as a shift and a scaling of the prior p(z_l | z_>l).
+    r"""``q(z_l | x, z_>l)`` as a shift and a scaling of the prior ``p(z_l | z_>l)``.
 
     Args:
         net: module to ``(B, 2 Z_l)``, the shift and the raw log-scale, from the concatenation of
@@ -64,7 +64,7 @@ class Delta(PosteriorRule):
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries z_>l, ``(B, H)``.
+            h: state that carries ``z_>l``, ``(B, H)``.
 
         Returns:
             Two tensors ``(B, Z_l)``.
@@ -74,12 +74,12 @@ class Delta(PosteriorRule):
         return shift, bound_log_std(raw, self.log_std_bound)
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
-        """Give q(z_l | x, z_>l).
+        """Give ``q(z_l | x, z_>l)``.
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries z_>l, ``(B, H)``.
-            p: prior p(z_l | z_>l), a diagonal Gaussian.
+            h: state that carries ``z_>l``, ``(B, H)``.
+            p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
 
         Returns:
             A diagonal Gaussian over z_l, batch shape ``(B,)``.

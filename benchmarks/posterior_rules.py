@@ -1,0 +1,154 @@
+"""The four posterior rules of the course on one generative model: the table of chapter 5.
+
+Run it with ``make comparison``, or ``python -m benchmarks.posterior_rules``. It trains every rule
+with the same number of parameters, budget and seeds, judges each by its weights of the best
+validation epoch, and writes ``benchmarks/posterior_rules.csv``. All are trained with KL warm-up,
+and the Markov state once more without.
+"""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.runs import Row, run_all
+from hvae_course import analysis, data, evaluate, fit, recipes
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.objectives import WarmUp, elbo
+
+RULES: dict[str, Callable[..., HierarchicalVAE]] = {
+    "chain": recipes.bottom_up_vae,
+    "concatenation": recipes.bidirectional_vae,
+    "delta": recipes.delta_vae,
+    "merge": recipes.ladder_vae,
+}
+"""The four ways to infer the latents, with the recipes that use them."""
+ARCHITECTURE = {
+    "latent_sizes": (16, 8, 4),
+    "hidden": (256,),
+    "normalisation": "layer",
+    "activation": "gelu",
+    "dropout": 0.1,
+    "likelihood": "discretized_logistic",
+}
+"""What all models share; the generative model is the same to the last weight's shape."""
+BUDGET = {"epochs": 400, "patience": 40, "learning_rate": 1e-3, "batch_size": 100}
+SETTINGS = (("markov", 50), ("skip", 50), ("markov", 0))
+"""State of the generative model, and epochs of KL warm-up."""
+SEEDS = (0, 1, 2)
+NUM_SAMPLES = 100
+TABLE = Path(__file__).with_name("posterior_rules.csv")
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    """Count the parameters of a model.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Their number.
+    """
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def build_matched(rule: str, state: str, digits: data.DataSet) -> HierarchicalVAE:
+    """Build a model whose inference networks are as wide as its budget of parameters allows.
+
+    The budget is that of concatenation with inference networks of the generative networks' width;
+    the other rules get the width that comes closest.
+
+    Args:
+        rule: a key of `RULES`.
+        state: ``"markov"`` or ``"skip"``.
+        digits: the data set.
+
+    Returns:
+        The untrained model; only the last one built draws from the caller's generator.
+    """
+
+    def build(rule: str, width: int) -> HierarchicalVAE:
+        return RULES[rule](digits, state=state, inference_hidden=(width,), **ARCHITECTURE)
+
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        budget = num_parameters(build("concatenation", *ARCHITECTURE["hidden"]))
+        low, high = 1, 8192
+        while low < high:  # the widest that stays within the budget
+            middle = (low + high + 1) // 2
+            if num_parameters(build(rule, middle)) <= budget:
+                low = middle
+            else:
+                high = middle - 1
+    return build(rule, low)
+
+
+def train(job: Row) -> tuple[HierarchicalVAE, int]:
+    """Train one model.
+
+    Args:
+        job: rule, state, warm_up and seed.
+
+    Returns:
+        The model and its best epoch.
+    """
+    digits = data.load("digits")
+    torch.manual_seed(job["seed"])
+    model = build_matched(job["rule"], job["state"], digits)
+    objective = WarmUp(job["warm_up"]) if job["warm_up"] else elbo
+    history = fit(model, digits, objective=objective, **BUDGET, seed=job["seed"], progress=False)
+    return model, history.best_epoch
+
+
+def run(job: Row) -> Row:
+    """Train and judge one model.
+
+    Args:
+        job: rule, state, warm_up and seed.
+
+    Returns:
+        One row of the table: nats per example on the test set, units, and how it was made.
+    """
+    model, best_epoch = train(job)
+    digits = data.load("digits").to(model.device)
+    test = evaluate(model, digits, num_samples=NUM_SAMPLES)
+    validation = evaluate(model, digits, split="validation", num_samples=NUM_SAMPLES)
+    levels = analysis.diagnose(model, digits)
+    row = {
+        "parameters": num_parameters(model),
+        "best_epoch": best_epoch,
+        "validation_elbo": validation.elbo.mean,
+        "elbo": test.elbo.mean,
+        "iw": test.log_likelihood.mean,
+        "reconstruction": test.reconstruction.mean,
+    }
+    for level in levels.to_dict("records"):
+        row[f"information_{level['level']}"] = test.information[level["level"] - 1].mean
+        row[f"informative_units_{level['level']}"] = level["informative_units"]
+    row |= {"data": test.data, "num_samples": NUM_SAMPLES, "device": model.device.type}
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def main() -> None:
+    """Train what the table does not hold yet, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--processes", type=int, default=None)
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    jobs = [
+        {"rule": rule, "state": state, "warm_up": warm_up, "seed": seed}
+        for state, warm_up in SETTINGS
+        for rule in RULES
+        for seed in arguments.seeds
+    ]
+    table = run_all(run, jobs, arguments.table, processes=arguments.processes)
+    shown = ["parameters", "elbo", "iw", "information_1", "information_2", "information_3"]
+    summary = table.groupby(["state", "warm_up", "rule"])[shown].agg(["mean", "std"])
+    print(summary.drop(columns=[("parameters", "std")]).round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()

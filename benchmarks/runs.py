@@ -1,0 +1,70 @@
+"""Many independent training runs: side by side, resumable, one row of a table each."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+Row = dict[str, Any]
+"""Settings of a run, or settings and results; numbers and strings only."""
+
+
+def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
+    """Write the rows to a temporary file first, so that the table is never half there."""
+    temporary = path.with_suffix(".partial")
+    pd.DataFrame(list(table.values())).to_csv(temporary, index=False)
+    temporary.replace(path)
+
+
+def _results(
+    run: Callable[[Row], Row], jobs: Sequence[Row], processes: int
+) -> Iterator[tuple[Row, Row]]:
+    """Each job with its result, as they come; with one process, in this one."""
+    if processes == 1 or not jobs:
+        yield from ((job, run(job)) for job in jobs)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
+        futures = {pool.submit(run, job): job for job in jobs}
+        yield from ((futures[future], future.result()) for future in as_completed(futures))
+
+
+def run_all(
+    run: Callable[[Row], Row], jobs: Sequence[Row], path: Path, *, processes: int | None = None
+) -> pd.DataFrame:
+    """Carry out the jobs that a table does not hold yet, and add their rows.
+
+    The table is written after every run, so an interrupted benchmark goes on where it stopped.
+
+    Args:
+        run: function at the top level of a module, from the settings of a run to its results.
+        jobs: settings of the runs, all with the same names.
+        path: CSV file of the table; read if it exists.
+        processes: how many runs at a time; by default one per core, or one on a GPU.
+
+    Returns:
+        One row per job, settings first, in the order of the jobs.
+    """
+
+    def key(row: Row) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in jobs[0])
+
+    before = pd.read_csv(path).to_dict("records") if path.exists() else []
+    known = {key(row): row for row in before if jobs[0].keys() <= row.keys()}
+    table = {key(job): known[key(job)] for job in jobs if key(job) in known}
+    left = [job for job in jobs if key(job) not in table]
+    if processes is None:
+        processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for job, result in tqdm(_results(run, left, processes), total=len(left), unit="run"):
+        table[key(job)] = job | result
+        _write(table, path)
+    table = {key(job): table[key(job)] for job in jobs}
+    _write(table, path)
+    return pd.read_csv(path)

@@ -1,0 +1,281 @@
+"""Objectives with weights, floors and a warm-up; ELBO and IWAE are tested with the hierarchy."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+import torch
+from known_terms import nats, trace_of
+from torch import Tensor
+
+from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo
+
+D = torch.float64
+
+
+@pytest.fixture
+def given() -> tuple[Tensor, ...]:
+    """Reconstruction and the information of three levels, for two examples."""
+    return nats(-10.0, -20.0), nats(1.0, 3.0), nats(0.25, 0.5), nats(4.0, 6.0)
+
+
+def assert_value(objective, terms: tuple[Tensor, ...], expected: list[float]) -> None:
+    torch.testing.assert_close(objective(*trace_of(*terms)), torch.tensor(expected, dtype=D))
+
+
+def gradients(objective, terms: tuple[Tensor, ...]) -> list[Tensor]:
+    return list(torch.autograd.grad(objective(*trace_of(*terms)).mean(), terms))
+
+
+# Weights
+
+
+def test_weighted_charges_each_level_its_price_from_z_1_upward(given):
+    assert_value(Weighted((2.0, 3.0, 0.5)), given, [-14.75, -30.5])
+    assert_value(Weighted(2.0), given, [-20.5, -39.0])
+    assert_value(Weighted(0.0), given, [-10.0, -20.0])
+
+
+def test_a_weight_of_one_is_the_elbo(given):
+    for draws in (given, tuple(torch.randn(4, 3, dtype=D) for _ in range(4))):
+        trace, x = trace_of(*draws)
+        torch.testing.assert_close(Weighted()(trace, x), elbo(trace, x))
+        torch.testing.assert_close(WarmUp()(trace, x), elbo(trace, x))
+
+
+SECOND = {
+    "a weight": (Weighted((1.0, 1.0, 1.0)), Weighted((1.0, 5.0, 1.0))),
+    "a floor": (FreeBits((0.0, 0.0, 0.0)), FreeBits((0.0, 9.0, 0.0))),
+    "a floor's weight": (FreeBits(0.0, weights=(1.0,) * 3), FreeBits(0.0, weights=(1.0, 5.0, 1))),
+    "a warm-up time": (WarmUp((0, 0, 0)).for_epoch(1), WarmUp((0, 4, 0)).for_epoch(1)),
+}
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_the_second_setting_changes_what_z_2_pays_and_nothing_else(name, given):
+    first, second = (gradients(objective, given) for objective in SECOND[name])
+    changed = [not torch.equal(a, b) for a, b in zip(first, second, strict=True)]
+    assert changed == [False, False, True, False]  # reconstruction, z_1, z_2, z_3
+
+
+# Free bits
+
+
+def test_a_level_below_its_floor_is_charged_the_floor_and_feels_nothing(given):
+    free, plain = FreeBits((2.5, 0.4, 5.0)), Weighted()
+    assert_value(free, given, [-10 - 2.5 - 0.4 - 5.0, -20 - 2.5 - 0.4 - 5.0])
+    pulls = gradients(free, given)
+    torch.testing.assert_close(pulls[0], gradients(plain, given)[0])
+    assert all((pull == 0).all() for pull in pulls[1:])
+
+
+def test_a_level_above_its_floor_is_charged_what_every_example_uses(given):
+    """Also an example that lies below the floor itself, like the first one of z_1 here."""
+    free, plain = FreeBits((1.9, 0.3, 4.9)), Weighted()
+    assert_value(free, given, elbo(*trace_of(*given)).tolist())
+    torch.testing.assert_close(gradients(free, given), gradients(plain, given))
+
+
+def test_every_level_has_a_floor_of_its_own(given):
+    assert_value(FreeBits((1.0, 1.0, 1.0)), given, [-10 - 1 - 1 - 4, -20 - 3 - 1 - 6])
+    assert_value(FreeBits(1.0), given, [-10 - 1 - 1 - 4, -20 - 3 - 1 - 6])
+    assert_value(FreeBits((3.0, 0.0, 0.0)), given, [-10 - 3 - 0.25 - 4, -20 - 3 - 0.5 - 6])
+    assert_value(FreeBits(), given, [-10 - 1 - 0.5 - 4, -20 - 3 - 0.5 - 6])
+
+
+def test_no_free_bits_are_the_elbo_where_information_is_positive_and_a_floor_where_it_is_not(
+    given,
+):
+    assert_value(FreeBits(0.0), given, elbo(*trace_of(*given)).tolist())
+    assert_value(FreeBits(0.0), (nats(-10.0, -20.0), nats(-3.0, 1.0)), [-10.0, -20.0])
+
+
+def test_a_floor_under_each_example_charges_more_than_is_used():
+    """The mean is 0.6, above the floor, and half of the examples lie below it."""
+    terms = (nats(0.0, 0.0, 0.0, 0.0), nats(0.0, 0.2, 1.0, 1.2))
+    under_batch, under_each = FreeBits(0.5), FreeBits(0.5, floor="example")
+    assert_value(under_batch, terms, [0.0, -0.2, -1.0, -1.2])
+    assert_value(under_each, terms, [-0.5, -0.5, -1.0, -1.2])
+    assert (gradients(under_batch, terms)[1] == -0.25).all()
+    assert gradients(under_each, terms)[1].tolist() == [0.0, 0.0, -0.25, -0.25]
+
+
+def test_noise_alone_raises_the_charge_of_a_floor_under_each_example():
+    information = 0.5 + torch.randn(100_000, 1, dtype=D)
+    trace, x = trace_of(torch.zeros_like(information), information)
+    charge = -FreeBits(0.5, floor="example")(trace, x)
+    excess = charge - 0.5  # the mean of max(0, noise) is 1 / sqrt(2 pi)
+    expected = 1 / math.sqrt(2 * math.pi)
+    assert abs(excess.mean() - expected) < 5 * excess.std() / len(excess) ** 0.5
+
+
+@pytest.mark.parametrize("floor", ["batch", "example"])
+def test_the_floor_comes_first_and_the_weight_after_it(floor):
+    free = FreeBits(1.0, floor=floor, weights=0.5)
+    assert_value(free, (nats(0.0), nats(0.4)), [-0.5])
+    assert_value(free, (nats(0.0), nats(1.5)), [-0.75])
+    two = FreeBits(1.0, floor=floor, weights=(0.5, 2.0))
+    assert_value(two, (nats(0.0), nats(0.4), nats(3.0)), [-6.5])
+
+
+def test_draws_of_an_example_are_averaged_before_the_floor():
+    terms = (nats([-10.0, -12.0], [-20.0, -20.0]), nats([0.0, 2.0], [0.0, 0.2]))
+    assert_value(Weighted(3.0), terms, [-11 - 3.0, -20 - 0.3])
+    assert_value(FreeBits(0.5, floor="example"), terms, [-12.0, -20.5])
+    assert_value(FreeBits(0.5), terms, [-12.0, -20.1])
+    assert_value(FreeBits(0.6), terms, [-11.6, -20.6])
+
+
+# Warm-up
+
+
+def test_the_price_rises_linearly_from_the_first_epoch_and_then_stays_one():
+    warm_up = WarmUp(4)
+    prices = [warm_up.for_epoch(epoch).weights for epoch in range(1, 7)]
+    assert prices == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert warm_up.duration == 4
+
+
+def test_every_level_may_warm_up_in_its_own_time():
+    warm_up = WarmUp((4, 0, 2))
+    assert warm_up.for_epoch(1) == Weighted((0.25, 1.0, 0.5))
+    assert warm_up.for_epoch(3) == Weighted((0.75, 1.0, 1.0))
+    assert warm_up.duration == 4
+    assert WarmUp(0).for_epoch(1) == Weighted(1.0) and WarmUp(0).duration == 0
+
+
+def test_the_warm_up_multiplies_the_final_prices():
+    assert WarmUp(4, Weighted(3.0)).for_epoch(2) == Weighted(1.5)
+    assert WarmUp(4, Weighted((1.0, 3.0))).for_epoch(2) == Weighted((0.5, 1.5))
+    assert WarmUp((4, 2), Weighted(3.0)).for_epoch(1) == Weighted((0.75, 1.5))
+    assert WarmUp((4, 2), Weighted((2.0, 3.0))).for_epoch(1) == Weighted((0.5, 1.5))
+
+
+def test_free_bits_keep_their_floors_during_the_warm_up(given):
+    free = FreeBits((0.5, 1.0, 0.0), floor="example", weights=2.0)
+    first = WarmUp(4, free).for_epoch(1)
+    assert first == FreeBits((0.5, 1.0, 0.0), floor="example", weights=0.5)
+    trace, x = trace_of(*given)
+    assert torch.equal(WarmUp(4, free)(trace, x), free(trace, x))
+    assert_value(first, given, [-10 - 0.5 * (1 + 1 + 4), -20 - 0.5 * (3 + 1 + 6)])
+
+
+# In training
+
+
+def still(train, make_model, objective, **settings):
+    """History of a model that does not learn, so that every number follows from the objective."""
+    model = make_model(latent_sizes=(4, 3, 2), normalisation="none")
+    return train(model, objective=objective, learning_rate=1e-30, **settings)
+
+
+def assert_objective(history, split: str, pay: Callable[[float, float, float], float]) -> None:
+    """The last objective is the reconstruction minus what the three levels pay."""
+    information = [history.last("information", split, level=l) for l in (1, 2, 3)]
+    assert min(information) > 0
+    expected = history.last("reconstruction", split) - pay(*information)
+    assert history.last("objective", split) == pytest.approx(expected, abs=1e-3)
+
+
+PAY = {
+    "weights": (Weighted((2.0, 30.0, 5.0)), lambda i1, i2, i3: 2 * i1 + 30 * i2 + 5 * i3),
+    "floors and weights": (
+        FreeBits((0.0, 90.0, 80.0), weights=(1.0, 2.0, 3.0)),
+        lambda i1, i2, i3: i1 + 2 * 90 + 3 * 80,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAY)
+def test_training_pays_for_the_levels_from_z_1_upward(name, train, make_model):
+    objective, pay = PAY[name]
+    history = still(train, make_model, objective)
+    for split in ("train", "validation"):
+        assert_objective(history, split, pay)
+
+
+def test_training_warms_up_and_validation_uses_the_final_objective(train, make_model):
+    final = Weighted((2.0, 30.0, 5.0))
+    history = still(train, make_model, WarmUp((0, 4, 10), final), epochs=2)
+    assert_objective(history, "train", lambda i1, i2, i3: 2 * i1 + 15 * i2 + i3)
+    assert_objective(history, "validation", lambda i1, i2, i3: 2 * i1 + 30 * i2 + 5 * i3)
+
+
+def test_the_history_holds_raw_information_whatever_the_objective_makes_of_it(train, make_model):
+    objectives = (elbo, FreeBits(90.0), FreeBits(90.0, floor="example"), WarmUp(4))
+    frames = [still(train, make_model, objective).frame for objective in objectives]
+    raw = [frame.query("quantity != 'objective'") for frame in frames]
+    for frame, other in zip(frames[1:], raw[1:], strict=True):
+        pd.testing.assert_frame_equal(other, raw[0], check_exact=True)
+        assert not frame.equals(frames[0])
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(0, 3), (5, 7), ((1, 4), 6)])
+def test_patience_counts_from_the_end_of_the_warm_up(epochs, last, train, make_model):
+    model = make_model(normalisation="none")  # never better than in its first epoch
+    history = train(model, objective=WarmUp(epochs), learning_rate=1e-30, patience=2, epochs=20)
+    assert (history.best_epoch, history.frame["epoch"].max()) == (1, last)
+
+
+@pytest.mark.parametrize("objective", [WarmUp(4), WarmUp((2, 6), FreeBits(0.5))], ids=str)
+def test_a_resumed_warm_up_is_the_one_that_was_not_interrupted(
+    objective, train, make_model, tmp_path
+):
+    first, second, path = make_model(), make_model(), tmp_path / "checkpoint.pt"
+    history = train(first, objective=objective, epochs=4)
+    train(second, objective=objective, epochs=2, checkpoint=path)
+    resumed = train(second, objective=objective, epochs=4, checkpoint=path)
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    pd.testing.assert_frame_equal(history.frame, resumed.frame, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [(WarmUp(4), WarmUp(5)), (WarmUp(4), WarmUp(4, FreeBits())), (FreeBits(), FreeBits(0.6))]
+    + [(Weighted(2.0), Weighted((1.0, 2.0))), (Weighted(), elbo)],
+    ids=str,
+)
+def test_a_run_with_other_prices_is_not_resumed(before, now, train, make_model, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    train(make_model(), objective=before, epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
+        train(make_model(), objective=now, checkpoint=path)
+    shown = now.__name__ if now is elbo else now
+    assert f"objective was {str(before)!r} and is {str(shown)!r}. Resume" in str(error.value)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("value", [-0.1, (1.0, -0.1), (), math.nan, (1.0, math.nan)], ids=str)
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [("weights", Weighted), ("nats", FreeBits), ("epochs", WarmUp)]
+    + [("weights", lambda value: FreeBits(weights=value))],
+)
+def test_negative_settings_are_refused(name, make, value):
+    with pytest.raises(ValueError, match=f"{name} must be zero or more at every level, got") as e:
+        make(value)
+    assert str(value) in str(e.value)
+
+
+def test_an_unknown_floor_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown floor 'pixel'; choose one of batch, example"):
+        FreeBits(floor="pixel")
+
+
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [(Weighted((1.0, 1.0)), "weights"), (FreeBits((1.0, 1.0)), "nats")]
+    + [(FreeBits(weights=(1.0, 1.0)), "weights"), (WarmUp((1, 1)).for_epoch(1), "weights")],
+)
+def test_settings_for_another_number_of_levels_are_refused(objective, name, given):
+    match = rf"{name} has 2 values for 3 levels; .* from z_1 \(next to the data\) to z_L"
+    with pytest.raises(ValueError, match=match):
+        objective(*trace_of(*given))
+
+
+def test_warm_up_times_for_another_number_of_weights_are_refused():
+    with pytest.raises(ValueError, match="3 warm-up times for 2 weights; give one per level"):
+        WarmUp((1, 2, 3), Weighted((1.0, 1.0))).for_epoch(1)
