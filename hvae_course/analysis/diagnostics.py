@@ -74,8 +74,8 @@ def aggregate_split(
         max_rows: largest number of pairs of examples held in memory at a time.
 
     Returns:
-        Index-code mutual information and marginal KL, one draw per example: two lists, bottom to
-        top, of tensors ``(N,)`` in nats.
+        Two lists, bottom to top, of tensors ``(N,)`` in nats, the index-code mutual information
+        and the marginal KL, from one draw per example.
 
     Source:
         Hoffman and Johnson (2016), ELBO surgery, NIPS workshop; here per level by the chain rule.

@@ -16,7 +16,7 @@ from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.weighted import check_not_negative, mean_over_draws, per_level
 
 FLOORS = ("batch", "example")
-"""What the floor is compared with: the batch mean of a level, or every example's own value."""
+"""What the floor is compared with, the batch mean of a level, or every example's own value."""
 
 
 def _mean_over_processes(value: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from hvae_course.posteriors.base import PosteriorRule
 
 
 class Concatenation(PosteriorRule):
-    """q(z_l | x, z_>l): a free function of the bottom-up feature and the state above.
+    """``q(z_l | x, z_>l)``: a free function of the bottom-up feature and the state above.
 
     Args:
         head: module ``(B, F_l + H) -> q(z_l | x, z_>l)`` on the concatenation of d_l and h.
@@ -25,11 +25,11 @@ class Concatenation(PosteriorRule):
         self.head = head
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
-        """Give q(z_l | x, z_>l).
+        """Give ``q(z_l | x, z_>l)``.
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries z_>l, ``(B, H)``.
+            h: state that carries ``z_>l``, ``(B, H)``.
             p: prior, not used.
 
         Returns:

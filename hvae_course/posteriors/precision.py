@@ -78,7 +78,7 @@ def precision_weighted_merge(a: Independent, b: Independent) -> Independent:
 
 
 class PrecisionWeighted(PosteriorRule):
-    """q(z_l | x, z_>l): the data's opinion about z_l, merged with the prior.
+    """``q(z_l | x, z_>l)``: the data's opinion about z_l, merged with the prior.
 
     Args:
         head: module d_l -> the data's opinion, a diagonal Gaussian over z_l.
@@ -89,12 +89,12 @@ class PrecisionWeighted(PosteriorRule):
         self.head = head
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
-        """Give q(z_l | x, z_>l).
+        """Give ``q(z_l | x, z_>l)``.
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
             h: state from above; it acts through p alone.
-            p: prior p(z_l | z_>l), a diagonal Gaussian.
+            p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
 
         Returns:
             A diagonal Gaussian over z_l, batch shape ``(B,)``.

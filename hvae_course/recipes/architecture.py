@@ -40,7 +40,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 """
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
-"""Top-down states by name: ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
+"""Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
 
 :meta hide-value:
 """

@@ -21,7 +21,7 @@ class Checkpoint:
     """State of a run after a whole number of epochs."""
 
     config: dict[str, Any]
-    """What `hvae_course.recipes.build` needs to build the model."""
+    """What `hvae_course.recipes.models.build` needs to build the model."""
     weights: dict[str, torch.Tensor]
     """Weights with the best validation objective so far."""
     run: dict[str, Any] = field(default_factory=dict)
