@@ -94,7 +94,8 @@ class LinearGaussian:
 
         Args:
             n: number of examples.
-            seed: seed of the draw.
+            seed: seed of the draw. Seed the model's draws with another one: on the CPU the same
+                seed would give the latents the noise of the data.
 
         Returns:
             ``(n, D)``, float64.
