@@ -234,7 +234,7 @@ def test_a_resumed_warm_up_is_the_one_that_was_not_interrupted(
     ("before", "now"),
     [(WarmUp(4), WarmUp(5)), (WarmUp(4), WarmUp(4, FreeBits())), (FreeBits(), FreeBits(0.6))]
     + [(Weighted(2.0), Weighted((1.0, 2.0))), (Weighted(), elbo)],
-    ids=str,
+    ids=lambda objective: getattr(objective, "__name__", str(objective)),
 )
 def test_a_run_with_other_prices_is_not_resumed(before, now, train, make_model, tmp_path):
     path = tmp_path / "checkpoint.pt"
