@@ -116,7 +116,7 @@ def run(job: Row) -> Row:
     validation = evaluate(model, digits, split="validation", num_samples=NUM_SAMPLES)
     levels = analysis.diagnose(model, digits)
     row = {
-        "parameters": num_parameters(model),
+        "parameters": test.num_parameters,
         "best_epoch": best_epoch,
         "validation_elbo": validation.elbo.mean,
         "elbo": test.elbo.mean,

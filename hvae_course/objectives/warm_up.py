@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.free_bits import FreeBits
-from hvae_course.objectives.weighted import Weighted, check_not_negative
+from hvae_course.objectives.weighted import Weighted, check_not_negative, per_level
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class WarmUp:
         weights, epochs = self.objective.weights, self.epochs
         if not isinstance(weights, Sequence) and not isinstance(epochs, Sequence):
             return replace(self.objective, weights=price(weights, epochs))
-        length = len(epochs) if isinstance(epochs, Sequence) else len(weights)
-        weights = weights if isinstance(weights, Sequence) else (weights,) * length
-        epochs = epochs if isinstance(epochs, Sequence) else (epochs,) * length
-        if len(weights) != len(epochs):
+        lengths = [len(v) for v in (epochs, weights) if isinstance(v, Sequence)]
+        if len(set(lengths)) > 1:
             raise ValueError(
                 f"{len(epochs)} warm-up times for {len(weights)} weights; give one per level"
             )
+        weights = per_level(weights, lengths[0], "weights")
+        epochs = per_level(epochs, lengths[0], "epochs")
         prices = tuple(price(w, t) for w, t in zip(weights, epochs, strict=True))
         return replace(self.objective, weights=prices)
 

@@ -1,6 +1,6 @@
 """The settings that recipes share, and the parts that are built from them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
@@ -145,8 +145,7 @@ class Architecture:
         Returns:
             A module ``(B, size_in) -> (B, size_out)``.
         """
-        width = (size_in, *self._widths(generative=generative))[-1]
-        return nn.Sequential(self.body(size_in, generative=generative), nn.Linear(width, size_out))
+        return self._ending_in(nn.Linear, size_in, size_out, generative=generative)
 
     def gaussian(self, size_in: int, size_out: int, *, generative: bool = False) -> nn.Sequential:
         """Hidden layers that end in a Gaussian.
@@ -159,10 +158,18 @@ class Architecture:
         Returns:
             A module from ``(B, size_in)`` to a distribution over ``(size_out,)``.
         """
+        return self._ending_in(GaussianHead, size_in, size_out, generative=generative)
+
+    def _ending_in(
+        self,
+        head: Callable[[int, int], nn.Module],
+        size_in: int,
+        size_out: int,
+        *,
+        generative: bool,
+    ) -> nn.Sequential:
         width = (size_in, *self._widths(generative=generative))[-1]
-        return nn.Sequential(
-            self.body(size_in, generative=generative), GaussianHead(width, size_out)
-        )
+        return nn.Sequential(self.body(size_in, generative=generative), head(width, size_out))
 
     def bottom_up(self, data: DataSet | DataSpec) -> BottomUp:
         """One feature per level, d_l = f_l(d_l-1).
