@@ -16,7 +16,7 @@ from hvae_course.training import History
 
 
 def _cut(split: Split, size: int) -> Split:
-    return replace(split, pixels=split.pixels[:size], labels=split.labels[:size])
+    return split.select(slice(0, size))
 
 
 def _tiny(data: DataSet, sizes: tuple[int, int, int] = (120, 60, 60)) -> DataSet:

@@ -11,15 +11,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from hvae_course import data
-from hvae_course.data import BINARISATIONS, NAMES, load
+import hvae_course
+from hvae_course.data import BINARISATIONS, NAMES, DataSet, DataSpec, load, sources
 
 SPLITS = ("train", "validation", "test")
 ALL = slice(None)
 
 
 @pytest.fixture(scope="module")
-def grey() -> data.DataSet:
+def grey() -> DataSet:
     return load("digits")
 
 
@@ -43,7 +43,7 @@ def test_digits_take_every_one_of_17_grey_values(grey):
 def test_the_spec_says_how_many_pixels_and_values_there_are(binarisation):
     digits = load("digits", binarisation=binarisation)
     expected = 17 if binarisation == "none" else 2
-    assert digits.spec == data.DataSpec(num_features=64, num_values=expected)
+    assert digits.spec == DataSpec(num_features=64, num_values=expected)
     assert str(digits) == f"digits, binarisation {binarisation}, split 1000/350/447 in file order"
 
 
@@ -117,7 +117,7 @@ def test_moving_a_data_set_keeps_all_it_holds(binarisation):
 def test_an_unknown_data_set_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'cifar'; choose one of digits, mnist, fashion_mnist"):
         load("cifar")
-    assert NAMES == ("digits", "mnist", "fashion_mnist")
+    assert NAMES == ("digits", "mnist", "fashion_mnist", "pendulum")
 
 
 def test_an_unknown_binarisation_is_refused_with_the_known_ones():
@@ -149,7 +149,7 @@ class FakeMNIST:
 def fake_torchvision(monkeypatch):
     monkeypatch.setattr(FakeMNIST, "calls", [])
     fake = SimpleNamespace(MNIST=FakeMNIST, FashionMNIST=FakeMNIST)
-    monkeypatch.setattr(data, "_torchvision_datasets", lambda: fake)
+    monkeypatch.setattr(sources, "torchvision_datasets", lambda: fake)
     return FakeMNIST
 
 
@@ -159,7 +159,7 @@ def test_the_last_training_images_of_mnist_are_the_validation_split(name, fake_t
     labels = torch.cat([mnist.split(split).labels for split in SPLITS])
     assert torch.equal(labels, torch.arange(70_000))
     assert [len(mnist.split(split)) for split in SPLITS] == [50_000, 10_000, 10_000]
-    assert mnist.spec == data.DataSpec(784, 256) and mnist.image_shape == (28, 28)
+    assert mnist.spec == DataSpec(784, 256) and mnist.image_shape == (28, 28)
     x = mnist.validation.batch(slice(7, 8))
     torch.testing.assert_close(x, torch.full((1, 784), 50_007 % 256 / 255))
     assert all(not download for _, _, download in fake_torchvision.calls)
@@ -190,7 +190,7 @@ def test_root_comes_before_hvae_data_and_hvae_data_before_the_cache(fake_torchvi
 
 def torchvision_datasets() -> ModuleType:
     try:
-        return data._torchvision_datasets()
+        return sources.torchvision_datasets()
     except ImportError:
         pytest.skip("torchvision is not installed")
 
@@ -238,8 +238,8 @@ def test_a_torchvision_without_compiled_operators_is_good_enough(tmp_path):
         "for name in ('nms', 'qnms'):\n"
         "    torch.library.register_fake('torchvision::' + name)(lambda *args: None)\n"
     )
-    code = "from hvae_course import data; print(data._torchvision_datasets().MNIST)"
-    paths = os.pathsep.join([str(tmp_path), str(Path(data.__file__).parents[1])])
+    code = "from hvae_course.data import sources; print(sources.torchvision_datasets().MNIST)"
+    paths = os.pathsep.join([str(tmp_path), str(Path(hvae_course.__file__).parents[1])])
     result = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": paths},

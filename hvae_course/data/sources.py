@@ -1,0 +1,128 @@
+"""Where images come from: scikit-learn's digits and torchvision's data sets."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A data set as its source gives it, in file order."""
+
+    pixels: Tensor
+    """``(N, D)``, bytes, or real values in float32."""
+    labels: Tensor
+    """``(N,)``, int64."""
+    image_shape: tuple[int, int]
+    max_value: int | None
+    """The byte that stands for white; None for real values."""
+    sizes: tuple[int, int, int]
+    """Examples for training, validation and test, in this order."""
+    factors: Mapping[str, Tensor] = field(default_factory=dict)
+    """What generated data were made from."""
+
+
+def digits(root: Path | None) -> Raw:
+    """Read scikit-learn's 8x8 digits, 17 grey values.
+
+    Args:
+        root: not used, they come with scikit-learn.
+
+    Returns:
+        The images in file order.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels, labels = torch.from_numpy(bunch.data).to(torch.uint8), torch.from_numpy(bunch.target)
+    return Raw(pixels, labels.long(), (8, 8), 16, (1000, 350, 447))
+
+
+_torchvision_library: torch.library.Library | None = None  # a declaration lasts as long as this
+
+
+def _declare_missing_operators() -> None:
+    """Declare the two operators that a torchvision without compiled extensions asks for.
+
+    ``import torchvision`` fails with "operator torchvision::nms does not exist" beside a torch
+    build that its binary does not match (https://github.com/pytorch/vision/issues/8985,
+    https://github.com/pytorch/vision/issues/9085). Data sets are pure Python and need neither.
+    """
+    global _torchvision_library
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]
+    _torchvision_library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        _torchvision_library.define(
+            f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+        )
+
+
+def torchvision_datasets() -> ModuleType:
+    """Import torchvision's data sets, whether or not its compiled operators match this torch.
+
+    Returns:
+        The module `torchvision.datasets`.
+
+    Raises:
+        ImportError: if torchvision is not installed.
+    """
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise ImportError(
+            "MNIST and Fashion-MNIST are read with torchvision: pip install torchvision; "
+            "the data set 'digits' needs neither it nor a download"
+        ) from error
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        _declare_missing_operators()
+        from torchvision import datasets
+    return datasets
+
+
+def _cache_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "hvae_course"
+
+
+def torchvision_set(class_name: str) -> Callable[[Path | None], Raw]:
+    """Make a reader for one of torchvision's MNIST-like sets.
+
+    Args:
+        class_name: its class in `torchvision.datasets`.
+
+    Returns:
+        A reader that looks in ``root``, or in HVAE_DATA, or in the cache folder, and downloads
+        to that place if the files are missing.
+    """
+
+    def read(root: Path | None) -> Raw:
+        folder = root or Path(os.environ.get("HVAE_DATA") or _cache_folder())
+        source = getattr(torchvision_datasets(), class_name)
+        try:
+            try:
+                parts = [source(str(folder), train=train) for train in (True, False)]
+            except RuntimeError:  # not there yet
+                parts = [
+                    source(str(folder), train=train, download=True) for train in (True, False)
+                ]
+        except (RuntimeError, OSError) as error:
+            raise FileNotFoundError(
+                f"no {class_name} files in {folder / class_name / 'raw'}, and they could not be "
+                f"downloaded ({error}). Put the four files there, or set HVAE_DATA or root= to a "
+                f"folder that holds {class_name}/raw, or use the data set 'digits', which needs "
+                "no download"
+            ) from error
+        pixels = torch.cat([part.data.flatten(1) for part in parts])
+        labels = torch.cat([part.targets for part in parts])
+        return Raw(pixels, labels, (28, 28), 255, (50_000, 10_000, 10_000))
+
+    return read
