@@ -155,6 +155,45 @@ class DiscretizedLogistic(GreyLikelihood):
         return DiscretizedLogisticDistribution(mean, bound_log_std(raw), self.num_values)
 
 
+class IsotropicGaussian(Likelihood):
+    r"""Real-valued data with a mean per dimension and one scale for all (:eq:`eq-fixed-scale`).
+
+    .. math:: -\log p(x \mid z) = \frac{1}{2 \sigma^2} \lVert x - g(z) \rVert^2
+              + D \log \sigma + \tfrac{D}{2} \log 2\pi
+
+    With a fixed scale the reconstruction term is a squared error, whose weight the scale is.
+
+    Args:
+        net: module from the top-down state to the mean g(z), ``(B, D)``.
+        std: standard deviation; where it starts if it is learned.
+        learned: whether the scale is a parameter.
+
+    Raises:
+        ValueError: if the scale is not positive.
+    """
+
+    def __init__(self, net: nn.Module, *, std: float = 0.2, learned: bool = False) -> None:
+        super().__init__(net)
+        if not std > 0:
+            raise ValueError(f"the standard deviation must be positive, got std={std}")
+        log_std = torch.tensor(std).log()
+        if learned:
+            self.log_std = nn.Parameter(log_std)
+        else:
+            self.register_buffer("log_std", log_std)
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z).
+
+        Args:
+            h: top-down state ``(B, F)``.
+
+        Returns:
+            Distribution over ``(D,)``.
+        """
+        return diag_normal(self.net(h), self.log_std)
+
+
 class Gaussian(Likelihood):
     """Real-valued data with a mean and a scale per dimension.
 

@@ -41,7 +41,7 @@ def _densities(
 
     Returns per level ``log q(z_l^n | x_m, .)`` as ``(N, N)`` and ``log p(z_l^n | .)`` as ``(N,)``.
     """
-    n, prior, features = len(x), model.prior(), model.bottom_up(x)
+    n, prior, features = len(x), model.top_prior(), model.bottom_up(x)
     levels, _ = model.top_down.walk(prior, model.posterior(features), n)
     log_p = [level.p.log_prob(level.z) for level in levels]
     chunk, rows = max(1, max_rows // n), []

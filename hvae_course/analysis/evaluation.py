@@ -96,7 +96,7 @@ def _estimate(values: Tensor) -> Estimate:
 
 def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: int) -> Tensor:
     """Log sum w, sum log w, sum log p(x|z), sum information_l over draws: ``(3 + L, B)``."""
-    chunk = max(1, max_rows // len(x))
+    chunk = max(1, max_rows // (len(x) * model.prior.num_samples))
     # Apple's GPUs have no float64
     precision = torch.float32 if x.device.type == "mps" else torch.float64
     log_sum_w = torch.full((len(x),), -math.inf, device=x.device, dtype=precision)
@@ -130,7 +130,8 @@ def evaluate(
         split: ``"train"``, ``"validation"`` or ``"test"``.
         num_samples: S, draws per example.
         batch_size: examples at a time.
-        max_rows: largest number of draws held in memory at a time.
+        max_rows: largest number of draws held in memory at a time, those that the prior's density
+            takes included.
         seed: seed of the draws; the caller's generators are left as they were.
 
     Returns:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from hvae_course.hierarchy.bottom_up import BottomUp
 from hvae_course.hierarchy.choices import from_prior
@@ -19,7 +20,8 @@ class HierarchicalVAE(nn.Module):
     the rest. `hvae_course.recipes` assembles the named ones.
 
     Args:
-        prior: module that returns p(z_L) with an empty batch shape.
+        prior: module that returns p(z_L) with an empty batch shape; it is given q(z_L | x) as a
+            function of x, for priors that are made of it.
         bottom_up: deterministic features of the data.
         posterior: module from the features to a choice for the top-down path.
         top_down: the generative network.
@@ -80,7 +82,30 @@ class HierarchicalVAE(nn.Module):
             )
         features = [d.repeat_interleave(num_samples, dim=0) for d in self.bottom_up(x)]
         choose = self.posterior(features)  # Choose: (l, h, p_l) -> (q_l, z_l)
-        return self.top_down(self.prior(), choose, len(x) * num_samples, num_samples=num_samples)
+        n = len(x) * num_samples
+        return self.top_down(self.top_prior(), choose, n, num_samples=num_samples)
+
+    def encode_top(self, x: Tensor) -> Distribution:
+        """Infer the top level alone.
+
+        Args:
+            x: data ``(B, D)``.
+
+        Returns:
+            q(z_L | x), batch shape ``(B,)``.
+
+        Raises:
+            TypeError: if the posterior has no such distribution in closed form.
+        """
+        return self.posterior.top(self.bottom_up(x))
+
+    def top_prior(self) -> Distribution:
+        """Give the prior over the top level.
+
+        Returns:
+            p(z_L), with an empty batch shape.
+        """
+        return self.prior(self.encode_top)
 
     @torch.no_grad()
     def generate(self, n: int, choose: Choose = from_prior) -> Trace:
@@ -93,4 +118,4 @@ class HierarchicalVAE(nn.Module):
         Returns:
             A trace without gradients; ``trace.px.sample()`` gives data.
         """
-        return self.top_down(self.prior(), choose, n)
+        return self.top_down(self.top_prior(), choose, n)

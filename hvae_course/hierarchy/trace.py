@@ -8,6 +8,7 @@ that can be computed from one draw of :math:`(z_1, \dots, z_L)` needs nothing el
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -34,8 +35,15 @@ class Level:
         (:eq:`eq-information`). For a top-down posterior it estimates KL(q || p) and its mean is
         not negative; for a bottom-up posterior only the sum over levels, and the top level, have
         that property. A single draw may be negative in either case.
+
+        It is computed once: where the prior's density is itself an estimate
+        (`hvae_course.priors.vhp.VHP`), whoever asks sees the same one.
         """
-        return self.q.log_prob(self.z) - self.p.log_prob(self.z)
+        known = self.__dict__.get("_information")
+        if known is None or (torch.is_grad_enabled() and not known.requires_grad):
+            known = self.q.log_prob(self.z) - self.p.log_prob(self.z)
+            object.__setattr__(self, "_information", known)
+        return known
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,18 +48,35 @@ class Posterior(nn.Module, ABC):
             A choice whose q are those of the features and whose z are the given values.
         """
 
+    @abstractmethod
+    def top(self, features: Sequence[Tensor]) -> Distribution:
+        """Give q(z_L | x), which a prior may be made of.
+
+        Args:
+            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
+
+        Returns:
+            A distribution over z_L, batch shape ``(B,)``.
+
+        Raises:
+            TypeError: if this posterior has no such distribution in closed form.
+        """
+
 
 class PosteriorRule(nn.Module, ABC):
     """Posterior over one level, given what is known when the walk down reaches it."""
 
+    reads_prior = False
+    """Whether q depends on p; such a rule cannot give the top level a prior made of q."""
+
     @abstractmethod
-    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
+    def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
         """Give ``q(z_l | x, z_>l)``.
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
             h: state that carries ``z_>l``.
-            p: prior ``p(z_l | z_>l)``.
+            p: prior ``p(z_l | z_>l)``; None only for a rule that does not read it.
 
         Returns:
             A distribution over z_l, batch shape ``(B,)``.
@@ -121,6 +138,27 @@ class TopDownPosterior(Posterior):
             return self.rules[l](features[l], h, p), latents[l]
 
         return choose
+
+    def top(self, features: Sequence[Tensor]) -> Distribution:
+        """Give q(z_L | x), which a prior may be made of.
+
+        Args:
+            features: ``(d_1, ..., d_L)``, one per level.
+
+        Returns:
+            What the rule of the top level says before there is a prior.
+
+        Raises:
+            TypeError: if that rule reads the prior.
+        """
+        self._check(features)
+        rule, d = self.rules[-1], features[-1]
+        if rule.reads_prior:
+            raise TypeError(
+                f"a prior made of q(z_L | x) needs a top-level rule that does not read the prior, "
+                f"got {type(rule).__name__}; use Direct at the top level"
+            )
+        return rule(d, d.new_empty(len(d), 0), None)
 
     def _check(self, features: Sequence[Tensor]) -> None:
         if len(features) != self.num_levels:

@@ -75,3 +75,23 @@ class Chain(Posterior):
             return self.heads[l](below[l]), latents[l]
 
         return choose
+
+    def top(self, features: Sequence[Tensor]) -> Distribution:
+        """Give q(z_L | x), which a prior may be made of.
+
+        Args:
+            features: ``(d_1,)``; higher features are not used.
+
+        Returns:
+            q(z_1 | x) of a model of one level.
+
+        Raises:
+            TypeError: if there are more levels.
+        """
+        if self.num_levels > 1:
+            raise TypeError(
+                f"with bottom-up inference over {self.num_levels} levels q(z_L | x) has no closed "
+                "form, so no prior can be made of it; infer the top level from the data, as the "
+                "top-down recipes do"
+            )
+        return self.heads[0](features[0])

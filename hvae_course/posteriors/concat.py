@@ -24,7 +24,7 @@ class Concatenation(PosteriorRule):
         super().__init__()
         self.head = head
 
-    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Distribution:
+    def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
         """Give ``q(z_l | x, z_>l)``.
 
         Args:

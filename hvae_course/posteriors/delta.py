@@ -51,6 +51,8 @@ class Delta(PosteriorRule):
             `hvae_course.gaussians.bound_log_std`.
     """
 
+    reads_prior = True
+
     def __init__(
         self, net: nn.Module, *, reads_state: bool = True, log_std_bound: float = LOG_STD_BOUND
     ) -> None:

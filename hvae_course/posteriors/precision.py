@@ -84,6 +84,8 @@ class PrecisionWeighted(PosteriorRule):
         head: module d_l -> the data's opinion, a diagonal Gaussian over z_l.
     """
 
+    reads_prior = True
+
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head

@@ -1,6 +1,17 @@
 """Priors over the top level of a hierarchy."""
 
-from hvae_course.priors.base import Prior
+from hvae_course.priors.base import Encode, Prior
+from hvae_course.priors.mixture import MixtureOfGaussians
 from hvae_course.priors.standard import StandardNormal
+from hvae_course.priors.vamp import VampPrior
+from hvae_course.priors.vhp import VHP, VHPDistribution
 
-__all__ = ["Prior", "StandardNormal"]
+__all__ = [
+    "Encode",
+    "MixtureOfGaussians",
+    "Prior",
+    "StandardNormal",
+    "VHP",
+    "VHPDistribution",
+    "VampPrior",
+]

@@ -1,18 +1,43 @@
 """What a prior over the top level is: a module that returns a distribution."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
+
+Encode = Callable[[Tensor], Distribution]
+"""The top level's posterior as a function of data, ``(B, D)`` to q(z_L | x)."""
 
 
 class Prior(nn.Module, ABC):
     """Prior p(z_L) over the top level."""
 
+    num_samples = 1
+    """K, draws that one evaluation of the density takes; 1 where it is exact."""
+
     @abstractmethod
-    def forward(self) -> Distribution:
+    def forward(self, encode: Encode | None = None) -> Distribution:
         """Give the prior.
+
+        Args:
+            encode: the model's own q(z_L | x), for priors that are made of it. It is passed and
+                not stored, so that a copy of a model uses its own encoder.
 
         Returns:
             p(z_L) with an empty batch shape; the walk down expands it to the batch.
         """
+
+
+def check_positive(**sizes: int) -> None:
+    """Refuse sizes that make no prior.
+
+    Args:
+        **sizes: numbers by name.
+
+    Raises:
+        ValueError: if one is not positive.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"a prior needs {name} of at least 1, got {name}={size}")

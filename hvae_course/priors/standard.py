@@ -4,7 +4,7 @@ import torch
 from torch.distributions import Independent
 
 from hvae_course.gaussians import standard_normal
-from hvae_course.priors.base import Prior
+from hvae_course.priors.base import Encode, Prior, check_positive
 
 
 class StandardNormal(Prior):
@@ -19,13 +19,15 @@ class StandardNormal(Prior):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"the prior needs at least one latent dimension, got size={size}")
+        check_positive(size=size)
         self.size = size
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 
-    def forward(self) -> Independent:
+    def forward(self, encode: Encode | None = None) -> Independent:
         """Give the prior.
+
+        Args:
+            encode: not used.
 
         Returns:
             N(0, I), batch shape ``()``, event shape ``(Z_L,)``.

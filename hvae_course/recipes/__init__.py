@@ -1,6 +1,7 @@
 """Models by name, and the settings that they share."""
 
-from hvae_course.recipes.architecture import LIKELIHOODS, STATES, Architecture
+from hvae_course.recipes.architecture import STATES, Architecture
+from hvae_course.recipes.likelihoods import LIKELIHOODS
 from hvae_course.recipes.models import (
     RECIPES,
     bidirectional_vae,
@@ -12,10 +13,12 @@ from hvae_course.recipes.models import (
     two_level_vae,
     vae,
 )
+from hvae_course.recipes.priors import PRIORS
 
 __all__ = [
     "Architecture",
     "LIKELIHOODS",
+    "PRIORS",
     "RECIPES",
     "STATES",
     "bidirectional_vae",

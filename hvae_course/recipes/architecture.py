@@ -1,7 +1,7 @@
 """The settings that recipes share, and the parts that are built from them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -16,28 +16,11 @@ from hvae_course.hierarchy import (
     SkipUpdate,
     TopDown,
 )
-from hvae_course.likelihoods import (
-    Bernoulli,
-    Categorical,
-    DiscretizedLogistic,
-    Gaussian,
-    GreyLikelihood,
-    Likelihood,
-)
+from hvae_course.likelihoods import Likelihood
 from hvae_course.nets import mlp
 from hvae_course.posteriors import Posterior
-from hvae_course.priors import StandardNormal
-
-LIKELIHOODS: dict[str, type[Likelihood]] = {
-    "bernoulli": Bernoulli,
-    "categorical": Categorical,
-    "discretized_logistic": DiscretizedLogistic,
-    "gaussian": Gaussian,
-}
-"""Likelihoods by name.
-
-:meta hide-value:
-"""
+from hvae_course.recipes.likelihoods import LIKELIHOODS, make_likelihood
+from hvae_course.recipes.priors import PRIORS, make_prior
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
 """Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
@@ -71,8 +54,15 @@ class Architecture:
     state: str = "markov"
     """A key of `STATES`: what the generative networks see of the levels above."""
     likelihood: str | None = None
-    """A key of `LIKELIHOODS`; None for Bernoulli on binary pixels, categorical up to 32 grey
-    values, discretised logistic above."""
+    """A key of `hvae_course.recipes.likelihoods.LIKELIHOODS`; None for Bernoulli on binary pixels,
+    categorical up to 32 grey values, discretised logistic above, isotropic Gaussian for real
+    values."""
+    likelihood_options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the likelihood, as ``{"std": 0.1}`` for the isotropic Gaussian."""
+    prior: str = "standard"
+    """A key of `hvae_course.recipes.priors.PRIORS`, for the top level."""
+    prior_options: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the prior, as ``{"num_components": 500}``."""
 
     def __post_init__(self) -> None:
         widths = (*self.hidden, *(self.inference_hidden or ()))
@@ -81,11 +71,18 @@ class Architecture:
                 "every level and every hidden layer needs a positive size, bottom to top, got "
                 f"latent_sizes={tuple(self.latent_sizes)} and hidden={tuple(widths)}"
             )
-        if self.state not in STATES:
-            raise ValueError(f"unknown state {self.state!r}; choose one of {', '.join(STATES)}")
-        if self.likelihood is not None and self.likelihood not in LIKELIHOODS:
+        for kind, name, known in (
+            ("state", self.state, STATES),
+            ("prior", self.prior, PRIORS),
+            ("likelihood", self.likelihood, {None: None} | LIKELIHOODS),
+        ):
+            if name not in known:
+                choices = ", ".join(filter(None, known))
+                raise ValueError(f"unknown {kind} {name!r}; choose one of {choices}")
+        if self.prior == "vamp" and self.normalisation == "batch":
             raise ValueError(
-                f"unknown likelihood {self.likelihood!r}; choose one of {', '.join(LIKELIHOODS)}"
+                "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "
+                "normalisation='layer' or 'none' for the prior 'vamp'"
             )
 
     @property
@@ -213,14 +210,12 @@ class Architecture:
         Returns:
             The decoder.
         """
-        few = "categorical" if spec.num_values <= 32 else "discretized_logistic"
-        usual = "bernoulli" if spec.num_values == 2 else few
-        kind = LIKELIHOODS[self.likelihood or usual]
-        outputs = spec.num_features * kind.outputs_per_pixel
-        if kind is Categorical:
-            outputs *= spec.num_values
-        net = self.network(size_in, outputs, generative=True)
-        return kind(net, spec.num_values) if issubclass(kind, GreyLikelihood) else kind(net)
+        return make_likelihood(
+            self.likelihood,
+            spec,
+            lambda outputs: self.network(size_in, outputs, generative=True),
+            options=self.likelihood_options,
+        )
 
     def assemble(
         self,
@@ -247,14 +242,21 @@ class Architecture:
         config = {"recipe": recipe, "num_features": spec.num_features}
         config |= {"num_values": spec.num_values, **settings}
         for name, value in asdict(self).items():
-            config[name] = list(value) if isinstance(value, tuple | list) else value
+            config[name] = _plain(value)
         return HierarchicalVAE(
-            StandardNormal(self.latent_sizes[-1]),
+            make_prior(self.prior, self.latent_sizes[-1], data, self.prior_options),
             bottom_up,
             posterior=posterior,
             top_down=self.top_down(spec),
             config=config,
         )
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """The same setting in types that every file format has."""
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [*value] if isinstance(value, tuple | list) else value
 
 
 def spec_of(data: DataSet | DataSpec) -> DataSpec:

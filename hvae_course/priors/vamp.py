@@ -1,0 +1,104 @@
+r"""The VampPrior: a mixture of the model's own posteriors (:eq:`eq-vamp`).
+
+.. math:: p(z_L) = \frac1K \sum_{k=1}^{K} q(z_L \mid u_k)
+
+The prior that maximises the ELBO is the aggregated posterior, the average of q(z_L | x) over all
+data (:eq:`eq-optimal-prior`). Averaging over K learned pseudo-inputs u_k instead keeps the cost
+bounded, and its components move with the encoder.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MixtureSameFamily
+
+from hvae_course.gaussians import is_diag_normal
+from hvae_course.priors.base import Encode, Prior, check_positive
+from hvae_course.priors.mixture import mixture
+
+
+class VampPrior(Prior):
+    """Variational mixture of posteriors, with equal weights.
+
+    The encoder is passed to ``forward`` and must treat every row on its own: batch normalisation
+    would make q(z_L | u_k) depend on the other pseudo-inputs.
+
+    Args:
+        pseudo_inputs: where the pseudo-inputs start, ``(K, D)``; see `from_data` and `at_random`.
+            They are free real numbers, not held to the range of the data.
+
+    Raises:
+        ValueError: if there is no pseudo-input.
+
+    Source:
+        Tomczak and Welling (2018), VAE with a VampPrior, arXiv:1705.07120.
+    """
+
+    def __init__(self, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        if pseudo_inputs.dim() < 2 or len(pseudo_inputs) == 0:
+            raise ValueError(
+                "the VampPrior needs pseudo-inputs (K, D) with K >= 1, got shape "
+                f"{tuple(pseudo_inputs.shape)}"
+            )
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+
+    @classmethod
+    def at_random(cls, num_components: int, num_features: int) -> "VampPrior":
+        """Start from noise around mid-grey.
+
+        Args:
+            num_components: K.
+            num_features: D.
+
+        Returns:
+            The prior.
+        """
+        check_positive(num_components=num_components, num_features=num_features)
+        return cls(0.5 + 0.1 * torch.randn(num_components, num_features))
+
+    @classmethod
+    def from_data(cls, num_components: int, x: Tensor) -> "VampPrior":
+        """Start from examples, drawn without replacement.
+
+        Args:
+            num_components: K.
+            x: training examples ``(N, D)`` with N >= K.
+
+        Returns:
+            The prior.
+
+        Raises:
+            ValueError: if there are fewer examples than components.
+        """
+        check_positive(num_components=num_components)
+        if len(x) < num_components:
+            raise ValueError(
+                f"{num_components} pseudo-inputs cannot start from {len(x)} examples; lower "
+                "num_components, or start at random"
+            )
+        return cls(x[torch.randperm(len(x))[:num_components].to(x.device)])
+
+    def forward(self, encode: Encode | None = None) -> MixtureSameFamily:
+        """Give the prior.
+
+        Args:
+            encode: the model's q(z_L | x), a diagonal Gaussian.
+
+        Returns:
+            The mixture, batch shape ``()``, event shape ``(Z_L,)``.
+
+        Raises:
+            TypeError: if there is no encoder, or it does not give diagonal Gaussians.
+        """
+        if encode is None:
+            raise TypeError(
+                "the VampPrior is made of the model's posteriors; pass q(z_L | x), as in "
+                "prior(encode), or let HierarchicalVAE do it"
+            )
+        components = encode(self.pseudo_inputs)
+        if not is_diag_normal(components):
+            raise TypeError(
+                "the VampPrior mixes diagonal Gaussians q(z_L | u), got "
+                f"{type(components).__name__}"
+            )
+        return mixture(components.mean.new_zeros(len(self.pseudo_inputs)), components)

@@ -1,0 +1,84 @@
+"""Likelihoods by name, with their settings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from hvae_course.data import DataSpec
+from hvae_course.likelihoods import (
+    Bernoulli,
+    Categorical,
+    DiscretizedLogistic,
+    Gaussian,
+    GreyLikelihood,
+    IsotropicGaussian,
+    Likelihood,
+)
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "bernoulli": Bernoulli,
+    "categorical": Categorical,
+    "discretized_logistic": DiscretizedLogistic,
+    "gaussian": Gaussian,
+    "isotropic_gaussian": IsotropicGaussian,
+}
+"""Likelihoods by name.
+
+:meta hide-value:
+"""
+
+
+def usual_likelihood(num_values: int | None) -> str:
+    """What likelihood suits data.
+
+    Args:
+        num_values: number of values a pixel can take; None for real values.
+
+    Returns:
+        A key of `LIKELIHOODS`.
+    """
+    if num_values is None:
+        return "isotropic_gaussian"
+    if num_values == 2:
+        return "bernoulli"
+    return "categorical" if num_values <= 32 else "discretized_logistic"
+
+
+def make_likelihood(
+    name: str | None,
+    spec: DataSpec,
+    make_net: Callable[[int], nn.Module],
+    *,
+    options: Mapping[str, Any],
+) -> Likelihood:
+    """Build the likelihood p(x | z).
+
+    Args:
+        name: a key of `LIKELIHOODS`; None for the usual one.
+        spec: what the model must know of its data.
+        make_net: function from the number of outputs to a network.
+        options: settings of that likelihood.
+
+    Returns:
+        The decoder.
+
+    Raises:
+        ValueError: if it has no such setting, or cannot score such data.
+    """
+    name = name or usual_likelihood(spec.num_values)
+    kind, options = LIKELIHOODS[name], dict(options)
+    outputs = spec.num_features * kind.outputs_per_pixel
+    if issubclass(kind, GreyLikelihood):
+        if spec.num_values is None:
+            raise ValueError(
+                f"the likelihood {name!r} scores grey values and the data are real-valued; "
+                "choose 'isotropic_gaussian' or 'gaussian'"
+            )
+        options["num_values"] = spec.num_values
+    if kind is Categorical:
+        outputs *= spec.num_values
+    try:
+        return kind(make_net(outputs), **options)
+    except TypeError as error:
+        raise ValueError(f"likelihood_options of {name!r}: {error}") from error
