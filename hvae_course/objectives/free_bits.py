@@ -13,19 +13,15 @@ import torch
 from torch import Tensor
 
 from hvae_course.hierarchy.trace import Trace
-from hvae_course.objectives.weighted import check_not_negative, mean_over_draws, per_level
+from hvae_course.objectives.weighted import (
+    check_not_negative,
+    mean_over_draws,
+    mean_over_processes,
+    per_level,
+)
 
 FLOORS = ("batch", "example")
 """What the floor is compared with, the batch mean of a level, or every example's own value."""
-
-
-def _mean_over_processes(value: Tensor) -> Tensor:
-    """Mean over all processes of a mean over one process's share of the batch."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        value = value.clone()
-        torch.distributed.all_reduce(value)
-        value /= torch.distributed.get_world_size()
-    return value
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class FreeBits:
             if self.floor == "example":
                 charged = level.clamp(min=nats)
             else:  # all examples pay what they use, or all pay the floor
-                above = _mean_over_processes(level.detach().mean()) > nats
+                above = mean_over_processes(level.detach().mean()) > nats
                 charged = torch.where(above, level, torch.full_like(level, nats))
             value = value - weight * charged
         return value

@@ -12,6 +12,7 @@ of a single level may be negative, it is one if the weights also do not fall on 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hvae_course.hierarchy.trace import Trace
@@ -67,6 +68,22 @@ def mean_over_draws(values: Tensor, trace: Trace) -> Tensor:
         ``(B,)``.
     """
     return values.unflatten(0, (-1, trace.num_samples)).mean(dim=1)
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean over all processes of a mean over one process's share of the batch.
+
+    Args:
+        value: without gradients, the same shape in every process.
+
+    Returns:
+        The mean, the same in every process.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+        value /= torch.distributed.get_world_size()
+    return value
 
 
 @dataclass(frozen=True)

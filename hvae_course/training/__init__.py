@@ -2,6 +2,16 @@
 
 from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_course.training.history import History
-from hvae_course.training.loop import Objective, fit
+from hvae_course.training.loop import fit
+from hvae_course.training.settings import Objective
+from hvae_course.training.steering import ConstraintNeverMet
 
-__all__ = ["Checkpoint", "History", "Objective", "fit", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "ConstraintNeverMet",
+    "History",
+    "Objective",
+    "fit",
+    "load_checkpoint",
+    "save_checkpoint",
+]

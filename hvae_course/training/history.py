@@ -1,7 +1,7 @@
 """What a training run records, as one tidy table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -58,6 +58,15 @@ class History:
             self.rows.append((epoch, split, quantity, math.nan, value))
         for level, value in enumerate(statistics[3:], start=1):
             self.rows.append((epoch, split, "information", float(level), value))
+
+    def note(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Append what an objective with a state reports.
+
+        Args:
+            epoch: counted from 1.
+            values: name to value.
+        """
+        self.rows += [(epoch, "train", name, math.nan, value) for name, value in values.items()]
 
     @property
     def frame(self) -> pd.DataFrame:

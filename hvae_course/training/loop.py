@@ -7,9 +7,8 @@ device, precision and number of processes; within an epoch nothing waits for the
 
 import contextlib
 import copy
-import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,12 @@ from tqdm import tqdm
 
 from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.hierarchy.trace import Trace
-from hvae_course.objectives import elbo
+from hvae_course.objectives import Constrained, elbo
 from hvae_course.seeding import isolated_random, seed_all
 from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_course.training.history import History, batch_statistics
-
-Objective = Callable[[Trace, Tensor], Tensor]
-"""A function ``(trace, x) -> (B,)`` in nats per example, to be maximised.
-
-One that changes during training also has ``for_epoch(epoch)``, the objective of that epoch, and
-``duration``, the epoch after which it stays the same. Calling it gives the final one.
-"""
-
-
-def _name(objective: Objective) -> str:
-    """How a checkpoint recognises an objective: its name, or its settings where it has some."""
-    if dataclasses.is_dataclass(objective):
-        return repr(objective)
-    return getattr(objective, "__name__", type(objective).__name__)
+from hvae_course.training.settings import Objective, check_same_run, check_settings, describe
+from hvae_course.training.steering import parameter_groups, report_unmet, set_mode, steered
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
@@ -62,6 +48,7 @@ def _train_epoch(
 ) -> list[float]:
     """One pass over the training data; what was logged, averaged over its steps."""
     model.train()
+    set_mode(objective, training=True)
     total, steps = 0.0, 0
     for index in _batches(order, batch_size, accelerator):
         x = split.batch(index)
@@ -80,6 +67,7 @@ def _validate(
 ) -> list[float]:
     """The same quantities on a split, in evaluation mode."""
     model.eval()
+    set_mode(objective, training=False)
     total, batch_size = 0.0, 500
     for start in range(0, len(split), batch_size):
         x = split.batch(slice(start, start + batch_size))
@@ -117,6 +105,22 @@ def _check_finite(statistics: list[float], epoch: int) -> list[float]:
     return statistics
 
 
+def _out_of_patience(
+    patience: int | None, epoch: int, history: History, objective: Objective
+) -> bool:
+    """Whether so many epochs have gone by since the best one, or since the objective settled."""
+    if patience is None:
+        return False
+    settled = getattr(objective, "duration", 0)
+    return epoch - 1 - max(history.best_epoch, settled) >= patience
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], share: float) -> None:
+    """Lower the learning rates to a share of what they were, if it is below one."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate * min(1.0, share)
+
+
 def fit(
     model: HierarchicalVAE,
     data: DataSet,
@@ -126,6 +130,8 @@ def fit(
     epochs: int = 100,
     batch_size: int = 100,
     learning_rate: float = 1e-3,
+    prior_learning_rate: float | None = None,
+    decay: float = 0.0,
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -144,12 +150,15 @@ def fit(
         data: the data set; moved to the accelerator's device as bytes.
         objective: what to maximise, a function of trace and data; a checkpoint knows it by name.
             One that changes with the epoch (`hvae_course.objectives.warm_up.WarmUp`) is validated
-            as what it becomes in the end.
+            as what it becomes in the end, and so is
+            `hvae_course.objectives.constrained.Constrained`, whose state starts afresh.
         num_samples: K, draws of the latents per example.
         epochs: number of epochs in all, those before a resumption included.
         batch_size: examples per step over all processes; a smaller last batch is left out of the
             epoch (another one each epoch, because the order is new).
         learning_rate: step size of Adam.
+        prior_learning_rate: step size for the prior over the top level; None for the same.
+        decay: share of the epochs, at the end, over which both fall linearly towards zero.
         patience: stop after so many epochs without a better validation objective, counted from
             the epoch in which the objective has become what it stays.
         seed: seed of the run.
@@ -164,18 +173,24 @@ def fit(
         ValueError: if a setting is out of range, the data are outside the likelihood's support, or
             the checkpoint is of a run with other settings.
         FloatingPointError: if the objective is no longer finite.
+
+    Warns:
+        ConstraintNeverMet: if a constrained objective never met its constraint.
     """
     accelerator = accelerator or Accelerator()
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "prior_learning_rate": prior_learning_rate or learning_rate,
+        "decay": decay,
+        "decays_until": epochs if decay else None,
         "num_samples": num_samples,
         "seed": seed,
         "data": str(data),
-        "objective": _name(objective),
+        "objective": describe(objective),
         "num_processes": accelerator.num_processes,
     }
-    _check_settings(settings, epochs=epochs, patience=patience)
+    check_settings(settings, epochs=epochs, patience=patience)
     data = data.to(accelerator.device)
     with isolated_random(accelerator.device):
         model.top_down.likelihood.check(data.train.batch(slice(0, batch_size)))
@@ -184,12 +199,18 @@ def fit(
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
 
     model.to(accelerator.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    rates = {name: settings[name] for name in ("learning_rate", "prior_learning_rate")}
+    optimizer = torch.optim.Adam(parameter_groups(model, **rates), fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if isinstance(objective, Constrained):
+        objective.to(accelerator.device).reset()
     if resumed is not None:
-        _check_same_run(resumed, settings | model.config, path=checkpoint)
+        check_same_run(resumed, settings | model.config, path=checkpoint)
         run, best = resumed.run, resumed.weights
         model.load_state_dict(run["weights"])
         optimizer.load_state_dict(run["optimizer"])
+        if isinstance(objective, Constrained):
+            objective.load_state_dict(run["state"])
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
 
@@ -201,16 +222,14 @@ def fit(
         disable=not (progress and accelerator.is_main_process),
     )
     for_epoch = getattr(objective, "for_epoch", lambda _: objective)
-    settled = getattr(objective, "duration", 0)  # patience counts from here
     prepared = _prepared(accelerator, model, optimizer)
+    steering = steered(objective, optimizer, list(model.prior.parameters()))
     try:
-        with isolated_random(accelerator.device), prepared as (network, optimizer):
+        with isolated_random(accelerator.device), prepared as (network, optimizer), steering:
             for epoch in bar:
-                if (
-                    patience is not None
-                    and epoch - 1 - max(history.best_epoch, settled) >= patience
-                ):
+                if _out_of_patience(patience, epoch, history, objective):
                     break
+                _set_rates(optimizer, rates, (epochs + 1 - epoch) / (decay * epochs + 1))
                 seed_all(seed, epoch)  # one order for all processes
                 order = torch.randperm(len(data.train), device=accelerator.device)
                 seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
@@ -230,6 +249,8 @@ def fit(
                 )
                 history.record(epoch, "train", _check_finite(train, epoch))
                 history.record(epoch, "validation", _check_finite(validation, epoch))
+                if isinstance(objective, Constrained):
+                    history.note(epoch, objective.report())
                 if validation[0] > best_objective:
                     best_objective, history.best_epoch = validation[0], epoch
                     best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
@@ -243,39 +264,14 @@ def fit(
                         "optimizer": optimizer.state_dict(),
                         "history": history.rows,
                         "settings": settings,
+                        "state": objective.state_dict()
+                        if isinstance(objective, Constrained)
+                        else None,
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
     finally:
         model.load_state_dict(best)
         model.eval()
+        set_mode(objective, training=False)
+    report_unmet(objective)
     return history
-
-
-def _check_settings(settings: dict[str, Any], *, epochs: int, patience: int | None) -> None:
-    """Refuse settings that cannot be right before any work starts."""
-    counts = {name: settings[name] for name in ("batch_size", "num_samples")}
-    counts |= {"epochs": epochs, "patience": 1 if patience is None else patience}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if not settings["learning_rate"] > 0:
-        raise ValueError(f"learning_rate must be positive, got {settings['learning_rate']}")
-    if settings["batch_size"] % settings["num_processes"]:
-        raise ValueError(
-            f"batch_size={settings['batch_size']} cannot be shared equally by "
-            f"{settings['num_processes']} processes; choose a multiple"
-        )
-
-
-def _check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], *, path: str | Path) -> None:
-    """Refuse to go on with a run of another model or with other settings."""
-    if "settings" not in checkpoint.run:
-        raise ValueError(f"{path} holds weights alone and cannot be resumed; choose another file")
-    before = checkpoint.run["settings"] | checkpoint.config
-    changed = [name for name in settings if before.get(name) != settings[name]]
-    if changed:
-        listed = ", ".join(f"{n} was {before.get(n)!r} and is {settings[n]!r}" for n in changed)
-        raise ValueError(
-            f"{path} belongs to a run with other settings: {listed}. Resume with the same ones, "
-            "or choose another checkpoint file"
-        )

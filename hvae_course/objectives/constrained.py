@@ -1,0 +1,215 @@
+r"""Learning as constrained optimisation (:eq:`eq-lagrangian`).
+
+.. math:: \min\; \mathbb E \Bigl[ \log \frac{q(z \mid x)}{p(z)} \Bigr] \quad \text{such that}
+          \quad \mathbb E\, C(x, z) \le \kappa^2
+
+C is the reconstruction error per dimension: -log p(x | z) up to a constant and a unit. The
+Lagrangian, divided by its multiplier, is reconstruction minus a price :math:`\beta = 1/\lambda`
+times information, the objective of the beta-VAE, with a price that follows the constraint.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.multipliers import GECO, ReWO
+from hvae_course.objectives.weighted import mean_over_draws, mean_over_processes
+
+
+def squared_error(trace: Trace, x: Tensor) -> Tensor:
+    """Squared distance of x to the mean of the likelihood, per dimension.
+
+    Args:
+        trace: the model's trace of x.
+        x: data ``(B, D)``.
+
+    Returns:
+        ``(B,)``, averaged over draws, in squared units of the data.
+    """
+    x = x.repeat_interleave(trace.num_samples, dim=0)  # (B, D) -> (B K, D)
+    return mean_over_draws((x - trace.px.mean).square().flatten(1).mean(dim=1), trace)
+
+
+def negative_log_likelihood(trace: Trace, x: Tensor) -> Tensor:
+    """Reconstruction term with its sign turned, per dimension.
+
+    Args:
+        trace: the model's trace of x.
+        x: data ``(B, D)``.
+
+    Returns:
+        ``(B,)``, averaged over draws, nats per dimension; positive for discrete data.
+    """
+    return -mean_over_draws(trace.log_px(x), trace) / x[0].numel()
+
+
+ERRORS: dict[str, Callable[[Trace, Tensor], Tensor]] = {
+    error.__name__: error for error in (squared_error, negative_log_likelihood)
+}
+"""Reconstruction errors C by name.
+
+:meta hide-value:
+"""
+
+
+class Constrained(nn.Module):
+    r"""Reconstruction minus beta times information, where beta follows a constraint.
+
+    It has a state: the moving average of the error, the price and the phase, tensors on the
+    device that every training step updates and every checkpoint holds. In training mode the value
+    is the Lagrangian's, in evaluation mode the ELBO, which is what it becomes at beta = 1.
+
+    In the first phase, until the moving average meets the constraint for the first time, beta
+    stays where it starts and the prior is not trained: the model learns to reconstruct. A
+    constraint that is out of reach keeps it there; `hvae_course.training.loop.fit` reports that.
+
+    Args:
+        kappa: square root of the largest error that is allowed.
+        rule: how the price moves, see `hvae_course.objectives.multipliers`.
+        error: C, a key of `ERRORS`.
+        beta: price at the start.
+        smoothing: weight of the past in the moving average.
+        first_phase: whether there is one.
+        inner_steps: steps of encoder, decoder and price between two steps of the prior (the
+            double loop); 0 updates all of them in every step.
+        max_step: largest change of log beta in one step.
+        max_violation: an error of a batch counts as at most so many times what is allowed, and one
+            that is not finite counts as the average before it, so that a single bad batch neither
+            overflows nor stays in the average for long.
+        bounds: smallest and largest price.
+
+    Raises:
+        ValueError: if a setting is out of range.
+
+    Source:
+        Klushyn et al. (2019), arXiv:1905.04982; Rezende and Viola (2018), arXiv:1810.00597.
+    """
+
+    def __init__(
+        self,
+        kappa: float,
+        *,
+        rule: GECO | ReWO | None = None,
+        error: str = "squared_error",
+        beta: float = 0.01,
+        smoothing: float = 0.95,
+        first_phase: bool = True,
+        inner_steps: int = 0,
+        max_step: float = 1.0,
+        max_violation: float = 100.0,
+        bounds: tuple[float, float] = (1e-6, 1e4),
+    ) -> None:
+        super().__init__()
+        if error not in ERRORS:
+            raise ValueError(f"unknown error {error!r}; choose one of {', '.join(ERRORS)}")
+        low, high = bounds
+        settings = {
+            "kappa > 0": kappa > 0,
+            "0 < bounds[0] <= beta <= bounds[1]": 0 < low <= beta <= high,
+            "0 <= smoothing < 1": 0 <= smoothing < 1,
+            "inner_steps >= 0": inner_steps >= 0,
+            "max_step > 0": max_step > 0,
+            "max_violation > 1": max_violation > 1,
+        }
+        for condition, holds in settings.items():
+            if not holds:
+                raise ValueError(
+                    f"a constrained objective needs {condition}, got kappa={kappa}, beta={beta}, "
+                    f"bounds={bounds}, smoothing={smoothing}, inner_steps={inner_steps}, "
+                    f"max_step={max_step}, max_violation={max_violation}"
+                )
+        self.kappa, self.rule, self.error = kappa, rule or ReWO(), error
+        self.start, self.smoothing, self.first_phase = beta, smoothing, first_phase
+        self.inner_steps, self.bounds = inner_steps, tuple(bounds)
+        self.max_step, self.max_violation = max_step, max_violation
+        for name in ("beta", "average", "best", "released", "steps"):
+            self.register_buffer(name, torch.zeros(()))
+        self.beta: Tensor
+        """Price of information, 1 / lambda, ``()``."""
+        self.average: Tensor
+        """Moving average of the error, ``()``."""
+        self.best: Tensor
+        """Smallest moving average so far, ``()``."""
+        self.released: Tensor
+        """1 once the first phase is over, ``()``."""
+        self.steps: Tensor
+        """Training steps so far, ``()``."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the state before training."""
+        self.beta.fill_(self.start)
+        self.released.fill_(float(not self.first_phase))
+        self.best.fill_(math.inf)
+        self.average.zero_()
+        self.steps.zero_()
+
+    @property
+    def duration(self) -> float:
+        """Epochs after which the objective settles; infinite while the first phase lasts."""
+        return 0.0 if self.released.item() else math.inf
+
+    @property
+    def met(self) -> bool:
+        """Whether the moving average of the error has ever met the constraint."""
+        return self.best.item() <= self.kappa**2
+
+    @torch.no_grad()
+    def update(self, error: Tensor) -> None:
+        """Move the state by one step, without waiting for the device.
+
+        Args:
+            error: mean of C over the batch, ``()``.
+        """
+        error = mean_over_processes(error.detach().to(self.average))
+        most = self.max_violation * self.kappa**2
+        past = torch.where(self.steps == 0, error.nan_to_num(most).clamp(max=most), self.average)
+        error = torch.where(error.isfinite(), error.clamp(max=most), past)
+        self.average.copy_((1 - self.smoothing) * error + self.smoothing * past)
+        self.best.copy_(torch.minimum(self.best, self.average))
+        violation = self.average / self.kappa**2 - 1
+        self.released.copy_(torch.maximum(self.released, (violation <= 0).to(self.released)))
+        step = self.rule(self.beta, violation).clamp(-self.max_step, self.max_step)
+        moved = (self.beta * step.exp()).clamp(*self.bounds)
+        self.beta.copy_(torch.where(self.released > 0, moved, self.beta))
+        self.steps.add_(1)
+
+    def forward(self, trace: Trace, x: Tensor) -> Tensor:
+        """Value of the objective; in training mode the state moves first.
+
+        Args:
+            trace: the model's trace of x.
+            x: data ``(B, D)``.
+
+        Returns:
+            ``(B,)``, nats per example; to be maximised.
+        """
+        log_weight, reconstruction, *information = trace.terms(x)
+        if not self.training:
+            return mean_over_draws(log_weight, trace)
+        self.update(ERRORS[self.error](trace, x).mean())
+        return mean_over_draws(reconstruction - self.beta * sum(information), trace)
+
+    def report(self) -> dict[str, float]:
+        """State in numbers; waits for the device.
+
+        Returns:
+            ``beta`` and ``error``, the moving average of C.
+        """
+        return {"beta": self.beta.item(), "error": self.average.item()}
+
+    def extra_repr(self) -> str:
+        """Settings, by which a checkpoint recognises the objective.
+
+        Returns:
+            All of them.
+        """
+        return (
+            f"kappa={self.kappa}, rule={self.rule}, error={self.error!r}, beta={self.start}, "
+            f"smoothing={self.smoothing}, first_phase={self.first_phase}, "
+            f"inner_steps={self.inner_steps}, max_step={self.max_step}, "
+            f"max_violation={self.max_violation}, bounds={self.bounds}"
+        )

@@ -1,0 +1,96 @@
+r"""How the price of information answers to a constraint: the rules GECO and ReWO.
+
+Both move the price :math:`\beta = 1 / \lambda` by a factor, :math:`\beta \leftarrow \beta\,
+e^{s}`, where s follows from the relative violation :math:`\delta = \hat C / \kappa^2 - 1`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def _check_rate(rate: float) -> None:
+    if not rate > 0:
+        raise ValueError(f"the rate of a multiplier must be positive, got rate={rate}")
+
+
+@dataclass(frozen=True)
+class GECO:
+    r"""Gradient ascent on the logarithm of the multiplier (:eq:`eq-geco`).
+
+    .. math:: s = -\nu\, \delta
+
+    While the constraint holds the price rises without end, past 1, where the objective is a bound
+    with a lower value than the ELBO; while it is violated the price falls without end.
+
+    Args:
+        rate: nu.
+
+    Raises:
+        ValueError: if the rate is not positive.
+
+    Source:
+        Rezende and Viola (2018), Taming VAEs, arXiv:1810.00597.
+    """
+
+    rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+
+    def __call__(self, beta: Tensor, violation: Tensor) -> Tensor:
+        """Give the step of log beta.
+
+        Args:
+            beta: the price, ``()``.
+            violation: relative violation, ``()``; positive if the error is too large.
+
+        Returns:
+            ``()``.
+        """
+        return -self.rate * violation
+
+
+@dataclass(frozen=True)
+class ReWO:
+    r"""Reweighted optimisation: a multiplier that comes to rest at 1 (:eq:`eq-rewo`).
+
+    .. math:: s = \nu\, \delta \cdot \begin{cases} -1 & \delta \ge 0 \\
+              \tanh(\tau (\beta - 1)) & \delta < 0 \end{cases}
+
+    A violated constraint lowers the price. Once it holds, the price moves to 1 from either side
+    and stays: training ends with the ELBO.
+
+    Args:
+        rate: nu.
+        slope: tau; how sharply the price slows down near 1.
+
+    Raises:
+        ValueError: if a setting is not positive.
+
+    Source:
+        Klushyn et al. (2019), Learning Hierarchical Priors in VAEs, arXiv:1905.04982.
+    """
+
+    rate: float = 0.1
+    slope: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.rate)
+        if not self.slope > 0:
+            raise ValueError(f"the slope of ReWO must be positive, got slope={self.slope}")
+
+    def __call__(self, beta: Tensor, violation: Tensor) -> Tensor:
+        """Give the step of log beta.
+
+        Args:
+            beta: the price, ``()``.
+            violation: relative violation, ``()``; positive if the error is too large.
+
+        Returns:
+            ``()``.
+        """
+        towards_one = torch.tanh(self.slope * (beta - 1))
+        direction = torch.where(violation < 0, towards_one, -torch.ones_like(beta))
+        return self.rate * direction * violation
