@@ -1,5 +1,6 @@
 """Many independent training runs: side by side, resumable, one row of a table each."""
 
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,18 @@ def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
     """Write the rows to a temporary file first, so that the table is never half there."""
     temporary = path.with_suffix(".partial")
     pd.DataFrame(list(table.values())).to_csv(temporary, index=False)
+    temporary.replace(path)
+
+
+def write_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Write the configuration of a benchmark beside its table, whole or not at all.
+
+    Args:
+        settings: plain values by name.
+        path: JSON file.
+    """
+    temporary = path.with_suffix(".partial")
+    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 

@@ -15,8 +15,14 @@ the same. It is one of:
 - ``"none"``: the values themselves; real-valued data know no other.
 """
 
-from hvae_course.data import pendulum
-from hvae_course.data.loading import BINARISATION_SEED, BINARISATIONS, NAMES, load
+from hvae_course.data import motion, pendulum
+from hvae_course.data.loading import (
+    BINARISATION_SEED,
+    BINARISATIONS,
+    NAMES,
+    load,
+    load_motion,
+)
 from hvae_course.data.splits import DataSet, DataSpec, Split
 
 __all__ = [
@@ -27,5 +33,7 @@ __all__ = [
     "NAMES",
     "Split",
     "load",
+    "load_motion",
+    "motion",
     "pendulum",
 ]

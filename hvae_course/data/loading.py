@@ -1,12 +1,12 @@
 """Data sets by name, and what becomes of their pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hvae_course.data import pendulum
+from hvae_course.data import motion, pendulum
 from hvae_course.data.sources import Raw, digits, torchvision_set
 from hvae_course.data.splits import DataSet, Split
 
@@ -94,3 +94,28 @@ def load(
         )
     raw = read(Path(root) if root is not None else None)
     return _split(name, raw, binarisation)
+
+
+def load_motion(folder: str | Path, motions: Mapping[str, Sequence[str]] | None = None) -> DataSet:
+    """Load poses of a moving body from files of the CMU motion-capture database.
+
+    Args:
+        folder: your own copy of some of the files, ``.amc`` motions with their ``.asf`` skeletons
+            (http://mocap.cs.cmu.edu); the course ships none of them.
+        motions: the files of each motion, by its name, such as
+            ``{"walking": ["07_01.amc", "07_02.amc"]}``; by default every file is a motion of its
+            own.
+
+    Returns:
+        Standardised joint angles without the root, real values, one example for each frame. Every
+        file is cut in time, 80 % of its frames for training, 10 % for validation and 10 % for the
+        test. Labels number the motions in the given order; the factor ``"time"`` is the frame.
+        ``data.motion.gather`` gives the names of the joints, and turns features into degrees.
+
+    Raises:
+        FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
+        TypeError: if ``motions`` is no mapping to lists of names.
+        ValueError: if a file is wrong, which the message places by file and line, or if the files
+            do not fit together.
+    """
+    return _split("motion", motion.read(folder, motions), "none")

@@ -94,3 +94,20 @@ class History:
             if (row_split, row_quantity) == (split, quantity) and same_level:
                 return value
         raise KeyError(f"no {quantity!r} of level {level} was recorded for split {split!r}")
+
+    def best(self, quantity: str) -> float:
+        """Value of a quantity on the validation set in the best epoch.
+
+        Args:
+            quantity: one of `hvae_course.training.history.QUANTITIES` but the information.
+
+        Returns:
+            Nats per example.
+
+        Raises:
+            KeyError: if nothing of that kind was recorded.
+        """
+        for row_epoch, row_split, row_quantity, _, value in self.rows:
+            if (row_epoch, row_split, row_quantity) == (self.best_epoch, "validation", quantity):
+                return value
+        raise KeyError(f"no {quantity!r} was recorded in epoch {self.best_epoch}")

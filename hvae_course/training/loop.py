@@ -181,7 +181,9 @@ def fit(
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "prior_learning_rate": prior_learning_rate or learning_rate,
+        "prior_learning_rate": learning_rate
+        if prior_learning_rate is None
+        else prior_learning_rate,
         "decay": decay,
         "decays_until": epochs if decay else None,
         "num_samples": num_samples,

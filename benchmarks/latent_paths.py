@@ -1,0 +1,182 @@
+"""Judge a two-dimensional latent space of pendulum images against the truth, which is a circle."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from benchmarks.runs import Row
+from hvae_course.analysis import (
+    LatentGraph,
+    angle_steps,
+    latent_graph,
+    prune_sparse,
+    resample,
+    ring_test,
+    smoothness,
+)
+from hvae_course.data import Split, pendulum
+from hvae_course.hierarchy import HierarchicalVAE
+
+NODES = 5_000
+"""Points of every graph."""
+PRUNED = 0.05
+"""Share of the sparsest points that is dropped."""
+NEIGHBOURS = 15
+"""k of the graph."""
+PAIRS = 100
+"""Pairs of images of the judged split whose codes are joined."""
+FRAMES = 50
+"""Points of a path that are decoded."""
+JUMP = 20.0
+"""Degrees; a larger step between two frames counts as a jump."""
+CLEAN = 720
+"""Clean images around the circle, for the winding of the codes."""
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a model says about its latent space."""
+
+    prior: Tensor
+    """Samples of the prior, ``(NODES, 2)``."""
+    codes: Tensor
+    """Draws of q(z | x) for training images, ``(NODES, 2)``."""
+    judged: Tensor
+    """Draws of q(z | x) for the judged split, ``(N, 2)``."""
+    ends: Tensor
+    """Posterior means of the pairs' images, ``(PAIRS, 2, 2)``."""
+    circle: Tensor
+    """Posterior means of clean images in the order of their angle, ``(CLEAN, 2)``."""
+
+
+@torch.no_grad()
+def latents(model: HierarchicalVAE, train: Split, judged: Split, *, seed: int = 0) -> Latents:
+    """Draw everything that the measures need.
+
+    Args:
+        model: a trained model of one level with two dimensions.
+        train: training split.
+        judged: the split whose images are joined by paths.
+        seed: of the draws and of the choice of pairs.
+
+    Returns:
+        Samples and codes.
+    """
+    torch.manual_seed(seed)
+    pairs = torch.randint(len(judged), (PAIRS, 2))
+    angles = torch.arange(CLEAN) * (2 * math.pi / CLEAN)
+    means = model.encode_top(judged.pixels).mean
+    return Latents(
+        prior=model.top_prior().sample((NODES,)),
+        codes=model.encode_top(train.pixels[:NODES]).sample(),
+        judged=model.encode_top(judged.pixels).sample(),
+        ends=means[pairs],
+        circle=model.encode_top(pendulum.draw(angles)).mean,
+    )
+
+
+@torch.no_grad()
+def decode(model: HierarchicalVAE, nodes: Tensor) -> Tensor:
+    """Decode a path at points of equal distance.
+
+    Args:
+        model: the model.
+        nodes: the path's corners, ``(T, 2)``.
+
+    Returns:
+        Images, ``(FRAMES, D)``.
+    """
+    return model.top_down.likelihood(resample(nodes, num_points=FRAMES)).mean
+
+
+def judge_paths(
+    model: HierarchicalVAE, ends: Tensor, graph: LatentGraph | None, *, name: str
+) -> Row:
+    """Join pairs of codes, decode the paths and measure them.
+
+    Args:
+        model: the model.
+        ends: codes, ``(PAIRS, 2, 2)``.
+        graph: where the paths run; None for straight lines.
+        name: start of the columns' names.
+
+    Returns:
+        Means over the pairs: the largest step of the decoded angle in degrees, the share of paths
+        with a jump, the distance of the worst frame to the nearest clean image, bend and jump
+        ratio; the longest edge of any path.
+    """
+    rows, longest = [], 0.0
+    for start, end in ends:
+        nodes = torch.stack([start, end])
+        if graph is not None:
+            path = graph.path(start, end)
+            nodes, longest = path.nodes, max(longest, path.longest_edge)
+        frames = decode(model, nodes)
+        angle, distance = pendulum.read_angle(frames)
+        step = math.degrees(angle_steps(angle).abs().max().item())
+        smooth = smoothness(frames)
+        bend = smooth.second_difference
+        rows.append([step, step > JUMP, distance.max().item(), bend, smooth.jump_ratio])
+    names = ("angle_step", "jumps", "off_manifold", "second_difference", "jump_ratio")
+    row = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+    if graph is not None:
+        row |= {"longest_edge": longest, "k": graph.k}
+    return {f"{name}_{column}": value for column, value in row.items()}
+
+
+def two_sample_accuracy(a: Tensor, b: Tensor) -> float:
+    """How well the nearest neighbour tells two sets of points apart; 0.5 if they are alike.
+
+    Args:
+        a: ``(N, Z)``.
+        b: ``(M, Z)``; the longer set is cut to the length of the other.
+
+    Returns:
+        Share of points whose nearest neighbour is of the same set.
+    """
+    n = min(len(a), len(b))
+    points = torch.cat([a[:n], b[:n]]).numpy()
+    origin = np.repeat([0, 1], n)
+    _, nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors()
+    return float((origin == origin[nearest[:, 0]]).mean())
+
+
+def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
+    """Every measure of the latent space, the same for every model.
+
+    Args:
+        model: a trained model of one level with two dimensions.
+        train: training split.
+        judged: the split to judge on.
+
+    Returns:
+        Ring test of the pruned prior samples, match of prior and codes, tears of the encoder, and
+        the paths' measures for graphs on pruned prior samples, on all of them and on pruned codes
+        of training images, and for straight lines.
+    """
+    found = latents(model, train, judged)
+    pruned = prune_sparse(found.prior, share=PRUNED)
+    ring = ring_test(pruned, found.circle)
+    steps = found.circle.diff(dim=0, append=found.circle[:1]).norm(dim=1)
+    row: Row = {
+        "ring": ring.passes,
+        "hole_ratio": ring.hole_ratio,
+        "second_hole": ring.second,
+        "turns": ring.turns,
+        "total_turns": ring.total_turns,
+        "tear": (steps.max() / steps.median()).item(),
+        "two_sample": two_sample_accuracy(found.prior, found.judged),
+    }
+    graphs = {
+        "pruned": pruned,
+        "unpruned": found.prior,
+        "codes": prune_sparse(found.codes, share=PRUNED),
+    }
+    for name, points in graphs.items():
+        graph = latent_graph(points, k=NEIGHBOURS, grow=True)
+        row |= judge_paths(model, found.ends, graph, name=name)
+    return row | judge_paths(model, found.ends, None, name="line")

@@ -1,0 +1,249 @@
+"""Priors on pendulum images, whose true latent space is a circle: the table of chapter 6.
+
+Run it with ``make pendulum``, or ``python -m benchmarks.pendulum``. It trains every model with
+the same networks, budget and seeds, judges it on the test set by its weights of the best
+validation epoch, and writes ``benchmarks/pendulum.csv``, with its configuration beside it in
+``benchmarks/pendulum.json``. With ``--sensitivity`` it varies one constant at a time, judges on
+the *validation* set, and writes ``benchmarks/pendulum_sensitivity.csv`` instead.
+"""
+
+import argparse
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import latent_paths
+from benchmarks.runs import Row, run_all, write_settings
+from hvae_course import data, evaluate, fit, recipes
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.objectives import GECO, Constrained, ReWO, elbo, importance_weighted
+from hvae_course.objectives.constrained import squared_error
+from hvae_course.training import History, Objective
+
+ARCHITECTURE = {
+    "latent_size": 2,
+    "hidden": (128, 128),
+    "normalisation": "none",
+    "activation": "tanh",
+    "likelihood_options": {"std": 0.2},
+}
+"""What all models share, chosen on the validation set with seeds 0 and 1."""
+BUDGET = {
+    "epochs": 30,
+    "batch_size": 128,
+    "learning_rate": 1e-3,
+    "prior_learning_rate": 3e-3,
+    "decay": 0.3,
+}
+"""The same for every model."""
+CONSTRAINT = {"kappa": 0.06, "beta": 0.01, "smoothing": 0.95}
+"""Constants of ReWO; the rate and the slope are its defaults."""
+GECO_CONSTRAINT = {"kappa": 0.053, "rule": GECO(0.3)}
+"""What differs for GECO, the best of six combinations of kappa and rate on the validation set."""
+SEEDS = (10, 11, 12, 13, 14)
+"""None of them was used to choose a constant."""
+SENSITIVITY_SEEDS = (0, 1)
+NUM_SAMPLES, PRIOR_SAMPLES = 100, 64
+"""S draws of z per test image, K draws of zeta per z, in the importance-weighted bound."""
+EVALUATED = 500
+"""Test images in the importance-weighted bound."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One model of a table: how it differs from the others."""
+
+    prior: str = "vhp"
+    prior_options: dict[str, Any] = field(default_factory=dict)
+    constraint: dict[str, Any] | None = None
+    """Settings of `hvae_course.objectives.constrained.Constrained`; None for the ELBO."""
+    num_samples: int = 1
+    """K of the importance-weighted objective; 1 is the ELBO."""
+    architecture: dict[str, Any] = field(default_factory=dict)
+    """What differs from the shared architecture."""
+
+    def objective(self) -> Objective:
+        """What is maximised."""
+        if self.constraint is not None:
+            return Constrained(**self.constraint)
+        return elbo if self.num_samples == 1 else importance_weighted
+
+
+MODELS = {
+    "VAE": Setting("standard"),
+    "IWAE": Setting("standard", num_samples=16),
+    "mixture": Setting("mixture"),
+    "VampPrior": Setting("vamp"),
+    "VHP": Setting("vhp"),
+    "VHP, ReWO": Setting("vhp", constraint=CONSTRAINT),
+    "VHP, GECO": Setting("vhp", constraint=CONSTRAINT | GECO_CONSTRAINT),
+}
+"""The table's rows."""
+
+
+def _rewo(
+    prior: dict[str, Any] | None = None,
+    architecture: dict[str, Any] | None = None,
+    **constraint: Any,  # noqa: ANN401
+) -> Setting:
+    return Setting("vhp", prior or {}, CONSTRAINT | constraint, architecture=architecture or {})
+
+
+def _activation(prior: str, name: str, constraint: dict[str, Any] | None = None) -> Setting:
+    return Setting(prior, constraint=constraint, architecture={"activation": name})
+
+
+VARIATIONS = {
+    "ReWO as in the table": _rewo(),
+    "tau 1": _rewo(rule=ReWO(slope=1.0)),
+    "tau 10": _rewo(rule=ReWO(slope=10.0)),
+    "nu 0.01": _rewo(rule=ReWO(0.01)),
+    "nu 1": _rewo(rule=ReWO(1.0)),
+    "beta_0 0.001": _rewo(beta=0.001),
+    "beta_0 0.1": _rewo(beta=0.1),
+    "no first phase": _rewo(first_phase=False),
+    "kappa 0.05": _rewo(kappa=0.05),
+    "kappa 0.055": _rewo(kappa=0.055),
+    "kappa 0.08": _rewo(kappa=0.08),
+    "K 1": _rewo({"num_samples": 1}),
+    "K 4": _rewo({"num_samples": 4}),
+    "double loop, 1 inner step": _rewo(inner_steps=1),
+    "double loop, 5 inner steps": _rewo(inner_steps=5),
+    "sigma 0.1": _rewo(architecture={"likelihood_options": {"std": 0.1}}),
+    "sigma 0.5": _rewo(architecture={"likelihood_options": {"std": 0.5}}),
+    "sigma learned": _rewo(architecture={"likelihood_options": {"std": 0.2, "learned": True}}),
+    "ReLU in the prior": _rewo({"activation": "relu"}),
+    "ReLU elsewhere": _activation("vhp", "relu", CONSTRAINT),
+    "SiLU elsewhere": _activation("vhp", "silu", CONSTRAINT),
+    "VHP, ReLU elsewhere": _activation("vhp", "relu"),
+    "VampPrior, ReLU": _activation("vamp", "relu"),
+    "VAE, ReLU": _activation("standard", "relu"),
+    "GECO, kappa 0.06": _rewo(**(GECO_CONSTRAINT | {"kappa": 0.06})),
+    "GECO, no first phase": _rewo(**(GECO_CONSTRAINT | {"beta": 1.0, "first_phase": False})),
+}
+"""VHP with ReWO, one constant changed at a time, and what the models share changed for three."""
+
+
+def train(
+    setting: Setting, pendulum: data.DataSet, *, seed: int
+) -> tuple[HierarchicalVAE, History, Objective]:
+    """Train one model.
+
+    Args:
+        setting: which.
+        pendulum: the data.
+        seed: of weights and run.
+
+    Returns:
+        The model, its history, and its objective in its last state.
+    """
+    torch.manual_seed(seed)
+    model = recipes.vae(
+        pendulum,
+        **(ARCHITECTURE | setting.architecture),
+        prior=setting.prior,
+        prior_options=setting.prior_options,
+    )
+    objective = setting.objective()
+    history = fit(
+        model,
+        pendulum,
+        objective=objective,
+        num_samples=setting.num_samples,
+        **BUDGET,
+        seed=seed,
+        progress=False,
+    )
+    return model, history, objective
+
+
+def run(job: Row) -> Row:
+    """Train and judge one model.
+
+    Args:
+        job: model, split and seed.
+
+    Returns:
+        One row of the table: bounds in nats per image, measures of the latent space, and the state
+        of the constraint.
+    """
+    pendulum = data.load("pendulum")
+    setting = (MODELS | VARIATIONS)[job["model"]]
+    model, history, objective = train(setting, pendulum, seed=job["seed"])
+    model = model.cpu()
+    judged = getattr(pendulum, job["split"])
+    row: Row = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "best_epoch": history.best_epoch,
+        "validation_elbo": history.best("elbo"),
+    }
+    torch.manual_seed(job["seed"])
+    with torch.no_grad():
+        trace = model(judged.pixels)
+    row["error"] = squared_error(trace, judged.pixels).mean().item()
+    some = replace(pendulum, **{job["split"]: judged.select(slice(0, EVALUATED))})
+    model.prior.num_samples = PRIOR_SAMPLES if model.prior.num_samples > 1 else 1
+    bounds = evaluate(model, some, split=job["split"], num_samples=NUM_SAMPLES)
+    row |= {"elbo": bounds.elbo.mean, "iw": bounds.log_likelihood.mean}
+    row |= {"iw_standard_error": bounds.log_likelihood.standard_error}
+    row["std"] = model.top_down.likelihood.log_std.exp().item()
+    if isinstance(objective, Constrained):
+        row |= {"met": objective.met, "beta": objective.beta.item()}
+        row |= {"moving_error": objective.average.item()}
+    else:
+        row |= {"met": None, "beta": 1.0, "moving_error": None}
+    row |= latent_paths.judge(model, pendulum.train, judged)
+    row["data"] = str(pendulum)
+    return {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def configuration() -> dict[str, Any]:
+    """Everything that the tables depend on.
+
+    Returns:
+        Plain values by name.
+    """
+    settings = {name: repr(setting) for name, setting in (MODELS | VARIATIONS).items()}
+    measures = ("NODES", "PRUNED", "NEIGHBOURS", "PAIRS", "FRAMES", "JUMP", "CLEAN")
+    return {
+        "architecture": ARCHITECTURE,
+        "budget": BUDGET,
+        "seeds": {"table": SEEDS, "sensitivity": SENSITIVITY_SEEDS},
+        "bound": {"draws": NUM_SAMPLES, "draws_of_zeta": PRIOR_SAMPLES, "images": EVALUATED},
+        "measures": {name.lower(): getattr(latent_paths, name) for name in measures},
+        "models": settings,
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    """Train what the table does not hold yet, and print it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sensitivity", action="store_true", help="vary one constant at a time")
+    parser.add_argument("--seeds", type=int, nargs="+", default=None)
+    parser.add_argument("--table", type=Path, default=None)
+    parser.add_argument("--processes", type=int, default=None)
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    models, seeds, split, name = MODELS, SEEDS, "test", "pendulum"
+    if arguments.sensitivity:
+        models, seeds, split = VARIATIONS, SENSITIVITY_SEEDS, "validation"
+        name = "pendulum_sensitivity"
+    jobs = [
+        {"model": model, "split": split, "seed": seed}
+        for model in models
+        for seed in arguments.seeds or seeds
+    ]
+    path = arguments.table or Path(__file__).with_name(f"{name}.csv")
+    write_settings(configuration(), Path(__file__).with_name("pendulum.json"))
+    table = run_all(run, jobs, path, processes=arguments.processes)
+    shown = ["ring", "hole_ratio", "pruned_jumps", "pruned_angle_step", "unpruned_angle_step"]
+    shown += ["codes_angle_step", "two_sample", "iw", "beta"]
+    print(table.groupby("model", sort=False)[shown].mean().round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
