@@ -2,21 +2,38 @@
 
 from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate
+from hvae_course.analysis.latent_graph import (
+    LatentGraph,
+    Path,
+    latent_graph,
+    prune_sparse,
+    resample,
+)
 from hvae_course.analysis.layers import infer, interpolate, latent_sizes, reconstruct, sample, vary
-from hvae_course.analysis.paths import Smoothness, smoothness
+from hvae_course.analysis.paths import Smoothness, angle_steps, smoothness
+from hvae_course.analysis.topology import RingTest, persistence, ring_test
 
 __all__ = [
     "Estimate",
     "Evaluation",
+    "LatentGraph",
+    "Path",
+    "RingTest",
     "Smoothness",
     "aggregate_split",
+    "angle_steps",
     "bits_per_dim",
     "diagnose",
     "evaluate",
     "infer",
     "interpolate",
+    "latent_graph",
     "latent_sizes",
+    "persistence",
+    "prune_sparse",
     "reconstruct",
+    "resample",
+    "ring_test",
     "sample",
     "smoothness",
     "vary",

@@ -156,8 +156,8 @@ def diagnose(
         seed_all(seed)
         x = part.batch(slice(0, max_examples))  # binary pixels may be drawn here
         trace = model(x, num_samples)
+        information = [level.information.mean().item() for level in trace.levels]
         index, _ = aggregate_split(model, x)
-    information = [level.information.mean().item() for level in trace.levels]
     total = sum(information) or math.nan
     rows = []
     for l, level in enumerate(trace.levels):

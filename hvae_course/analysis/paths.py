@@ -1,5 +1,6 @@
 """How smooth a decoded path is, in numbers instead of adjectives."""
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -45,3 +46,35 @@ def smoothness(frames: Tensor) -> Smoothness:
         raise ValueError("all frames are equal, so smoothness is not defined for this path")
     bend = step.diff(dim=0).square().sum(dim=1).mean() / mean**2
     return Smoothness((length.max() / mean).item(), bend.item())
+
+
+def angle_steps(angles: Tensor) -> Tensor:
+    r"""Steps between angles in a row, each taken the short way round.
+
+    For data whose true factor is an angle: the largest absolute step of a decoded path shows a
+    jump that a mean over the pixels hides, and the sum of the steps around a closed curve is
+    :math:`2 \pi` times its winding number.
+
+    Args:
+        angles: radians, in order along the last axis, ``(..., T)``; any multiple of a full turn
+            may be added to each.
+
+    Returns:
+        Signed steps in :math:`(-\pi, \pi]`, radians, ``(..., T - 1)``; half a turn counts as
+        positive.
+
+    Raises:
+        ValueError: if there are fewer than two angles.
+
+    Example:
+        >>> import torch
+        >>> angle_steps(torch.tensor([350.0, 10.0, 0.0]).deg2rad()).rad2deg().round()
+        tensor([ 20., -10.])
+    """
+    if angles.ndim == 0 or angles.shape[-1] < 2:
+        raise ValueError(
+            f"steps need at least two angles along the last axis, got shape {tuple(angles.shape)}"
+        )
+    step = angles.diff(dim=-1)
+    # Whole turns are taken off, so a step that is short already stays what it is to the last bit.
+    return step - 2 * math.pi * ((step - math.pi) / (2 * math.pi)).ceil()
