@@ -125,7 +125,7 @@ class Constrained(nn.Module):
         self.start, self.smoothing, self.first_phase = beta, smoothing, first_phase
         self.inner_steps, self.bounds = inner_steps, tuple(bounds)
         self.max_step, self.max_violation = max_step, max_violation
-        for name in ("beta", "average", "best", "released", "steps"):
+        for name in ("beta", "average", "best", "released", "steps", "settled"):
             self.register_buffer(name, torch.zeros(()))
         self.beta: Tensor
         """Price of information, 1 / lambda, ``()``."""
@@ -137,6 +137,8 @@ class Constrained(nn.Module):
         """1 once the first phase is over, ``()``."""
         self.steps: Tensor
         """Training steps so far, ``()``."""
+        self.settled: Tensor
+        """Last epoch that began in the first phase, ``()``; 0 if none did."""
         self.reset()
 
     def reset(self) -> None:
@@ -144,13 +146,25 @@ class Constrained(nn.Module):
         self.beta.fill_(self.start)
         self.released.fill_(float(not self.first_phase))
         self.best.fill_(math.inf)
-        self.average.zero_()
-        self.steps.zero_()
+        for state in (self.average, self.steps, self.settled):
+            state.zero_()
 
     @property
     def duration(self) -> float:
-        """Epochs after which the objective settles; infinite while the first phase lasts."""
-        return 0.0 if self.released.item() else math.inf
+        """Epochs after which the first phase is over; infinite while it lasts."""
+        return self.settled.item() if self.released.item() else math.inf
+
+    def for_epoch(self, epoch: int) -> "Constrained":
+        """Note the epoch that begins, from which patience counts once the first phase is over.
+
+        Args:
+            epoch: counted from 1.
+
+        Returns:
+            The same objective in every epoch.
+        """
+        self.settled.copy_(torch.where(self.released > 0, self.settled, epoch))
+        return self
 
     @property
     def met(self) -> bool:

@@ -40,7 +40,7 @@ class MixtureOfGaussians(Prior):
         log_std_bound: see `hvae_course.gaussians.bound_log_std`.
 
     Raises:
-        ValueError: if a size is not positive.
+        ValueError: if a size or the spread is not positive.
     """
 
     def __init__(
@@ -53,6 +53,8 @@ class MixtureOfGaussians(Prior):
     ) -> None:
         super().__init__()
         check_positive(size=size, num_components=num_components)
+        if not spread > 0:
+            raise ValueError(f"the spread of the means must be positive, got spread={spread}")
         self.logits = nn.Parameter(torch.zeros(num_components))
         self.means = nn.Parameter(spread * torch.randn(num_components, size))
         # narrower the more there are, so that each has its own part of the space
