@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks figures comparison lint format repository clean
+.PHONY: help book test notebooks figures comparison pendulum lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ figures: $(VENV)/.installed ## draw the book's figures again
 
 comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 again; what the table holds is not repeated
 	$(BIN)/python -m benchmarks.posterior_rules
+
+pendulum: $(VENV)/.installed ## train the priors of chapter 6 again, and the variations; what the tables hold is not repeated
+	$(BIN)/python -m benchmarks.pendulum
+	$(BIN)/python -m benchmarks.pendulum --sensitivity
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .
