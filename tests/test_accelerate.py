@@ -17,9 +17,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 import hvae_course
 from hvae_course import Trace
 from hvae_course.data import DataSet
-from hvae_course.objectives import FreeBits, elbo
+from hvae_course.objectives import Constrained, FreeBits, elbo
 
 SETTINGS = {"batch_size": 40, "epochs": 2, "progress": False}
+PRIORS = {"standard": {}, "vhp": {"num_samples": 3, "hidden": (6,)}}
 
 
 def test_a_second_fit_goes_on_with_the_same_or_another_accelerator(
@@ -75,7 +76,7 @@ def test_mixed_precision_ends_with_an_interrupted_fit_too(
 # Two processes
 
 
-def first_gradients(data: DataSet, accelerator: Accelerator) -> list[Tensor]:
+def first_gradients(data: DataSet, accelerator: Accelerator, prior: str) -> list[Tensor]:
     """Gradients of the first step of a model without batch statistics and without noise."""
     steps = []
 
@@ -84,8 +85,11 @@ def first_gradients(data: DataSet, accelerator: Accelerator) -> list[Tensor]:
         steps.append([p.grad.clone() for p in parameters])
 
     torch.manual_seed(3)
-    model = hvae_course.recipes.two_level_vae(data, hidden=(16,), normalisation="layer")
-    noisy, Normal.rsample = Normal.rsample, lambda self, shape=(): self.loc
+    settings = {"hidden": (16,), "normalisation": "layer"}
+    settings |= {"prior": prior, "prior_options": PRIORS[prior]}
+    model = hvae_course.recipes.two_level_vae(data, **settings)
+    noisy = Normal.rsample
+    Normal.rsample = lambda self, shape=(): self.loc.expand(self._extended_shape(shape))
     handle = register_optimizer_step_pre_hook(keep)
     try:
         hvae_course.fit(model, data, accelerator=accelerator, **SETTINGS)
@@ -106,6 +110,30 @@ def free_bits(share: slice) -> list[Tensor]:
     own = tuple(term[share] for term in terms)
     value = FreeBits((1.0, 1.0, 0.0))(*trace_of(*own))
     return [value.detach(), *torch.autograd.grad(value.sum(), own)]
+
+
+def constrained(share: slice) -> list[Tensor]:
+    """Value, state and gradients of a constrained objective for a share of four examples.
+
+    The error of a batch is minus its mean reconstruction, 2.5 in all; every process's own would
+    be on another side of the constraint.
+    """
+    terms = nats([-1.0, -2.0, -3.0, -4.0], [0.0, 3.0, 0.5, 2.0]).unbind()
+    own = tuple(term[share] for term in terms)
+    objective = Constrained(2.6**0.5, error="negative_log_likelihood", beta=0.5)
+    value = objective(*trace_of(*own))
+    state = torch.stack([objective.average, objective.beta, objective.released])
+    return [value.detach(), state, *torch.autograd.grad(value.sum(), own)]
+
+
+def constrained_run(data: DataSet, accelerator: Accelerator) -> dict[str, Tensor]:
+    """Weights and state after training with a prior that is a bound itself."""
+    options = {"hidden": (16,), "prior": "vhp", "prior_options": PRIORS["vhp"]}
+    model = hvae_course.recipes.vae(data, **options)
+    objective = Constrained(0.5, inner_steps=1, smoothing=0.5)
+    settings = {"objective": objective, "accelerator": accelerator}
+    hvae_course.fit(model, data, **(SETTINGS | settings))
+    return model.state_dict() | objective.state_dict()
 
 
 def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
@@ -132,8 +160,10 @@ def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
         "noise": ((z1.z - z1.q.mean) / z1.q.stddev).detach(),
         "weights": model.state_dict(),
         "history": history.rows,
-        "gradients": first_gradients(data, accelerator),
+        "gradients": {p: first_gradients(data, accelerator, p) for p in PRIORS},
         "free bits": free_bits(slice(rank, None, 2)),
+        "constrained": constrained(slice(rank, None, 2)),
+        "constrained run": constrained_run(data, accelerator),
     }
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -168,12 +198,13 @@ def test_the_processes_share_a_batch_and_draw_noise_of_their_own(results):
     assert ((first - second).abs() > 1e-3).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("prior", PRIORS)
 def test_the_averaged_gradient_of_two_processes_is_that_of_one(
-    results, tiny_data, make_accelerator
+    prior, results, tiny_data, make_accelerator
 ):
-    expected = first_gradients(tiny_data, make_accelerator())
+    expected = first_gradients(tiny_data, make_accelerator(), prior)
     for result in results:
-        torch.testing.assert_close(result["gradients"], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(result["gradients"][prior], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_batch_of_a_floor_is_that_of_both_processes(results):
@@ -182,3 +213,20 @@ def test_the_batch_of_a_floor_is_that_of_both_processes(results):
         torch.testing.assert_close(result["free bits"], expected, rtol=0, atol=0)
         assert (result["free bits"][2] == -1).all()  # z_1 pays what it uses in both
         assert (result["free bits"][3] == 0).all()  # z_2 pays its floor in both
+
+
+def test_the_error_of_a_constraint_is_that_of_both_processes(results):
+    whole = constrained(slice(None))
+    value, state, *gradients = whole
+    assert state[0] == 2.5 and state[1] > 0.5 and state[2] == 1
+    for rank, result in enumerate(results):
+        expected = [value[rank::2], state, *(part[rank::2] for part in gradients)]
+        torch.testing.assert_close(result["constrained"], expected)
+        alone = -torch.tensor([-1.0, -2.0, -3.0, -4.0])[rank::2].mean()
+        assert (alone < 2.6) == (rank == 0)
+
+
+def test_a_constrained_run_keeps_prices_and_weights_of_both_processes_together(results):
+    first, second = (result["constrained run"] for result in results)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert first["steps"] == 6 and first["released"] == 1 and first["beta"] > 0.01

@@ -114,6 +114,18 @@ def test_moving_a_data_set_keeps_all_it_holds(binarisation):
         assert (before.max_value, before.redraw) == (after.max_value, after.redraw)
 
 
+@pytest.mark.parametrize("binarisation", ["none", "dynamic"])
+def test_a_selection_keeps_images_and_labels_together(binarisation, grey):
+    part = load("digits", binarisation=binarisation).train
+    index = torch.tensor([5, 900, 5])
+    chosen = part.select(index)
+    assert torch.equal(chosen.pixels, grey.train.pixels[index])
+    assert torch.equal(chosen.labels, grey.train.labels[index])
+    assert (chosen.max_value, chosen.redraw) == (part.max_value, part.redraw)
+    assert len(chosen) == 3 and chosen.factors == {} == part.factors
+    assert torch.equal(part.select(slice(2, 4)).labels, grey.train.labels[2:4])
+
+
 def test_an_unknown_data_set_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'cifar'; choose one of digits, mnist, fashion_mnist"):
         load("cifar")

@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hvae_course import Trace
 from hvae_course.likelihoods import (
     Bernoulli,
     Categorical,
     DiscretizedLogistic,
     Gaussian,
+    IsotropicGaussian,
     Likelihood,
 )
+from hvae_course.objectives.constrained import squared_error
 from hvae_course.recipes import LIKELIHOODS
 
 K = 5  # grey values
+REAL = ("gaussian", "isotropic_gaussian")
 names = pytest.mark.parametrize("name", LIKELIHOODS)
 
 
@@ -27,7 +31,7 @@ def make(name: str, net: nn.Module | None = None) -> Likelihood:
 
 
 def num_outputs(name: str, pixels: int) -> int:
-    return pixels * {"bernoulli": 1, "categorical": K}.get(name, 2)
+    return pixels * {"bernoulli": 1, "categorical": K, "isotropic_gaussian": 1}.get(name, 2)
 
 
 def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -35,8 +39,8 @@ def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float
 
 
 def support(name: str) -> Tensor:
-    """Every value of a pixel, or a fine grid for the Gaussian."""
-    if name == "gaussian":
+    """Every value of a pixel, or a fine grid for the Gaussians."""
+    if name in REAL:
         return torch.linspace(-40, 40, 80_001, dtype=torch.float64)
     return torch.linspace(0, 1, 2 if name == "bernoulli" else K, dtype=torch.float64)
 
@@ -45,7 +49,7 @@ def support(name: str) -> Tensor:
 def test_probabilities_of_a_pixel_sum_or_integrate_to_one(name):
     raw, values = outputs(name, 1, 1).clamp(-1.5, 1.5), support(name)
     probability = make(name)(raw.expand(len(values), -1)).log_prob(values[:, None]).exp()
-    step = values[1] - values[0] if name == "gaussian" else 1
+    step = values[1] - values[0] if name in REAL else 1
     torch.testing.assert_close(probability.sum() * step, values.new_tensor(1.0))
 
 
@@ -54,7 +58,7 @@ def test_the_mean_is_the_expectation_under_the_probabilities(name):
     raw, values = outputs(name, 1, 1).clamp(-1.5, 1.5), support(name)
     px = make(name)(raw.expand(len(values), -1))
     probability = px.log_prob(values[:, None]).exp()
-    step = values[1] - values[0] if name == "gaussian" else 1
+    step = values[1] - values[0] if name in REAL else 1
     torch.testing.assert_close(px.mean[0, 0], (probability * values).sum() * step)
 
 
@@ -205,5 +209,58 @@ def test_a_pixel_with_fewer_than_two_values_is_refused(kind, num_values):
         kind(nn.Identity(), num_values)
 
 
-def test_the_gaussian_accepts_any_finite_value():
-    Gaussian(nn.Identity()).check(torch.tensor([[-3.7, 1e6]]))
+@pytest.mark.parametrize("name", REAL)
+def test_the_gaussians_accept_any_finite_value(name):
+    make(name).check(torch.tensor([[-3.7, 1e6]]))
+
+
+# One scale for all dimensions
+
+
+def isotropic(std: float, *, learned: bool = False) -> IsotropicGaussian:
+    return IsotropicGaussian(nn.Identity(), std=std, learned=learned).double()
+
+
+@pytest.mark.equation("eq-fixed-scale")
+@pytest.mark.parametrize("std", [0.05, 1.0, 3.0])
+@pytest.mark.parametrize("learned", [False, True])
+def test_with_one_scale_the_reconstruction_is_a_squared_error_in_other_units(std, learned):
+    mean, x = torch.randn(4, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    trace = Trace((), isotropic(std, learned=learned)(mean))
+    constant = 6 * (math.log(std) + 0.5 * math.log(2 * math.pi))
+    expected = 6 * squared_error(trace, x) / (2 * std**2) + constant
+    torch.testing.assert_close(-trace.log_px(x), expected, rtol=1e-6, atol=1e-6)
+    by_hand = (x - mean).square().sum(1) / (2 * std**2) + constant
+    torch.testing.assert_close(expected, by_hand)
+
+
+@pytest.mark.equation("eq-fixed-scale")
+def test_a_variance_of_one_half_makes_the_reconstruction_the_squared_distance():
+    mean, x = torch.randn(4, 6, dtype=torch.float64), torch.randn(4, 6, dtype=torch.float64)
+    distance = (x - mean).square().sum(1) + 3 * math.log(math.pi)
+    log_px = isotropic(math.sqrt(0.5))(mean).log_prob(x)
+    torch.testing.assert_close(-log_px, distance, rtol=1e-6, atol=1e-6)
+
+
+def test_a_fixed_scale_is_kept_and_a_learned_one_becomes_that_of_the_residuals():
+    """At its maximum the likelihood has the root mean squared error as its scale."""
+    fixed, learned = isotropic(0.3), isotropic(0.3, learned=True)
+    assert not [*fixed.parameters()] and [*learned.parameters()] == [learned.log_std]
+    assert "log_std" in fixed.state_dict() and "log_std" in learned.state_dict()
+    x = 2 * torch.randn(50, 4, dtype=torch.float64)
+    optimizer = torch.optim.LBFGS(learned.parameters(), max_iter=50)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = -learned(torch.zeros_like(x)).log_prob(x).mean()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    torch.testing.assert_close(learned.log_std.exp(), x.square().mean().sqrt())
+
+
+@pytest.mark.parametrize("std", [0.0, -0.2, math.nan])
+def test_a_scale_that_is_not_positive_is_refused(std):
+    with pytest.raises(ValueError, match=f"standard deviation must be positive, got std={std}"):
+        IsotropicGaussian(nn.Identity(), std=std)

@@ -78,12 +78,13 @@ def test_every_figure_has_alt_text_and_a_caption(notebook):
         assert cell.metadata["mystnb"]["figure"]["caption"], cell.source[:80]
 
 
-def test_the_setup_cell_is_silent_and_installs_only_the_package(notebook):
+def test_the_setup_cell_is_silent_and_installs_the_package_and_optional_dependencies(notebook):
     (cell,) = cells(notebook, "setup")
     assert not cell.outputs
-    installs = re.findall(r"%pip install (.*)", cell.source)
-    assert len(installs) == 1
-    assert installs[0].startswith("-q --no-deps git+https://")
+    package, *others = re.findall(r"%pip install (.*)", cell.source)
+    assert package.startswith("-q --no-deps git+https://")
+    project = (PROJECT / "pyproject.toml").read_text("utf-8")
+    assert set(others) <= {f"-q {name}" for name in re.findall(r'topology = \["(\w+)', project)}
     assert code_cells(notebook)[0] == cell
 
 

@@ -6,7 +6,16 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from hvae_course.gaussians import GaussianHead, diag_normal
-from hvae_course.posteriors import Chain, Direct, Posterior, PosteriorRule, TopDownPosterior
+from hvae_course.posteriors import (
+    Chain,
+    Concatenation,
+    Delta,
+    Direct,
+    Posterior,
+    PosteriorRule,
+    PrecisionWeighted,
+    TopDownPosterior,
+)
 
 SIZES = (4, 3, 2)  # Z_1, Z_2, Z_3
 
@@ -139,6 +148,45 @@ def test_a_wrong_number_of_features_is_refused(mean_field, d, number):
     match = rf"3 rules need 3 features d_1, ..., d_L, got {number}; give BottomUp one block"
     with pytest.raises(ValueError, match=match):
         mean_field([d] * number)
+
+
+# q(z_L | x), which a prior may be made of
+
+
+def test_the_top_of_a_chain_of_one_level_is_its_only_posterior(d):
+    chain = Chain([GaussianHead(6, 4)]).double()
+    q, (expected, _) = chain.top([d]), chain([d])(0, d, None)
+    assert (q.batch_shape, q.event_shape) == ((5,), (4,))
+    assert torch.equal(q.mean, expected.mean) and torch.equal(q.stddev, expected.stddev)
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_a_longer_chain_has_no_top_in_closed_form(levels, chain, d):
+    match = f"bottom-up inference over {levels} levels .* no closed form, so no prior can be made"
+    with pytest.raises(TypeError, match=match):
+        Chain([Mean()] * levels).top([d])
+
+
+@pytest.mark.parametrize("rule", [Direct, Concatenation])
+def test_the_top_of_a_walk_down_is_what_its_rule_says_of_the_highest_feature(rule):
+    features = [torch.randn(5, 6, dtype=torch.float64) for _ in range(2)]
+    posterior = TopDownPosterior([rule(GaussianHead(6, 4)), rule(GaussianHead(6, 3))]).double()
+    q = posterior.top(features)
+    expected = posterior.rules[1].head(features[1])
+    assert (q.batch_shape, q.event_shape) == ((5,), (3,))
+    assert torch.equal(q.mean, expected.mean) and torch.equal(q.stddev, expected.stddev)
+    with pytest.raises(ValueError, match="2 rules need 2 features"):
+        posterior.top(features[:1])
+
+
+@pytest.mark.parametrize("rule", [Delta, PrecisionWeighted])
+def test_a_top_rule_that_reads_the_prior_cannot_make_one(rule, d):
+    posterior = TopDownPosterior([Direct(Mean()), rule(nn.Identity())])
+    match = f"top-level rule that does not read the prior, got {rule.__name__}; use Direct at"
+    with pytest.raises(TypeError, match=match):
+        posterior.top([d, d])
+    below = TopDownPosterior([rule(nn.Identity()), Direct(Mean())])
+    assert torch.equal(below.top([d, d + 1]).mean, d + 1)  # only the top level matters
 
 
 def test_a_chain_without_heads_is_refused():

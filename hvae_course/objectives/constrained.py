@@ -74,7 +74,8 @@ class Constrained(nn.Module):
         smoothing: weight of the past in the moving average.
         first_phase: whether there is one.
         inner_steps: steps of encoder, decoder and price between two steps of the prior (the
-            double loop); 0 updates all of them in every step.
+            double loop); 0 updates all of them in every step. In the first phase the prior's
+            steps change nothing.
         max_step: largest change of log beta in one step.
         max_violation: an error of a batch counts as at most so many times what is allowed, and one
             that is not finite counts as the average before it, so that a single bad batch neither
@@ -180,15 +181,17 @@ class Constrained(nn.Module):
         """
         error = mean_over_processes(error.detach().to(self.average))
         most = self.max_violation * self.kappa**2
-        past = torch.where(self.steps == 0, error.nan_to_num(most).clamp(max=most), self.average)
-        error = torch.where(error.isfinite(), error.clamp(max=most), past)
+        first = error.nan_to_num(most).clamp(-most, most)
+        past = torch.where(self.steps == 0, first, self.average)
+        error = torch.where(error.isfinite(), error.clamp(-most, most), past)
         self.average.copy_((1 - self.smoothing) * error + self.smoothing * past)
         self.best.copy_(torch.minimum(self.best, self.average))
         violation = self.average / self.kappa**2 - 1
         self.released.copy_(torch.maximum(self.released, (violation <= 0).to(self.released)))
         step = self.rule(self.beta, violation).clamp(-self.max_step, self.max_step)
         moved = (self.beta * step.exp()).clamp(*self.bounds)
-        self.beta.copy_(torch.where(self.released > 0, moved, self.beta))
+        turn = self.inner_steps == 0 or self.steps % (self.inner_steps + 1) < self.inner_steps
+        self.beta.copy_(torch.where((self.released > 0) & turn, moved, self.beta))
         self.steps.add_(1)
 
     def forward(self, trace: Trace, x: Tensor) -> Tensor:

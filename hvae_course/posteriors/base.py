@@ -19,6 +19,8 @@ class Posterior(nn.Module, ABC):
 
     draws_bottom_up = False
     """Whether z_1 is drawn first and every level sees the ones below, or z_L first."""
+    reads_top_prior = False
+    """Whether the posterior of the top level depends on the prior p(z_L)."""
 
     @property
     @abstractmethod
@@ -93,6 +95,7 @@ class TopDownPosterior(Posterior):
     def __init__(self, rules: Sequence[PosteriorRule]) -> None:
         super().__init__()
         self.rules = nn.ModuleList(rules)
+        self.reads_top_prior = len(rules) > 0 and rules[-1].reads_prior
 
     @property
     def num_levels(self) -> int:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import nn
 
 from hvae_course.data import DataSet, DataSpec
@@ -237,19 +238,32 @@ class Architecture:
 
         Returns:
             The untrained model.
+
+        Raises:
+            TypeError: if this posterior cannot go with this prior.
         """
         spec = spec_of(data)
         config = {"recipe": recipe, "num_features": spec.num_features}
         config |= {"num_values": spec.num_values, **settings}
         for name, value in asdict(self).items():
             config[name] = _plain(value)
-        return HierarchicalVAE(
+        model = HierarchicalVAE(
             make_prior(self.prior, self.latent_sizes[-1], data, self.prior_options),
             bottom_up,
             posterior=posterior,
             top_down=self.top_down(spec),
             config=config,
         )
+        if self.prior != "standard" and posterior.reads_top_prior:
+            raise TypeError(
+                f"the top level's posterior of {recipe} is relative to a diagonal Gaussian prior, "
+                f"and the prior {self.prior!r} is none; choose a recipe whose top level is "
+                "inferred from the data alone, as ladder_vae or bidirectional_vae"
+            )
+        if self.prior == "vamp":
+            with torch.no_grad():
+                model.eval().top_prior()  # refuses a posterior without q(z_L | x) at once
+        return model.train()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401

@@ -69,12 +69,12 @@ def make_likelihood(
     name = name or usual_likelihood(spec.num_values)
     kind, options = LIKELIHOODS[name], dict(options)
     outputs = spec.num_features * kind.outputs_per_pixel
+    if spec.num_values is None and issubclass(kind, GreyLikelihood | Bernoulli):
+        raise ValueError(
+            f"the likelihood {name!r} scores grey values and the data are real-valued; choose "
+            "'isotropic_gaussian' or 'gaussian'"
+        )
     if issubclass(kind, GreyLikelihood):
-        if spec.num_values is None:
-            raise ValueError(
-                f"the likelihood {name!r} scores grey values and the data are real-valued; "
-                "choose 'isotropic_gaussian' or 'gaussian'"
-            )
         options["num_values"] = spec.num_values
     if kind is Categorical:
         outputs *= spec.num_values

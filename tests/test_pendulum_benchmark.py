@@ -1,0 +1,128 @@
+"""The tables of chapter 6: how they are made, and that the committed ones are complete."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import latent_paths, pendulum
+from benchmarks.pendulum import MODELS, SEEDS, SENSITIVITY_SEEDS, VARIATIONS
+from hvae_course import data
+from hvae_course.objectives import Constrained
+
+FOLDER = latent_paths.__file__.rsplit("/", 1)[0]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return pd.read_csv(f"{FOLDER}/pendulum.csv")
+
+
+@pytest.fixture(scope="module")
+def sensitivity():
+    return pd.read_csv(f"{FOLDER}/pendulum_sensitivity.csv")
+
+
+def test_the_table_holds_every_model_and_seed_once_on_the_test_set(table):
+    runs = {(model, "test", seed) for model in MODELS for seed in SEEDS}
+    assert sorted(table[["model", "split", "seed"]].itertuples(index=False, name=None)) == sorted(
+        runs
+    )
+    assert len(SEEDS) >= 5
+
+
+def test_constants_are_varied_on_the_validation_set_with_other_seeds(sensitivity):
+    runs = {(model, "validation", seed) for model in VARIATIONS for seed in SENSITIVITY_SEEDS}
+    rows = sensitivity[["model", "split", "seed"]].itertuples(index=False, name=None)
+    assert sorted(rows) == sorted(runs)
+    assert not set(SEEDS) & set(SENSITIVITY_SEEDS)
+
+
+@pytest.mark.parametrize("name", ["pendulum", "pendulum_sensitivity"])
+def test_bounds_are_ordered_and_shares_are_shares(name):
+    rows = pd.read_csv(f"{FOLDER}/{name}.csv")
+    assert (rows["iw"] >= rows["elbo"]).all()
+    shares = rows.filter(like="_jumps")
+    assert shares.shape[1] == 4
+    assert ((shares >= 0) & (shares <= 1)).all(axis=None)
+    assert rows.drop(columns=["met", "moving_error"]).notna().all(axis=None)
+    constrained = rows["met"].notna()
+    assert (rows.loc[~constrained, "beta"] == 1).all()
+
+
+def test_the_configuration_is_the_one_in_the_code():
+    with open(f"{FOLDER}/pendulum.json", encoding="utf-8") as file:
+        committed = json.load(file)
+    current = json.loads(json.dumps(pendulum.configuration()))
+    assert committed | {"torch": None} == current | {"torch": None}
+
+
+def test_all_models_share_everything_but_prior_and_objective():
+    for setting in MODELS.values():
+        assert not setting.architecture
+    priors = {name: setting.prior for name, setting in MODELS.items()}
+    assert priors["VHP"] == priors["VHP, ReWO"] == priors["VHP, GECO"] == "vhp"
+    assert isinstance(MODELS["VHP, ReWO"].objective(), Constrained)
+    assert not isinstance(MODELS["VHP"].objective(), Constrained)
+
+
+def test_a_run_is_reproducible_and_reports_its_constraint(monkeypatch):
+    monkeypatch.setattr(pendulum, "BUDGET", {"epochs": 1, "batch_size": 2500})
+    monkeypatch.setattr(pendulum, "CONSTRAINT", {"kappa": 1.0})
+    monkeypatch.setattr(pendulum, "NUM_SAMPLES", 2)
+    monkeypatch.setattr(pendulum, "EVALUATED", 20)
+    for name, value in {"NODES": 300, "PAIRS": 3, "CLEAN": 36}.items():
+        monkeypatch.setattr(latent_paths, name, value)
+    loose = pendulum.Setting("vhp", constraint={"kappa": 1.0})
+    monkeypatch.setitem(pendulum.MODELS, "VHP, ReWO", loose)
+    job = {"model": "VHP, ReWO", "split": "validation", "seed": 3}
+    row = pendulum.run(job)
+    assert row["met"] and row["std"] == pytest.approx(0.2)
+    assert row["iw"] > row["elbo"] > -math.inf
+    assert row == pendulum.run(job)
+
+
+class Circle(nn.Module):
+    """A perfect decoder of a ring: the pendulum at the angle of z."""
+
+    def forward(self, z):
+        images = data.pendulum.draw(torch.atan2(z[:, 1], z[:, 0]))
+        return torch.distributions.Normal(images, 0.2)
+
+
+class Model(nn.Module):
+    """As much of a model as a path needs."""
+
+    def __init__(self):
+        super().__init__()
+        self.top_down = nn.Module()
+        self.top_down.likelihood = Circle()
+
+
+def on_the_circle(angle):
+    return torch.stack([torch.as_tensor(angle).cos(), torch.as_tensor(angle).sin()], dim=-1)
+
+
+def test_a_path_around_the_ring_does_not_jump_and_one_across_it_does():
+    torch.manual_seed(0)
+    points = on_the_circle(2 * math.pi * torch.rand(2000)) + 0.02 * torch.randn(2000, 2)
+    graph = latent_paths.latent_graph(points, k=15)
+    ends = on_the_circle(torch.tensor([[0.3, 3.42]]))
+    around = latent_paths.judge_paths(Model(), ends, graph, name="around")
+    across = latent_paths.judge_paths(Model(), ends, None, name="across")
+    assert around["around_jumps"] == 0 and across["across_jumps"] == 1
+    assert around["around_angle_step"] < 10 < 60 < across["across_angle_step"]
+    assert around["around_off_manifold"] < 0.02
+    assert around["around_k"] == 15 and around["around_longest_edge"] < 0.5
+
+
+def test_equal_sets_cannot_be_told_apart_and_distant_ones_can():
+    torch.manual_seed(0)
+    a, b = torch.randn(2000, 2), torch.randn(2500, 2)
+    standard_error = 0.5 / np.sqrt(4000)
+    assert abs(latent_paths.two_sample_accuracy(a, b) - 0.5) < 5 * standard_error
+    assert latent_paths.two_sample_accuracy(a, b + 20) == 1
