@@ -166,8 +166,84 @@ def landing() -> None:
     figure.savefig(FOLDER / "landing.png")
 
 
+def multipliers() -> None:
+    """GECO and ReWO: the step of log beta, and where a model whose error rises with beta rests."""
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    rules = ((objectives.GECO(0.1), "GECO", "C1--"), (objectives.ReWO(0.1), "ReWO", "C0-"))
+    beta = torch.logspace(-2, 1, 200)
+    for rule, name, line in rules:
+        for violation in (-0.1, 0.1):
+            step = rule(beta, torch.tensor(violation)).expand_as(beta)
+            axes[0].semilogx(beta, step, line, label=name if violation < 0 else None)
+        for panel, rest in zip(axes[1:], (0.4, 2.5), strict=True):
+            price, prices = torch.tensor(0.01), []
+            for _ in range(800):
+                prices.append(price.item())
+                price = price * rule(price, 0.2 * price - 0.2 * rest).exp()
+            panel.semilogy(prices, line, label=name)
+            panel.axhline(rest, color="0.6", lw=0.8)
+            panel.text(800, rest * 1.1, "error $= \\kappa^2$", ha="right", fontsize=9)
+    axes[0].text(0.011, 0.0105, "constraint holds", fontsize=9, va="bottom")
+    axes[0].text(0.011, -0.0095, "constraint violated (both rules)", fontsize=9, va="bottom")
+    axes[0].axhline(0, color="0.6", lw=0.8)
+    axes[0].set(xlabel="price $\\beta$", ylabel="step $s$ of $\\log \\beta$", ylim=(-0.012, 0.012))
+    axes[0].set_title("the rules")
+    axes[1].set(xlabel="step", ylabel="price $\\beta$", title="a constraint that binds")
+    axes[2].set(xlabel="step", title="a constraint that is loose")
+    for panel in axes[1:]:
+        panel.set_ylim(0.008, 5)
+    axes[0].legend(loc="center right")
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
+    figure.savefig(FOLDER / "multipliers.png")
+
+
+def rings() -> None:
+    """Two priors on pendulum images, with one path through samples of each, decoded."""
+    pendulum = data.load("pendulum")
+    shape = {"width_ratios": [1, 1], "height_ratios": [3, 1]}
+    figure, axes = plt.subplots(2, 2, figsize=(10, 5.6), layout="constrained", gridspec_kw=shape)
+    angle = pendulum.test.factors["angle"]
+    ends = [(angle - target).abs().argmin().item() for target in (1.2, 3.8)]
+    for column, (name, prior, objective) in enumerate(
+        (
+            ("standard normal", "standard", objectives.elbo),
+            ("VHP with ReWO", "vhp", objectives.Constrained(0.06)),
+        )
+    ):
+        torch.manual_seed(0)
+        model = recipes.vae(
+            pendulum,
+            latent_size=2,
+            hidden=(128, 128),
+            normalisation="none",
+            activation="tanh",
+            prior=prior,
+        )
+        budget = {"epochs": 30, "batch_size": 128, "prior_learning_rate": 3e-3, "decay": 0.3}
+        fit(model, pendulum, objective=objective, **budget, progress=False)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            samples = analysis.prune_sparse(model.top_prior().sample((5000,)))
+            q = model.encode_top(pendulum.test.pixels)
+            path = analysis.latent_graph(samples).path(*q.mean[ends])
+            points = analysis.resample(path.nodes, num_points=14)
+            frames = model.top_down.likelihood(points).mean.clamp(0, 1)
+            codes = q.sample()
+        top, bottom = axes[:, column]
+        top.scatter(*samples.T, s=1, color="0.6")
+        dots = top.scatter(*codes.T, s=1, c=angle, cmap="hsv")
+        top.plot(*path.nodes.T, color="black", lw=2)
+        top.set(title=name, xlabel="$z^{(1)}$", ylabel="$z^{(2)}$", aspect="equal")
+        plots.image_grid(frames[None].unflatten(1, (2, 7))[0], (16, 16), axes=bottom)
+    figure.colorbar(dots, ax=axes[0], label="true angle [rad]")
+    figure.savefig(FOLDER / "rings.png")
+
+
 if __name__ == "__main__":
     two_level_graph()
     two_paths()
     delta_path()
     landing()
+    multipliers()
+    rings()
