@@ -7,7 +7,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from hvae_course.objectives import Constrained, elbo
-from hvae_course.training.steering import parameter_groups
+from hvae_course.training.phases import parameter_groups
 
 STEPS = 3  # per epoch: 120 images in batches of 40
 AT_ONCE = 10.0  # a constraint that is met from the first step

@@ -3,8 +3,8 @@
 from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_course.training.history import History
 from hvae_course.training.loop import fit
+from hvae_course.training.phases import ConstraintNeverMet
 from hvae_course.training.settings import Objective
-from hvae_course.training.steering import ConstraintNeverMet
 
 __all__ = [
     "Checkpoint",

@@ -23,8 +23,8 @@ from hvae_course.objectives import Constrained, elbo
 from hvae_course.seeding import isolated_random, seed_all
 from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_course.training.history import History, batch_statistics
+from hvae_course.training.phases import holding_back, parameter_groups, report_unmet, set_mode
 from hvae_course.training.settings import Objective, check_same_run, check_settings, describe
-from hvae_course.training.steering import parameter_groups, report_unmet, set_mode, steered
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
@@ -225,9 +225,9 @@ def fit(
     )
     for_epoch = getattr(objective, "for_epoch", lambda _: objective)
     prepared = _prepared(accelerator, model, optimizer)
-    steering = steered(objective, optimizer, list(model.prior.parameters()))
+    phases = holding_back(objective, optimizer, list(model.prior.parameters()))
     try:
-        with isolated_random(accelerator.device), prepared as (network, optimizer), steering:
+        with isolated_random(accelerator.device), prepared as (network, optimizer), phases:
             for epoch in bar:
                 if _out_of_patience(patience, epoch, history, objective):
                     break

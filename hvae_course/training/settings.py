@@ -15,7 +15,7 @@ Objective = Callable[[Trace, Tensor], Tensor]
 
 One that changes with the epoch also has ``for_epoch(epoch)``, the objective of that epoch, and
 ``duration``, the epoch after which it stays the same; calling it gives the final one. One that
-changes with every step is a module with a state, see `hvae_course.training.steering`.
+changes with every step is a module with a state, see `hvae_course.training.phases`.
 """
 
 

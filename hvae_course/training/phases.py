@@ -1,4 +1,4 @@
-"""How an objective with a state steers the optimiser: phases, the double loop, what it reports.
+"""How an objective with a state acts on the optimiser: phases, the double loop, what it reports.
 
 `hvae_course.objectives.constrained.Constrained` decides, step by step, whether the prior may move.
 Both decisions act on gradients, right before the optimiser's step, so the loop stays as it is.
@@ -51,7 +51,7 @@ def set_mode(objective: Objective, *, training: bool) -> None:
 
 
 @contextlib.contextmanager
-def steered(
+def holding_back(
     objective: Objective, optimizer: torch.optim.Optimizer, prior: Sequence[nn.Parameter]
 ) -> Iterator[None]:
     """Let a constrained objective hold parameters back while the block runs.

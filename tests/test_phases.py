@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hvae_course.objectives import GECO, Constrained, elbo
 from hvae_course.training import ConstraintNeverMet
-from hvae_course.training.steering import parameter_groups, steered
+from hvae_course.training.phases import holding_back, parameter_groups
 
 NEVER, AT_ONCE = 0.1, 10.0  # kappa; the digits start with an error of about 0.2
 STEPS = 3  # per epoch: 120 images in batches of 40
@@ -175,7 +175,7 @@ def test_other_objectives_move_everything_in_every_step(learned, train):
         assert not same(before[0], after[0]) and not same(before[1], after[1])
 
 
-def test_steering_ends_with_its_block(learned):
+def test_nothing_is_held_back_after_the_block(learned):
     model, objective = learned(), Constrained(NEVER)
     groups = parameter_groups(model, learning_rate=0.1, prior_learning_rate=0.1)
     optimizer, before = torch.optim.Adam(groups), parts(model)[0]
@@ -185,7 +185,10 @@ def test_steering_ends_with_its_block(learned):
             parameter.grad = torch.ones_like(parameter)
         optimizer.step()
 
-    with pytest.raises(KeyError), steered(objective, optimizer, list(model.prior.parameters())):
+    with (
+        pytest.raises(KeyError),
+        holding_back(objective, optimizer, list(model.prior.parameters())),
+    ):
         step()
         assert same(parts(model)[0], before)
         raise KeyError
