@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks figures comparison pendulum lint format repository clean
+.PHONY: help book test notebooks exercises figures comparison pendulum lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,8 +28,11 @@ test: lint book ## lint, the strict build of the book, then every test and noteb
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 notebooks: $(VENV)/.installed ## run every notebook again, in place
-	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.timeout=900 notebooks/*.ipynb
-	$(BIN)/python .ci/tidy_notebooks.py notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.timeout=900 notebooks/*.ipynb notebooks/exercises/*.ipynb
+	$(BIN)/python .ci/tidy_notebooks.py notebooks/*.ipynb notebooks/exercises/*.ipynb
+
+exercises: $(VENV)/.installed ## make the student copies of the exercise sheets
+	$(BIN)/python .ci/student_copies.py
 
 figures: $(VENV)/.installed ## draw the book's figures again
 	$(BIN)/python book/figures/draw.py

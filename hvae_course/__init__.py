@@ -12,6 +12,7 @@ Importing it changes nothing: no seed, no default dtype, no plotting style.
 
 from hvae_course import (
     analysis,
+    checks,
     data,
     likelihoods,
     objectives,
@@ -33,6 +34,7 @@ __all__ = [
     "Level",
     "Trace",
     "analysis",
+    "checks",
     "data",
     "evaluate",
     "fit",

@@ -28,6 +28,7 @@ ALLOWED = {
     "training": {"objectives", "hierarchy", "data", "seeding"},
     "analysis": {"hierarchy", "objectives", "data", "gaussians", "seeding"},
     "oracles": {"gaussians", "hierarchy", "likelihoods", "posteriors", "priors"},
+    "checks": {"gaussians", "objectives", "oracles", "posteriors", "priors", "seeding"},
     "plots": {"training"},
     "recipes": {
         *("data", "gaussians", "nets", "hierarchy"),

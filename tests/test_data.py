@@ -129,7 +129,7 @@ def test_a_selection_keeps_images_and_labels_together(binarisation, grey):
 def test_an_unknown_data_set_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'cifar'; choose one of digits, mnist, fashion_mnist"):
         load("cifar")
-    assert NAMES == ("digits", "mnist", "fashion_mnist", "pendulum")
+    assert NAMES == ("digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes")
 
 
 def test_an_unknown_binarisation_is_refused_with_the_known_ones():

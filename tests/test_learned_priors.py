@@ -101,17 +101,13 @@ def test_models_with_any_prior_generate_and_can_be_judged(
 
 CHAIN = "inference over {} levels q.* has no closed form, so no"
 REFUSED = [("bottom_up_vae", depth, "vamp", CHAIN.format(depth)) for depth in (2, 3)]
-for depth in (1, 2, 3):
-    REFUSED += [
-        (
-            recipe,
-            depth,
-            prior,
-            f"is relative to a diagonal Gaussian prior, and the prior '{prior}'",
-        )
-        for recipe in ("delta_vae", "merged")
-        for prior in ("mixture", "vamp", "vhp")
-    ]
+RELATIVE = "is relative to a diagonal Gaussian prior, and the prior '{}'"
+REFUSED += [
+    (recipe, depth, prior, RELATIVE.format(prior))
+    for depth in (1, 2, 3)
+    for recipe in ("delta_vae", "merged")
+    for prior in ("mixture", "vamp", "vhp")
+]
 
 
 @pytest.mark.parametrize(("recipe", "depth", "prior", "match"), REFUSED)

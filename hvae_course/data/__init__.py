@@ -15,7 +15,7 @@ the same. It is one of:
 - ``"none"``: the values themselves; real-valued data know no other.
 """
 
-from hvae_course.data import motion, pendulum
+from hvae_course.data import motion, nested_shapes, pendulum
 from hvae_course.data.loading import (
     BINARISATION_SEED,
     BINARISATIONS,
@@ -35,5 +35,6 @@ __all__ = [
     "load",
     "load_motion",
     "motion",
+    "nested_shapes",
     "pendulum",
 ]

@@ -1,0 +1,26 @@
+"""Verdicts on exercises: right, not written yet, or what the mistake probably is.
+
+One module per chapter, one function per exercise. A check takes the student's function, needs no
+data and no training, takes a second or two, prints one line and returns its verdict.
+"""
+
+from hvae_course.checks import (
+    bidirectional_inference,
+    ladder_merge,
+    learned_priors,
+    posterior_collapse,
+    top_down_deltas,
+    two_level_vae,
+)
+from hvae_course.checks.verdict import Mistake, Verdict
+
+__all__ = [
+    "Mistake",
+    "Verdict",
+    "bidirectional_inference",
+    "ladder_merge",
+    "learned_priors",
+    "posterior_collapse",
+    "top_down_deltas",
+    "two_level_vae",
+]

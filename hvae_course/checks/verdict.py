@@ -1,0 +1,257 @@
+"""How a check speaks: one line that says right, not written yet, or what the mistake probably is.
+
+A check never raises for a wrong answer: it prints its verdict, so a notebook runs on. A check is a
+function from an answer to a sentence about what was found right. It raises `Mistake` with a hint
+for an answer that is wrong, and `checked` turns all of that into a `Verdict`.
+"""
+
+import functools
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hvae_course.seeding import isolated_random
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+class Mistake(Exception):
+    """An answer that is wrong, with a hint at the probable reason."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    exercise: str
+    """Name of what was checked."""
+    passed: bool
+    message: str
+    """One line for the student."""
+
+    def __bool__(self) -> bool:
+        """Whether the answer is right."""
+        return self.passed
+
+    def __str__(self) -> str:
+        mark = "right" if self.passed else "not yet"
+        return f"{mark} - {self.exercise}: {self.message}"
+
+    def _ipython_display_(self) -> None:
+        """Show nothing; the line has been printed."""
+
+
+def _place(error: BaseException) -> str:
+    """Line of the student's own code in which an error was raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    own = [f for f in frames if "hvae_course" not in f.filename and "torch" not in f.filename]
+    return f" in line {own[-1].lineno} of {own[-1].name}" if own else ""
+
+
+def _is_stub(error: BaseException) -> bool:
+    """Whether an exercise has not been begun; PyTorch itself raises this error, too."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return isinstance(error, NotImplementedError) and not last.filename.startswith(_TORCH)
+
+
+def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
+    """Make a check out of a function that returns praise or raises `Mistake`.
+
+    Random numbers are seeded for the check and restored afterwards, so that a verdict is the same
+    each time and nothing outside changes.
+
+    Args:
+        check: function from the answer to a sentence.
+
+    Returns:
+        A function from the answer to a verdict, which is printed as well.
+    """
+
+    @functools.wraps(check)
+    def run(*answer: object, **settings: object) -> Verdict:
+        try:
+            with isolated_random(torch.device("cpu")), torch.enable_grad():
+                torch.random.default_generator.manual_seed(0)  # leaves other devices alone
+                verdict = Verdict(check.__name__, True, check(*answer, **settings))
+        except Mistake as mistake:
+            verdict = Verdict(check.__name__, False, str(mistake))
+        except Exception as error:  # whatever a student's code may raise
+            raised = f"your code raised {type(error).__name__}: {error}{_place(error)}"
+            message = "not written yet" if _is_stub(error) else " ".join(raised.split())
+            verdict = Verdict(check.__name__, False, message)
+        print(verdict)
+        return verdict
+
+    return run
+
+
+def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
+    """The answer as a tensor of double precision on the CPU, if it has the shape asked for.
+
+    Args:
+        value: what the student's function returned.
+        shape: shape asked for.
+        name: of the value, for the hint.
+
+    Returns:
+        The values.
+
+    Raises:
+        Mistake: if it is no tensor of numbers, has another shape, or is not finite.
+    """
+    if value is None:
+        raise Mistake(f"{name} is None; does your function end with return?")
+    if not isinstance(value, Tensor):
+        try:
+            if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+                value = torch.stack([torch.as_tensor(v).detach().cpu() for v in value])
+            value = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(value).__name__
+            raise Mistake(f"{name} should be a tensor, your function gave {kind}") from None
+    if tuple(value.shape) != tuple(shape):
+        hint = ""
+        if value.numel() == 1 and len(shape) > 0:
+            hint = "; you gave one number for the whole batch, asked is one per example"
+        raise Mistake(
+            f"{name} should have shape {tuple(shape)}, yours has {tuple(value.shape)}{hint}"
+        )
+    value = value.detach().cpu().double()
+    if not torch.isfinite(value).all():
+        raise Mistake(
+            f"{name} is not finite for moderate inputs; look for logarithms and divisions"
+        )
+    return value
+
+
+def as_sequence(value: object, length: int, *, name: str) -> Sequence[object]:
+    """The answer as several values: a tuple, a list, or a tensor along its first axis.
+
+    Args:
+        value: what the student's function returned.
+        length: number of values asked for.
+        name: of the answer, for the hint.
+
+    Returns:
+        The values.
+
+    Raises:
+        Mistake: if it is no sequence or has another length.
+    """
+    if value is None:
+        raise Mistake(f"{name} is None; does your function end with return?")
+    if not isinstance(value, tuple | list | Tensor) or (
+        isinstance(value, Tensor) and value.dim() == 0
+    ):
+        raise Mistake(f"{name} should be {length} values, your function gave one")
+    if len(value) != length:
+        raise Mistake(f"{name} should be {length} values, your function gave {len(value)}")
+    return list(value)
+
+
+def compare(
+    value: object,
+    expected: Tensor,
+    *,
+    name: str,
+    mistakes: Sequence[tuple[Tensor, str]] = (),
+    tolerance: float = 1e-4,
+) -> None:
+    """Accept a value, or say which known mistake gives the same wrong one.
+
+    Args:
+        value: what the student's function returned.
+        expected: the right value.
+        name: of the value, for the hint.
+        mistakes: wrong values, each with the hint that goes with it; the first that agrees speaks.
+        tolerance: relative and absolute, wide enough for float32.
+
+    Raises:
+        Mistake: if the value is wrong.
+    """
+    expected = expected.detach().cpu().double()
+    for wrong, hint in mistakes:  # a mistake may change the shape as well
+        if isinstance(value, Tensor) and value.shape == wrong.shape != expected.shape:
+            if torch.allclose(value.detach().cpu().double(), wrong.double(), tolerance, tolerance):
+                raise Mistake(hint)
+    value = as_tensor(value, expected.shape, name=name)
+    if torch.allclose(value, expected, tolerance, tolerance):
+        return
+    for wrong, hint in mistakes:
+        wrong = wrong.detach().cpu().double()
+        if wrong.shape == value.shape and torch.allclose(value, wrong, tolerance, tolerance):
+            raise Mistake(hint)
+    worst = (value - expected).abs().flatten().argmax()
+    raise Mistake(
+        f"{name} should be {expected.flatten()[worst]:.4f} where yours is "
+        f"{value.flatten()[worst]:.4f} (the largest difference)"
+    )
+
+
+def over_the_batch(expected: Tensor) -> list[tuple[Tensor, str]]:
+    """The mistakes of a value per example that come from reducing the batch.
+
+    Args:
+        expected: the right values, ``(B,)``.
+
+    Returns:
+        Wrong values with their hints, for `compare`.
+    """
+    return [
+        (expected.sum(), "this sums over the batch; asked is one number per example, (B,)"),
+        (expected.mean(), "this averages over the batch; asked is one number per example, (B,)"),
+    ]
+
+
+def compare_gradients(
+    value: Tensor, expected: Tensor, inputs: Sequence[Tensor], *, names: Sequence[str]
+) -> None:
+    """Accept a value that is right if it also sends the right gradients to its inputs.
+
+    Args:
+        value: what the student's function returned, right as a value.
+        expected: the right value, made from the same inputs.
+        inputs: tensors that require gradients; the student's function was given clones of them.
+        names: of the inputs, for the hint.
+
+    Raises:
+        Mistake: if a gradient is missing or wrong.
+    """
+    if not isinstance(value, Tensor) or not value.requires_grad:
+        raise Mistake(
+            "the value is right, but no gradient passes through it; compute with tensors "
+            "throughout, without item(), detach(), numpy or no_grad()"
+        )
+    weights = torch.linspace(1, 2, expected.numel()).reshape(expected.shape)
+    pairs = []
+    for result in (value.cpu().double(), expected):
+        loss = (weights * result).sum()
+        pairs.append(torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True))
+    for name, own, right in zip(names, *pairs, strict=True):
+        own = torch.zeros_like(right) if own is None else own
+        if torch.allclose(own, right, 1e-3, 1e-4):
+            continue
+        if not own.any():
+            raise Mistake(f"the value is right, but no gradient reaches {name}; do not detach it")
+        raise Mistake(f"the value is right, but the gradient with respect to {name} is not")
+
+
+def compare_draws(value: object, draws: Tensor, *, name: str) -> None:
+    """Accept a value that agrees with a Monte Carlo estimate to five standard errors.
+
+    Args:
+        value: what the student's function returned, ``(B,)``.
+        draws: independent estimates of it, ``(N, B)``.
+        name: of the estimate, for the hint.
+
+    Raises:
+        Mistake: if they disagree.
+    """
+    draws = draws.detach().double()
+    error = as_tensor(value, draws.shape[1:], name=name) - draws.mean(0)
+    if (error.abs() > 5 * draws.std(0) / len(draws) ** 0.5).any():
+        raise Mistake(f"{name} over {len(draws):,} draws is another number")

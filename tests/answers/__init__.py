@@ -1,0 +1,1 @@
+"""Solutions and typical wrong answers of the exercises, one module per chapter."""

@@ -1,0 +1,184 @@
+"""Chapter 4: the merge of two Gaussians, and the posterior that it gives."""
+
+_HEAD = """
+import math
+import torch
+"""
+
+STUBS = {
+    "merge": """
+def merge(mean_a, log_std_a, mean_b, log_std_b):
+    raise NotImplementedError
+""",
+    "posterior_by_merging": """
+def posterior_by_merging(x, w, s, prior_mean, prior_std):
+    raise NotImplementedError
+""",
+}
+
+SOLUTIONS = {
+    "merge": _HEAD
+    + """
+def merge(mean_a, log_std_a, mean_b, log_std_b):
+    share = torch.sigmoid(2 * (log_std_b - log_std_a))
+    mean = share * mean_a + torch.sigmoid(2 * (log_std_a - log_std_b)) * mean_b
+    return mean, -0.5 * torch.logaddexp(-2 * log_std_a, -2 * log_std_b)
+""",
+    "posterior_by_merging": _HEAD
+    + """
+def posterior_by_merging(x, w, s, prior_mean, prior_std):
+    message, prior = (w / s) ** 2, prior_std**-2
+    mean = (message * x / w + prior * prior_mean) / (message + prior)
+    return mean, (message + prior) ** -0.5
+""",
+}
+
+OTHERS = {
+    "merge": _HEAD
+    + '''
+def merge(mean_a, log_std_a, mean_b, log_std_b):
+    """With a softmax over the two opinions, and a list for a result."""
+    log_precision = -2 * torch.stack([log_std_a, log_std_b])
+    mean = (log_precision.softmax(0) * torch.stack([mean_a, mean_b])).sum(0)
+    return [mean, -log_precision.logsumexp(0) / 2]
+''',
+    "posterior_by_merging": _HEAD
+    + '''
+def posterior_by_merging(x, w, s, prior_mean, prior_std):
+    """As the update of a Kalman filter."""
+    gain = w * prior_std**2 / (w**2 * prior_std**2 + s**2)
+    return prior_mean + gain * (x - w * prior_mean), prior_std * (1 - gain * w).sqrt()
+''',
+}
+
+
+def _merge(body: str) -> str:
+    return (
+        _HEAD
+        + f"""
+def merge(mean_a, log_std_a, mean_b, log_std_b):
+    log_precision_a, log_precision_b = -2 * log_std_a, -2 * log_std_b
+    share = torch.sigmoid(log_precision_a - log_precision_b)
+    mean = share * mean_a + torch.sigmoid(log_precision_b - log_precision_a) * mean_b
+    log_std = -0.5 * torch.logaddexp(log_precision_a, log_precision_b)
+    a, b = log_precision_a.exp(), log_precision_b.exp()
+{body}
+    return mean, log_std
+"""
+    )
+
+
+def _posterior(body: str) -> str:
+    return (
+        _HEAD
+        + f"""
+def posterior_by_merging(x, w, s, prior_mean, prior_std):
+    message_mean, message_std = x / w, s / w.abs()
+{body}
+    a, b = message_std**-2, prior_std**-2
+    return (a * message_mean + b * prior_mean) / (a + b), (a + b) ** -0.5
+"""
+    )
+
+
+WRONG = {
+    "merge": [
+        (
+            _merge(
+                "    a, b = (-log_std_a).exp(), (-log_std_b).exp()\n"
+                "    mean, log_std = (a * mean_a + b * mean_b) / (a + b), -(a + b).log()"
+            ),
+            "the weights are 1 / std;",
+        ),
+        (_merge("    mean = (b * mean_a + a * mean_b) / (a + b)"), "the weights are swapped"),
+        (_merge("    mean = (mean_a + mean_b) / 2"), "the mean of the two means"),
+        (
+            _merge("    log_std = 0.5 * (1 / a + 1 / b).log()"),
+            "the variances are added",
+        ),
+        (_merge("    mean = a * mean_a + b * mean_b"), "not normalised"),
+        (
+            _merge(
+                "    mean = (a * mean_a + b * mean_b) / (a + b)\n"
+                "    log_std = -0.5 * (a + b).log()"
+            ),
+            "overflow float32",
+        ),
+        (_merge("    log_std = log_std.exp()"), "the second value is the standard deviation"),
+        (_merge("    log_std = 2 * log_std"), "the second value is the log-variance"),
+        (_merge("    log_std = (2 * log_std).exp()"), "the second value is the variance"),
+        (_merge("    log_std = -2 * log_std"), "the logarithm of the precision"),
+        (_merge("    mean, log_std = log_std, mean"), "comes first"),
+        (_merge("    log_std = (log_std_a + log_std_b) / 2"), "the mean of the log stds"),
+        (_merge("    log_std = log_std.clamp(-20, 20)"), "is there a clamp"),
+        (
+            _merge("    log_std = -((-log_std_a).exp() + (-log_std_b).exp()).log()"),
+            "1 / std is added",
+        ),
+        (
+            _merge(
+                "    a, b = (-log_std_a).exp(), (-log_std_b).exp()\n"
+                "    mean = (a * mean_a + b * mean_b) / (a**2 + b**2)"
+            ),
+            "1 / std in front of the means",
+        ),
+        (_merge("    return mean"), "should be 2 values"),
+    ],
+    "posterior_by_merging": [
+        (_posterior("    message_std = s * w.abs()"), "the message has the std s * w"),
+        (_posterior("    message_mean = x * w"), "the message has the mean x * w"),
+        (
+            _posterior("    message_mean, message_std = x * w, s * w"),
+            "the message is N(x w, (s w)^2)",
+        ),
+        (_posterior("    message_mean, message_std = x, s"), "the weight w does not enter"),
+        (_posterior("    message_std = s"), "the message has the std s;"),
+        (_posterior("    message_std = s.sqrt() / w.abs()"), "s is treated as a variance"),
+        (
+            _posterior("    prior_std = prior_std.sqrt()"),
+            "prior_std is treated as a variance",
+        ),
+        (_posterior("    return message_mean, message_std"), "the message of x alone"),
+        (_posterior("    return prior_mean, prior_std"), "this is the prior"),
+        (
+            _posterior("    prior_mean, prior_std = 0 * prior_mean, prior_std**0"),
+            "under the prior N(0, 1)",
+        ),
+        (
+            _posterior("    message_std, prior_std = message_std**0.5, prior_std**0.5"),
+            "the weights are 1 / std",
+        ),
+        (_posterior("    message_std = (s / w).log().exp()"), "not finite for a negative w"),
+        (
+            _posterior(
+                "    a, b = message_std**-2, prior_std**-2\n"
+                "    return (a * message_mean + b * prior_mean) / (a + b), 1 / (a + b)"
+            ),
+            "the second value is the variance",
+        ),
+        (
+            _posterior(
+                "    a, b = message_std**-2, prior_std**-2\n"
+                "    mean = (a * message_mean + b * prior_mean) / (a + b)\n"
+                "    return mean, (1 / a + 1 / b).sqrt()"
+            ),
+            "the variances are added",
+        ),
+        (
+            _posterior(
+                "    a, b = message_std**-2, prior_std**-2\n"
+                "    mean = (a * message_mean + b * prior_mean) / (a + b)\n"
+                "    return (a + b) ** -0.5, mean"
+            ),
+            "the standard deviation comes first",
+        ),
+        (
+            _posterior(
+                "    a, b = message_std**-2, prior_std**-2\n"
+                "    mean = (a * message_mean + b * prior_mean) / (a + b)\n"
+                "    return mean, -0.5 * (a + b).log()"
+            ),
+            "the second value is the log std",
+        ),
+    ],
+}

@@ -1,0 +1,56 @@
+"""The page that lists all exercises says what the exercises themselves say."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+ROW = re.compile(
+    r"^\| \{ref\}`(.+?) <([\w-]+)>` \| (\d) \| (\d) \| (\d+) \| (.+) \|$", re.MULTILINE
+)
+EXERCISE = re.compile(
+    r"^`+\{exercise(?:-start)?\} (.+)\n:label: ([\w-]+)\n(?:`+\n)?\n"
+    r"\*\*Difficulty\*\* (\d) of 5 · (?:\*\*importance\*\* \d of 5 · )?\*\*minutes\*\* (\d+)",
+    re.MULTILINE,
+)
+
+
+def texts():
+    """Chapter and text of every page and sheet."""
+    for page in sorted((PROJECT / "book").glob("0*.md")):
+        yield page.stem[1], page.read_text(encoding="utf-8")
+    for sheet in sorted((PROJECT / "notebooks/exercises").glob("*.ipynb")):
+        cells = nbformat.read(sheet, as_version=4).cells
+        yield sheet.stem[1], "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+
+
+@pytest.fixture(scope="module")
+def exercises():
+    return {
+        label: (title, chapter, difficulty, minutes)
+        for chapter, text in texts()
+        for title, label, difficulty, minutes in EXERCISE.findall(text)
+    }
+
+
+def test_the_page_lists_every_exercise_with_its_frame(exercises):
+    page = (PROJECT / "book/exercises.md").read_text(encoding="utf-8")
+    rows = {label: (title, *frame) for title, label, *frame, _ in ROW.findall(page)}
+    assert len(exercises) > 30
+    assert rows == exercises
+
+
+def test_no_exercise_escapes_the_pattern(exercises):
+    starts = sum(
+        len(re.findall(r"^`+\{exercise(?:-start)?\}", t, re.MULTILINE)) for _, t in texts()
+    )
+    assert starts == len(exercises)
+
+
+def test_every_chapter_has_a_sheet_and_exercises_of_its_own(exercises):
+    for chapter in "123456":
+        labels = [label for label, row in exercises.items() if row[1] == chapter]
+        assert sum(label.startswith("sheet-") for label in labels) >= 2
+        assert sum(label.startswith("ex-") for label in labels) >= 2
