@@ -164,3 +164,5 @@ WRONG = {
         (_charge("    return [*(value / z[0].shape[-1])]"), "the mean over the dimensions"),
     ],
 }
+
+OTHERS = {name: {"another way": source} for name, source in OTHERS.items()}

@@ -182,3 +182,5 @@ WRONG = {
         ),
     ],
 }
+
+OTHERS = {name: {"another way": source} for name, source in OTHERS.items()}

@@ -277,3 +277,5 @@ WRONG = {
         (_return(_PATH, "[0, 1]"), "the path leads from 0 to 1"),
     ],
 }
+
+OTHERS = {name: {"another way": source} for name, source in OTHERS.items()}

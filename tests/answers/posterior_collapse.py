@@ -43,6 +43,10 @@ def level_prices(epoch, epochs):
     many = epochs if hasattr(epochs, "__len__") else (epochs,)
     return tuple(torch.tensor(1.0 if epoch >= t else epoch / t) for t in many)
 """,
+        "lists only": """
+def level_prices(epoch, epochs):
+    return [1.0 if t == 0 else min(epoch, t) / t for t in epochs]
+""",
         "a number for one T": """
 def level_prices(epoch, epochs):
     if isinstance(epochs, int):
@@ -115,12 +119,7 @@ WRONG = {
         (_prices("max(0.0, 1 - epoch / t)"), "the price falls"),
         (_prices("min(1, epoch // t)"), "jumps from 0 to 1"),
         (_prices("min(1.0, epoch / max(epochs))"), "one T for all levels"),
-        (
-            PRICES.replace("    if not isinstance(epochs, (list, tuple)):\n", "").replace(
-                "        epochs = [epochs]\n", ""
-            ),
-            "your code takes only a list",
-        ),
+        (PRICES.replace("epochs = [epochs]", "return [1.0]"), "level_prices(7, 20)"),
         (PRICES.replace("for t in epochs]", "for t in epochs][0]"), "should have shape (2,)"),
     ],
     "free_bits": [

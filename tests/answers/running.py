@@ -12,7 +12,7 @@ from hvae_course.checks import Verdict
 
 def define(source: str, exercise: str) -> Callable[..., object]:
     """The function that a source defines, as if typed into a notebook."""
-    names = {"__name__": "__main__"}
+    names = {"__name__": "__main__", "torch": torch}
     exec(compile(source, "<notebook>", "exec"), names)
     return names[exercise]
 
@@ -36,17 +36,16 @@ def in_precision(answer: Callable[..., object], dtype: torch.dtype) -> Callable[
 
 
 def solutions(answers: ModuleType) -> dict[str, tuple[str, Callable[..., object]]]:
-    """Right answers by a readable name: each solution in two precisions, and the other one."""
+    """Right answers by a readable name: each solution in two precisions, and other ways."""
     table = {}
     for exercise, source in answers.SOLUTIONS.items():
         first = define(source, exercise)
         table[f"{exercise}-as it is"] = exercise, first
         for dtype in (torch.float32, torch.float64):
-            table[f"{exercise}-{dtype}".replace("torch.", "")] = (
-                exercise,
-                in_precision(first, dtype),
-            )
-        table[f"{exercise}-another way"] = exercise, define(answers.OTHERS[exercise], exercise)
+            name = f"{exercise}-{dtype}".replace("torch.", "")
+            table[name] = exercise, in_precision(first, dtype)
+        for way, other in answers.OTHERS[exercise].items():
+            table[f"{exercise}-{way}"] = exercise, define(other, exercise)
     return table
 
 
@@ -72,10 +71,11 @@ def with_nan(value: object) -> object:
 def judge(check: Callable[..., Verdict], answer: object, capsys) -> Verdict:
     """Run a check; it raises nothing, prints one line and leaves the random numbers alone."""
     before, threads = torch.get_rng_state(), torch.get_num_threads()
+    dtype = torch.get_default_dtype()
     verdict = check(answer)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
-    assert torch.get_default_dtype() == torch.float32
+    assert torch.get_default_dtype() == dtype
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [str(verdict)]
     assert printed.err == ""

@@ -208,6 +208,14 @@ WRONG = {
             ELBO.replace("z2 = q2(z1).rsample()", "z2 = q2(z1).sample()"),
             "the gradient of the parameters of q(z_2 | .)",
         ),
+        (
+            ELBO.replace(
+                "    return ", "    log_p = log_p.detach()\n    x = x.detach()\n    return "
+            )
+            .replace("q1(x).log_prob(z1)", "q1(x).log_prob(z1).detach()")
+            .replace("q2(z1).log_prob(z2)", "q2(z1).log_prob(z2).detach()"),
+            "but no gradient passes",
+        ),
     ],
     "importance_weighted": [
         (_iwae("log_weights.mean(1)"), "mean of the logarithms"),
