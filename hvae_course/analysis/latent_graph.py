@@ -12,10 +12,8 @@ u to the end is shortest. `resample` then sets the frames of a path at equal dis
 
 from dataclasses import dataclass
 
-import networkx
 import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 
@@ -53,6 +51,8 @@ def prune_sparse(points: Tensor, *, share: float = 0.05, neighbour: int = 10) ->
         ValueError: if the points are not finite or not ``(N, Z)``, the share is not in [0, 1),
             or there are not more points than ``neighbour``.
     """
+    from sklearn.neighbors import NearestNeighbors  # a third of the package's time to import
+
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")
     coordinates = _coordinates(points)
@@ -107,6 +107,9 @@ class LatentGraph:
     """
 
     def __init__(self, points: Tensor, *, k: int = 15) -> None:
+        import networkx  # here for the same reason as in prune_sparse
+        from sklearn.neighbors import NearestNeighbors
+
         self._coordinates = _coordinates(points).copy()
         _check_neighbours("k", k, points)
         self.points, self.k = points.detach().clone(), k
@@ -126,6 +129,8 @@ class LatentGraph:
     @property
     def component_sizes(self) -> list[int]:
         """Number of points in each connected component, largest first."""
+        import networkx
+
         return sorted(map(len, networkx.connected_components(self.graph)), reverse=True)
 
     def path(self, start: Tensor, end: Tensor) -> Path:
@@ -156,6 +161,8 @@ class LatentGraph:
             Minimum Cost Paths; for interpolation in the latent space of a VAE, Klushyn et al.
             (2019), arXiv:1905.04982.
         """
+        import networkx
+
         size = (self.points.shape[1],)
         for name, place in (("start", start), ("end", end)):
             if place.shape != size or not torch.isfinite(place).all():

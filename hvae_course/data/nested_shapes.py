@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hvae_course.data.sources import Raw
+from hvae_course.data.sources import Raw, check_generated
 
 FACTORS: dict[str, str] = {
     **dict.fromkeys(("object", "x", "y"), "global"),
@@ -242,11 +242,7 @@ def generate(
     Raises:
         ValueError: if a split is empty or the noise is negative.
     """
-    if min(sizes) < 1 or not noise >= 0:
-        raise ValueError(
-            f"every split needs an image and the noise must not be negative, got sizes={sizes} "
-            f"and noise={noise}"
-        )
+    check_generated(sizes, noise=noise)
     generator = torch.Generator().manual_seed(seed)
     scene = draw_global(sum(sizes), generator)
     parts = draw_parts(scene, generator)

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from hvae_course.data.sources import Raw
+from hvae_course.data.sources import Raw, check_generated
 
 SIDE = 16
 """Width and height of the images, in pixels."""
@@ -83,11 +83,7 @@ def generate(
     Raises:
         ValueError: if a split is empty or the noise is negative.
     """
-    if min(sizes) < 1 or not noise >= 0:
-        raise ValueError(
-            f"every split needs an image and the noise must not be negative, got sizes={sizes} "
-            f"and noise={noise}"
-        )
+    check_generated(sizes, noise=noise)
     generator = torch.Generator().manual_seed(seed)
     angle = 2 * math.pi * torch.rand(sum(sizes), generator=generator)
     images = draw(angle)

@@ -28,6 +28,23 @@ class Raw:
     """What generated data were made from."""
 
 
+def check_generated(sizes: tuple[int, int, int], *, noise: float) -> None:
+    """Refuse settings from which no images can be generated.
+
+    Args:
+        sizes: images for training, validation and test.
+        noise: standard deviation of the noise on every pixel.
+
+    Raises:
+        ValueError: if a split is empty or the noise is negative.
+    """
+    if min(sizes) < 1 or not noise >= 0:
+        raise ValueError(
+            f"every split needs an image and the noise must not be negative, got sizes={sizes} "
+            f"and noise={noise}"
+        )
+
+
 def digits(root: Path | None) -> Raw:
     """Read scikit-learn's 8x8 digits, 17 grey values.
 

@@ -14,8 +14,9 @@ Objective = Callable[[Trace, Tensor], Tensor]
 """A function ``(trace, x) -> (B,)`` in nats per example, to be maximised.
 
 One that changes with the epoch also has ``for_epoch(epoch)``, the objective of that epoch, and
-``duration``, the epoch after which it stays the same; calling it gives the final one. One that
-changes with every step is a module with a state, see `hvae_course.training.phases`.
+``duration``, the epoch after which it stays the same; calling it gives the final one.
+`hvae_course.objectives.constrained.Constrained` changes with every step and has a state, which
+checkpoints hold.
 """
 
 
