@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks exercises figures comparison pendulum lint format repository clean
+.PHONY: help book test notebooks exercises figures comparison pendulum pretrained lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 ag
 pendulum: $(VENV)/.installed ## train the priors of chapter 6 again, and the variations; what the tables hold is not repeated
 	$(BIN)/python -m benchmarks.pendulum
 	$(BIN)/python -m benchmarks.pendulum --sensitivity
+
+pretrained: $(VENV)/.installed ## train the models that come with the course again; prints the checksums for their table
+	$(BIN)/python -m benchmarks.pretrained
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

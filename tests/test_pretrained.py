@@ -1,0 +1,272 @@
+"""Trained models that come with the course: the files are whole, and made as the table says."""
+
+import hashlib
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import pretrained as benchmark
+from hvae_course import data, evaluate, recipes
+from hvae_course.data import DataSet
+from hvae_course.pretrained import PRETRAINED, build_untrained, load, models, train
+from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
+
+every_model = pytest.mark.parametrize("name", PRETRAINED)
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def load_data():
+    """Data sets by name with a short test split; each is generated once."""
+    known: dict[str, DataSet] = {}
+
+    def find(name: str) -> DataSet:
+        if name not in known:
+            whole = data.load(name)
+            known[name] = replace(whole, test=whole.test.select(slice(0, 100)))
+        return known[name]
+
+    return find
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder of files of the test's own, where `load` looks instead."""
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def put(folder, monkeypatch):
+    """Write weights of the digits' model, untrained, with a changed configuration."""
+
+    def write(**changes) -> Path:
+        path, model = folder / "digits.pt", build_untrained("digits")
+        config = {name: v for name, v in (model.config | changes).items() if v is not Ellipsis}
+        save_checkpoint(Checkpoint(config, model.state_dict()), path)
+        entry = replace(PRETRAINED["digits"], sha256=sha256(path))
+        monkeypatch.setitem(PRETRAINED, "digits", entry)
+        return path
+
+    return write
+
+
+# The files that come with the package
+
+
+@every_model
+def test_a_file_is_the_one_of_the_table_and_below_two_megabytes(name):
+    path = models.FOLDER / f"{name}.pt"
+    assert sha256(path) == PRETRAINED[name].sha256
+    assert path.stat().st_size < 2_000_000
+
+
+def test_there_is_no_file_that_the_table_does_not_know():
+    assert {path.stem for path in models.FOLDER.glob("*.pt")} == set(PRETRAINED)
+
+
+@every_model
+def test_a_file_holds_weights_in_single_precision_and_no_run(name):
+    checkpoint = load_checkpoint(models.FOLDER / f"{name}.pt")
+    assert checkpoint.run == {}
+    weights = [w for w in checkpoint.weights.values() if w.is_floating_point()]
+    assert weights and all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+
+
+@every_model
+def test_a_loaded_model_has_a_better_bound_than_before_its_training(name, load_data):
+    model, few = load(name), load_data(PRETRAINED[name].data)
+    bound = evaluate(model, few, num_samples=2).elbo.mean
+    before = evaluate(build_untrained(name), few, num_samples=2).elbo.mean
+    assert math.isfinite(bound) and bound > before
+    assert not model.training
+
+
+@every_model
+def test_a_loaded_model_generates_images_with_its_grey_values(name):
+    px, spec = load(name).generate(8).px, PRETRAINED[name].spec
+    level = px.sample() * (spec.num_values - 1)
+    assert level.shape == (8, spec.num_features)
+    torch.testing.assert_close(level, level.round().clamp(0, spec.num_values - 1))
+
+
+@every_model
+def test_loading_leaves_the_random_numbers_of_the_caller_as_they_were(name):
+    before = torch.get_rng_state()
+    load(name)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# The table
+
+
+@every_model
+def test_the_table_knows_what_its_data_are(name, load_data):
+    entry = PRETRAINED[name]
+    assert entry.spec == load_data(entry.data).spec
+
+
+@every_model
+def test_the_first_weights_follow_from_the_recipe_and_its_seed(name):
+    entry, before = PRETRAINED[name], torch.get_rng_state()
+    model = build_untrained(name)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(entry.seed)
+    again = recipes.RECIPES[entry.recipe](entry.spec, **entry.architecture)
+    torch.testing.assert_close(model.state_dict(), again.state_dict(), rtol=0, atol=0)
+    assert model.config == again.config
+
+
+def test_the_models_of_the_shapes_have_one_generative_network():
+    names = ("shapes_bottom_up", "shapes_top_down")
+    entries, networks = (
+        [PRETRAINED[n] for n in names],
+        [build_untrained(n).top_down for n in names],
+    )
+    assert entries[0].data == entries[1].data and entries[0].recipe != entries[1].recipe
+    shapes = [{n: p.shape for n, p in net.named_parameters()} for net in networks]
+    assert shapes[0] == shapes[1]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("function", [load, build_untrained, train], ids=lambda f: f.__name__)
+def test_an_unknown_name_is_answered_with_the_known_ones(function):
+    known = ", ".join(PRETRAINED)
+    with pytest.raises(ValueError, match=f"unknown trained model 'mnist'; choose one of {known}"):
+        function("mnist")
+
+
+def test_a_missing_file_says_how_to_get_one(folder):
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights of 'digits' at .*digits\.pt; install"
+    ):
+        load("digits")
+
+
+@pytest.mark.parametrize("place", [0, 0.5, -1], ids=["first", "middle", "last"])
+def test_a_changed_byte_is_refused_before_anything_is_unpickled(place, put, monkeypatch):
+    path = put()
+    expected, content = sha256(path), bytearray(path.read_bytes())
+    content[int(place * len(content)) if place > 0 else place] ^= 1
+    path.write_bytes(content)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpickled"))
+    with pytest.raises(ValueError, match="is damaged or of another version") as error:
+        load("digits")
+    assert f"its SHA-256 is {sha256(path)}, expected {expected}" in str(error.value)
+    assert "train anew with hvae_course.pretrained.train('digits')" in str(error.value)
+
+
+def test_a_file_that_is_as_the_recipe_says_is_read_weight_for_weight(put):
+    put()
+    untrained = build_untrained("digits")
+    torch.testing.assert_close(load("digits").state_dict(), untrained.state_dict())
+
+
+def test_a_setting_younger_than_the_file_has_its_default(put):
+    put(generative_normalisation=...)
+    assert load("digits").config["generative_normalisation"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_sizes": [9, 8, 4]}, r"latent_sizes is \[9, 8, 4\] there and \[16, 8, 4\] in"),
+        ({"activation": "relu"}, "activation is 'relu' there and 'gelu' in the recipe"),
+        ({"recipe": "ladder_vae"}, "recipe is 'ladder_vae' there and 'bidirectional_vae' in"),
+        ({"num_values": 2}, "num_values is 2 there and 17 in the recipe"),
+        ({"state": ...}, "state is 'markov' there and 'skip' in the recipe"),  # the default
+        ({"recipe": ...}, "recipe is missing there and 'bidirectional_vae' in the recipe"),
+        ({"skips": None}, "skips is None there and missing in the recipe"),
+    ],
+    ids=["sizes", "activation", "recipe", "data", "default", "missing", "unknown"],
+)
+def test_a_file_with_another_configuration_is_stale(changes, message, put):
+    put(**changes)
+    with pytest.raises(ValueError, match=f"digits.pt is stale: {message}") as error:
+        load("digits")
+    assert "python -m benchmarks.pretrained digits" in str(error.value)
+
+
+# Training anew
+
+
+def test_training_anew_gives_the_same_weights(make_accelerator):
+    before = torch.get_rng_state()
+    settings = {"epochs": 1, "progress": False}
+    first, history = train("digits", accelerator=make_accelerator(), **settings)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)  # the caller's random numbers do not matter
+    second, _ = train("digits", accelerator=make_accelerator(), **settings)
+    torch.testing.assert_close(first.state_dict(), second.state_dict(), rtol=0, atol=0)
+    assert history.best_epoch == 1 and not first.training
+
+
+def test_training_takes_objective_settings_and_seed_from_the_table(
+    monkeypatch, tmp_path, make_accelerator
+):
+    entry = PRETRAINED["digits"]
+    monkeypatch.setitem(PRETRAINED, "digits", replace(entry, seed=3))
+    path = tmp_path / "run.pt"
+    settings = {"epochs": 1, "progress": False, "checkpoint": path}
+    train("digits", accelerator=make_accelerator(), **settings)
+    run = load_checkpoint(path).run["settings"]
+    expected = {k: v for k, v in entry.settings.items() if k != "epochs"}
+    assert expected.items() <= run.items()
+    assert run["seed"] == 3 and run["objective"] == repr(entry.objective)
+    assert run["data"].startswith("digits")
+
+
+@pytest.fixture
+def run_benchmark(monkeypatch, tmp_path, make_accelerator):
+    """Run the script for the digits into a folder; the fixture's accelerators are reset after."""
+
+    def run(*arguments: str) -> Path:
+        folders = ["--out", str(tmp_path / "out"), "--scratch", str(tmp_path / "scratch")]
+        monkeypatch.setattr(sys, "argv", ["pretrained.py", *arguments, *folders])
+        benchmark.main()
+        return tmp_path / "out/digits.pt"
+
+    return run
+
+
+def test_the_script_writes_a_file_that_loads_with_the_sum_that_it_prints(
+    run_benchmark, monkeypatch, capsys
+):
+    path = run_benchmark("digits", "--epochs", "1")
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o444 == 0o444  # others than the one who installs it read it
+    assert not list((path.parents[1] / "scratch").iterdir())
+    assert f'sha256="{sha256(path)}"' in capsys.readouterr().out
+    monkeypatch.setattr(models, "FOLDER", path.parent)
+    entry = replace(PRETRAINED["digits"], sha256=sha256(path))
+    monkeypatch.setitem(PRETRAINED, "digits", entry)
+    again, _ = train("digits", epochs=1, progress=False)
+    torch.testing.assert_close(load("digits").state_dict(), again.cpu().state_dict())
+    content = path.read_bytes()
+    assert run_benchmark("digits", "--epochs", "1").read_bytes() == content
+
+
+def test_the_script_goes_on_where_it_was_interrupted(run_benchmark, tmp_path):
+    # an epoch that was done is not done again, and here there was but one
+    resumable = tmp_path / "scratch/digits_1_epochs.pt"
+    model, _ = train("digits", epochs=1, progress=False, checkpoint=resumable)
+    checkpoint = load_checkpoint(resumable)
+    checkpoint.weights = {name: w + 1 for name, w in checkpoint.weights.items()}
+    save_checkpoint(checkpoint, resumable)
+    written = load_checkpoint(run_benchmark("digits", "--epochs", "1")).weights
+    torch.testing.assert_close(written, checkpoint.weights)
+
+
+def test_the_script_names_the_models_that_there_are(run_benchmark, capsys):
+    with pytest.raises(SystemExit):
+        run_benchmark("mnist")
+    assert f"no model mnist; choose among {', '.join(PRETRAINED)}" in capsys.readouterr().err
