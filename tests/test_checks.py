@@ -1,6 +1,7 @@
 """What every check of an exercise promises: right answers pass, wrong ones hear their own hint."""
 
 import importlib
+from types import ModuleType
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hvae_course import checks
 CHAPTERS = {
     name: (importlib.import_module(f"answers.{name}"), getattr(checks, name))
     for name in checks.__all__
-    if name.islower()
+    if isinstance(getattr(checks, name), ModuleType)
 }
 ANSWERS = {name: answers for name, (answers, _) in CHAPTERS.items()}
 RIGHT = {f"{c}-{n}": (c, *row) for c, a in ANSWERS.items() for n, row in solutions(a).items()}
@@ -29,7 +30,7 @@ def right_answer(chapter, exercise):
 
 
 def test_every_chapter_has_its_checks_and_its_answers():
-    assert len(CHAPTERS) == 6
+    assert len(CHAPTERS) == 8
     for answers, module in CHAPTERS.values():
         assert answers.STUBS.keys() == answers.SOLUTIONS.keys() == answers.WRONG.keys()
         assert answers.OTHERS.keys() == answers.STUBS.keys()
@@ -120,3 +121,23 @@ def test_an_answer_may_change_what_it_is_given(chapter, exercise, capsys):
 def test_a_check_says_the_same_each_time(chapter, exercise, capsys):
     check, answer = check_of(chapter, exercise), right_answer(chapter, exercise)
     assert judge(check, answer, capsys) == judge(check, answer, capsys)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_builds_on_answers_is_ready_when_all_of_them_are_right(chapter, capsys):
+    answers = {name: right_answer(chapter, name) for name in ANSWERS[chapter].SOLUTIONS}
+    assert checks.ready(CHAPTERS[chapter][1], *answers.values())
+    assert capsys.readouterr().out == ""
+    names = list(answers)
+    stubs = {name: define(ANSWERS[chapter].STUBS[name], name) for name in names[-2:]}
+    assert not checks.ready(CHAPTERS[chapter][1], *(answers | stubs).values())
+    assert capsys.readouterr().out == f"this cell waits for {', '.join(names[-2:])}\n"
+
+
+def test_an_error_inside_a_library_is_blamed_on_the_line_that_called_it(capsys):
+    def levels_in_use(table, threshold):
+        return table.no_such_column  # raised inside pandas
+
+    line = levels_in_use.__code__.co_firstlineno + 1
+    verdict = checks.hierarchy_depth.levels_in_use(levels_in_use)
+    assert verdict.message.endswith(f"in line {line} of levels_in_use"), verdict

@@ -1,26 +1,31 @@
 """Verdicts on exercises: right, not written yet, or what the mistake probably is.
 
-One module per chapter, one function per exercise. A check takes the student's function, needs no
+One module per sheet, one function per exercise. A check takes the student's function, needs no
 data and no training, takes a second or two, prints one line and returns its verdict.
 """
 
 from hvae_course.checks import (
     bidirectional_inference,
+    hierarchy_depth,
     ladder_merge,
+    layer_analysis,
     learned_priors,
     posterior_collapse,
     top_down_deltas,
     two_level_vae,
 )
-from hvae_course.checks.verdict import Mistake, Verdict
+from hvae_course.checks.verdict import Mistake, Verdict, ready
 
 __all__ = [
     "Mistake",
     "Verdict",
     "bidirectional_inference",
+    "hierarchy_depth",
     "ladder_merge",
+    "layer_analysis",
     "learned_priors",
     "posterior_collapse",
+    "ready",
     "top_down_deltas",
     "two_level_vae",
 ]

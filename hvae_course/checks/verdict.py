@@ -5,11 +5,14 @@ function from an answer to a sentence about what was found right. It raises `Mis
 for an answer that is wrong, and `checked` turns all of that into a `Verdict`.
 """
 
+import contextlib
 import functools
+import io
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -48,7 +51,8 @@ class Verdict:
 def _place(error: BaseException) -> str:
     """Line of the student's own code in which an error was raised."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-    own = [f for f in frames if "hvae_course" not in f.filename and "torch" not in f.filename]
+    libraries = ("hvae_course", "torch", "site-packages", "dist-packages")
+    own = [f for f in frames if not any(name in f.filename for name in libraries)]
     return f" in line {own[-1].lineno} of {own[-1].name}" if own else ""
 
 
@@ -87,6 +91,31 @@ def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
         return verdict
 
     return run
+
+
+def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
+    """Whether what follows may build on these answers; says which ones it waits for.
+
+    Args:
+        checks: the module with their checks.
+        *answers: the student's functions, each of the same name as its check.
+
+    Returns:
+        True if every check passes.
+
+    Example:
+        >>> from hvae_course.checks import posterior_collapse
+        >>> def free_bits(information, floor):
+        ...     raise NotImplementedError
+        >>> ready(posterior_collapse, free_bits)
+        this cell waits for free_bits
+        False
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # the verdicts have been shown before
+        waiting = [a.__name__ for a in answers if not getattr(checks, a.__name__)(a)]
+    if waiting:
+        print(f"this cell waits for {', '.join(waiting)}")
+    return not waiting
 
 
 def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:

@@ -61,10 +61,12 @@ def wrong(answers: ModuleType) -> dict[str, tuple[str, Callable[..., object], st
 
 def with_nan(value: object) -> object:
     """The same result, all of it not a number."""
-    if isinstance(value, int | float):
+    if value is None or isinstance(value, int | float):
         return math.nan
     if isinstance(value, tuple | list):
         return type(value)(with_nan(part) for part in value)
+    if isinstance(value, dict):
+        return {key: with_nan(part) for key, part in value.items()}
     return torch.full_like(value, math.nan)
 
 

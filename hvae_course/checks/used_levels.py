@@ -1,0 +1,128 @@
+"""Levels in use, in tables of the information of each level of runs with several seeds."""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+
+from hvae_course.checks.seeded_runs import runs
+from hvae_course.checks.verdict import Mistake
+
+
+def _in_use(
+    table: pd.DataFrame, kept: Callable[[pd.Series, int], bool], *, start: int = 1
+) -> dict[int, set[int]]:
+    """Levels of every depth that a rule keeps, which looks at one level's runs."""
+    return {
+        depth: {
+            level - 1 + start
+            for level in range(1, 6)
+            if kept(table[table.levels == depth][f"information_{level}"], depth)
+        }
+        for depth in sorted(set(table.levels))
+    }
+
+
+def information(depths: Sequence[int], seeds: Sequence[int]) -> pd.DataFrame:
+    """Information of every level of runs, some near nothing, with outliers.
+
+    Args:
+        depths: numbers of levels, five at most.
+        seeds: one per run of a depth.
+
+    Returns:
+        A table with the columns levels, seed, and information_1 to information_5, which is NaN
+        above the top level.
+    """
+    table = runs(depths, seeds, [])
+    level_mean = 2 * torch.rand(len(depths), 5) ** 2
+    row = torch.tensor([list(depths).index(depth) for depth in table.levels])
+    size = level_mean[row] * 3 * torch.rand(len(table), 5) ** 2 - 0.05
+    for level in range(1, 6):
+        table[f"information_{level}"] = size[:, level - 1].double().tolist()
+        table.loc[table.levels < level, f"information_{level}"] = float("nan")
+    return table
+
+
+def levels_and_mistakes(
+    table: pd.DataFrame, threshold: float
+) -> tuple[dict[int, set[int]], list[tuple[dict[int, set[int]], str]]]:
+    """Levels in use by their mean information, and what slips give, each with its hint.
+
+    Args:
+        table: as from ``information``.
+        threshold: in nats.
+
+    Returns:
+        The levels of every depth, and wrong ones with hints.
+    """
+
+    def over(x: pd.Series, depth: int) -> bool:
+        return x.mean() > threshold
+
+    right = _in_use(table, over)
+    top = {depth: {depth + 1 - level for level in used} for depth, used in right.items()}
+    return right, [
+        (_in_use(table, over, start=0), "levels are counted from 0; the one at the data is 1"),
+        (top, "levels are counted from the top; level 1 is the one at the data"),
+        (
+            _in_use(table, lambda x, _: (x > threshold).any()),
+            "a level counts here if any seed exceeds the threshold; take the mean over seeds",
+        ),
+        (
+            _in_use(table, lambda x, _: (x > threshold).all()),
+            "a level counts here only if every seed exceeds the threshold; take the mean",
+        ),
+        (_in_use(table, lambda x, _: x.mean() <= threshold), "these are the levels not in use"),
+        (
+            _in_use(table, lambda x, _: not x.mean() <= threshold),
+            "levels above the top count here; their information is NaN, and any comparison with "
+            "it is False",
+        ),
+        (_in_use(table, lambda x, _: x.mean() > 0), "the threshold is not used"),
+        (_in_use(table, lambda x, _: x.sum() > threshold), "this sums over seeds; take the mean"),
+        (
+            _in_use(table, lambda x, _: x.notna().all() and x.median() > threshold),
+            "this is the median over seeds; take the mean",
+        ),
+        (_in_use(table, lambda x, depth: len(x.dropna()) > 0), "this counts all levels there are"),
+    ]
+
+
+def as_levels(value: object, depths: Sequence[int]) -> dict[int, set[int]]:
+    """The answer as the levels of every depth.
+
+    Args:
+        value: what the student's function returned.
+        depths: keys that are asked.
+
+    Returns:
+        Sets of levels by depth.
+
+    Raises:
+        Mistake: if it is something else.
+    """
+    if value is None:
+        raise Mistake("the dict is None; does your function end with return?")
+    if not hasattr(value, "items"):
+        raise Mistake(f"asked is a dict {{depth: levels}}, this is {type(value).__name__}")
+    levels = dict(value.items())
+    if set(levels) != set(depths):
+        raise Mistake(f"the keys should be the depths {list(depths)}, yours are {list(levels)}")
+    return {int(depth): _numbers(used, depth) for depth, used in levels.items()}
+
+
+def _numbers(used: object, depth: int) -> set[int]:
+    used = used.tolist() if hasattr(used, "tolist") else used
+    if not isinstance(used, list | tuple | set | frozenset | range):
+        raise Mistake(
+            f"for {depth} levels this is one value, {used}; list which levels are in use"
+        )
+    used = [level.item() if hasattr(level, "item") else level for level in used]
+    if any(isinstance(level, bool) for level in used):
+        raise Mistake("these are True and False; list the numbers of the levels that are in use")
+    if any(level != level for level in used):
+        raise Mistake(f"a level of {depth} is not finite; list the numbers of the levels")
+    if not all(isinstance(level, int) for level in used):
+        raise Mistake(f"for {depth} levels this is {used}; list levels by number, such as [1, 2]")
+    return set(used)
