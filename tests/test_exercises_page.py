@@ -8,22 +8,27 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 ROW = re.compile(
-    r"^\| \{ref\}`(.+?) <([\w-]+)>` \| (\d) \| (\d) \| (\d+) \| (.+) \|$", re.MULTILINE
+    r"^\| \{ref\}`(.+?) <([\w-]+)>` \| (\d|depth|layers) \| (\d) \| (\d+) \| (.+) \|$",
+    re.MULTILINE,
 )
 EXERCISE = re.compile(
     r"^`+\{exercise(?:-start)?\} (.+)\n:label: ([\w-]+)\n(?:`+\n)?\n"
-    r"\*\*Difficulty\*\* (\d) of 5 · (?:\*\*importance\*\* \d of 5 · )?\*\*minutes\*\* (\d+)",
+    r"\*\*Difficulty\*\* ([1-5]) of 5 · \*\*importance\*\* [1-5] of 5 · \*\*minutes\*\* (\d+)",
     re.MULTILINE,
 )
 
 
 def texts():
-    """Chapter and text of every page and sheet."""
+    """Chapter, or main sheet, and text of every page and sheet."""
+    main = {"7": "depth", "8": "layers"}
     for page in sorted((PROJECT / "book").glob("0*.md")):
         yield page.stem[1], page.read_text(encoding="utf-8")
     for sheet in sorted((PROJECT / "notebooks/exercises").glob("*.ipynb")):
         cells = nbformat.read(sheet, as_version=4).cells
-        yield sheet.stem[1], "\n\n".join(c.source for c in cells if c.cell_type == "markdown")
+        yield (
+            main.get(sheet.stem[1], sheet.stem[1]),
+            "\n\n".join(c.source for c in cells if c.cell_type == "markdown"),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,11 @@ def test_no_exercise_escapes_the_pattern(exercises):
         len(re.findall(r"^`+\{exercise(?:-start)?\}", t, re.MULTILINE)) for _, t in texts()
     )
     assert starts == len(exercises)
+
+
+def test_each_main_sheet_has_exercises_in_code_and_in_words(exercises):
+    for name, count in {"depth": 7, "layers": 7}.items():
+        assert sum(row[1] == name for row in exercises.values()) == count
 
 
 def test_every_chapter_has_a_sheet_and_exercises_of_its_own(exercises):

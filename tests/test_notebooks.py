@@ -12,7 +12,9 @@ from torch import nn
 from hvae_course import data, objectives, recipes
 
 PROJECT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+MAIN_SHEETS = sorted((PROJECT / "notebooks/exercises").glob("0[78]_*.ipynb"))
+NOTEBOOKS = CHAPTERS + MAIN_SHEETS
 
 
 def cells(path, tag=None):
@@ -88,6 +90,7 @@ def test_the_setup_cell_is_silent_and_installs_the_package_and_optional_dependen
     assert code_cells(notebook)[0] == cell
 
 
+@pytest.mark.parametrize("notebook", [*CHAPTERS, MAIN_SHEETS[0]], ids=lambda path: path.stem)
 def test_the_data_set_is_one_parameter(notebook):
     (cell,) = cells(notebook, "parameters")
     assert cell.source.startswith('dataset = "digits"')
