@@ -39,6 +39,11 @@ ALLOWED = {
         *("likelihoods", "posteriors", "priors"),
     },
     "pretrained": {"data", "hierarchy", "objectives", "recipes", "training"},
+    "cli": {
+        *("analysis", "data", "hierarchy", "nets", "objectives"),
+        *("plots", "pretrained", "recipes", "seeding", "training"),
+    },
+    "__main__": {"cli"},
 }
 every_module = pytest.mark.parametrize(
     "path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE))

@@ -1,0 +1,78 @@
+"""Files that are written whole or not at all: a temporary one beside the target, then a rename."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """Write a file, whole or not at all; the old one stays until the new one is complete.
+
+    Args:
+        path: the file; its folder is made if needed.
+        write: writes the content into an open binary file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """The same value in types that JSON has.
+
+    Args:
+        value: numbers, strings, and containers of them.
+
+    Returns:
+        Lists for tuples, dictionaries for mappings, None for numbers that are not finite.
+
+    Example:
+        >>> plain({"levels": (16, 8), "spread": math.nan})
+        {'levels': [16, 8], 'spread': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
+    """Write JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        content: what `plain` takes.
+    """
+    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Read JSON.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content; None if there is no such file.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}; delete its folder, or repair it") from error

@@ -1,0 +1,33 @@
+"""A progress bar with the time left for work that goes through a model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from hvae_course.hierarchy import HierarchicalVAE, Trace
+
+
+@contextmanager
+def counting_draws(model: HierarchicalVAE, total: int, *, quiet: bool) -> Iterator[None]:
+    """Show how many draws of the latents a model has made, and the time left.
+
+    Args:
+        model: the model; every pass of data through it is counted while the block runs.
+        total: number of draws over all examples.
+        quiet: whether to show nothing.
+
+    Yields:
+        None: nothing.
+    """
+    bar = tqdm(total=total, unit="draw", unit_scale=True, leave=False, disable=quiet)
+
+    def count(_: HierarchicalVAE, __: tuple, trace: Trace) -> None:
+        bar.update(len(trace.levels[0].z))
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+        bar.close()

@@ -1,0 +1,85 @@
+"""Settings are tried on a handful of empty images, so that wrong ones are refused at once.
+
+The rehearsal is the real thing, the same recipe, objective and
+`hvae_course.training.loop.fit`, up to the first value of the objective. So it refuses what they
+refuse, without a list of rules of its own, and before the data are loaded.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from hvae_course.data import DataSet, DataSpec, Split
+from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course.recipes import RECIPES
+from hvae_course.training import Objective, fit
+
+
+class _Accepted(Exception):
+    """The objective has a value, so the settings are accepted."""
+
+
+def build_seeded(
+    recipe: str, data: DataSet | DataSpec, arguments: Mapping[str, Any], *, seed: int
+) -> HierarchicalVAE:
+    """Build a model whose first weights follow from a seed; the caller's numbers stay as they are.
+
+    Args:
+        recipe: a key of `hvae_course.recipes.models.RECIPES`.
+        data: the data set, or what a model must know of it.
+        arguments: of the recipe.
+        seed: of the weights.
+
+    Returns:
+        The untrained model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reach the generators of other devices too
+        torch.default_generator.manual_seed(seed)
+        return RECIPES[recipe](data, **arguments)
+
+
+def _blank() -> DataSet:
+    def split() -> Split:
+        return Split(torch.zeros(4, 1, dtype=torch.uint8), torch.zeros(4, dtype=torch.int64), 1)
+
+    return DataSet("blank", (1, 1), 2, "none", split(), split(), split())
+
+
+def rehearse(
+    recipe: str,
+    arguments: Mapping[str, Any],
+    *,
+    objective: Objective,
+    training: Mapping[str, Any],
+    accelerator: Accelerator,
+) -> None:
+    """Raise what the settings of a run would raise, without its data.
+
+    Args:
+        recipe: a key of `hvae_course.recipes.models.RECIPES`.
+        arguments: of the recipe.
+        objective: what is to be maximised.
+        training: arguments of `hvae_course.training.loop.fit`.
+        accelerator: device, precision and processes.
+    """
+    arguments = dict(arguments)
+    if arguments.get("likelihood") is None:
+        arguments.pop("likelihood_options", None)  # of a likelihood that only the data decide
+    data = _blank()
+    model = build_seeded(recipe, data.spec, arguments, seed=0)
+    first = getattr(objective, "for_epoch", lambda _: objective)(1)
+
+    def accept(trace: Trace, x: Tensor) -> Tensor:
+        first(trace, x)
+        raise _Accepted
+
+    try:
+        fit(model, data, objective=accept, **training, accelerator=accelerator, progress=False)
+    except _Accepted:
+        pass
+    finally:
+        accelerator.free_memory()  # it keeps what it has prepared

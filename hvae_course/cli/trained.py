@@ -1,0 +1,282 @@
+"""Commands that read a trained model: evaluate, sample and diagnose.
+
+The model is the folder of a run, a checkpoint file, or one that comes with the course. Its data
+are those that it was trained on, unless ``--data`` names others.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+import hvae_course
+from hvae_course.analysis import diagnose, evaluate, sample
+from hvae_course.cli.errors import refusing
+from hvae_course.cli.files import read_json, write_json, write_whole
+from hvae_course.cli.machine import DEVICES, make_accelerator
+from hvae_course.cli.options import option
+from hvae_course.cli.progress import counting_draws
+from hvae_course.cli.runs import CHECKPOINT, CONFIG
+from hvae_course.cli.settings import SPLITS, check_seed
+from hvae_course.data import BINARISATIONS, NAMES, DataSet, DataSpec, load
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.plots import image_grid
+from hvae_course.pretrained import PRETRAINED
+from hvae_course.pretrained import load as load_pretrained
+from hvae_course.recipes import build
+from hvae_course.seeding import isolated_random, seed_all
+from hvae_course.training import load_checkpoint
+
+PICTURES = (".pdf", ".png", ".svg")
+"""Endings of the files that samples can be written to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSettings:
+    """Data and device."""
+
+    data: str | None = option(
+        None, "the data set", choices=NAMES, shown="the one that the model was trained on"
+    )
+    binarisation: str | None = option(
+        None, "how grey pixels become binary", choices=BINARISATIONS, shown="as in training"
+    )
+    data_root: str | None = option(
+        None, "folder of mnist and fashion_mnist", shown="HVAE_DATA, or a cache folder"
+    )
+    device: str = option("auto", "where to compute", choices=DEVICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """Evaluation."""
+
+    split: str = option("test", "part of the data", choices=SPLITS)
+    num_samples: int = option(5000, "draws per example", flag="--samples")
+    batch_size: int = option(100, "examples at a time")
+    max_rows: int = option(20_000, "largest number of draws held in memory at a time")
+    seed: int = option(0, "seed of the draws")
+    json: str | None = option(
+        None, "file for the result", shown="evaluation-SPLIT-SAMPLES.json beside the checkpoint"
+    )
+    quiet: bool = option(False, "show no progress bar")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSettings:
+    """Samples."""
+
+    count: int = option(64, "number of images")
+    pixels: str = option("mean", "mean of p(x | z), or a draw from it", choices=("mean", "drawn"))
+    seed: int = option(0, "seed of the draws")
+    out: str = option("samples.png", f"picture to write, one of {', '.join(PICTURES)}")
+    device: str = option("auto", "where to compute", choices=DEVICES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseSettings:
+    """Diagnosis."""
+
+    split: str = option("test", "part of the data", choices=SPLITS)
+    num_samples: int = option(10, "draws per example", flag="--samples")
+    max_examples: int = option(1000, "the first so many examples are used", flag="--examples")
+    threshold: float = option(0.1, "nats per example above which a level counts as active")
+    unit_threshold: float = option(0.01, "variance, or nats, above which a unit counts")
+    seed: int = option(0, "seed of the draws")
+    json: str | None = option(None, "file for the table")
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A trained model, and what is known about it."""
+
+    model: HierarchicalVAE
+    """In evaluation mode."""
+    folder: Path | None
+    """Where its checkpoint is; None for a model of the course."""
+    data: str | None
+    """Name of the data set that it was trained on."""
+    binarisation: str | None
+    """How these data were made binary; None for the usual way."""
+    best_epoch: int | None
+    """The epoch that its weights are of."""
+
+    def load(self, source: SourceSettings) -> DataSet:
+        """Read the data that the model is held against.
+
+        Args:
+            source: which data.
+
+        Returns:
+            The data set.
+
+        Raises:
+            ValueError: if nobody says which, or the model cannot take them.
+        """
+        name = source.data or self.data
+        if name is None:
+            raise ValueError(
+                f"no {CONFIG} beside the checkpoint says what it was trained on; give --data"
+            )
+        usual = self.binarisation if source.data is None else None
+        data = load(name, binarisation=source.binarisation or usual, root=source.data_root)
+        config = self.model.config
+        expected = DataSpec(config["num_features"], config["num_values"])
+        if data.spec != expected:
+            raise ValueError(f"the model takes {expected}, and {data} is {data.spec}")
+        return data
+
+
+def find(target: str) -> Found:
+    """Load a trained model.
+
+    Args:
+        target: the folder of a run, a checkpoint, or a key of
+            `hvae_course.pretrained.models.PRETRAINED`; a path that exists comes first.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is nothing of that name.
+    """
+    path = Path(target)
+    if not path.exists():
+        if target not in PRETRAINED:
+            raise FileNotFoundError(
+                f"{target} is neither a folder of a run nor a checkpoint, nor one of the trained "
+                f"models {', '.join(PRETRAINED)}"
+            )
+        return Found(load_pretrained(target), None, PRETRAINED[target].data, None, None)
+    path = path / CHECKPOINT if path.is_dir() else path
+    checkpoint = load_checkpoint(path)
+    settings = (read_json(path.parent / CONFIG) or {}).get("settings", {})
+    model = build(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    return Found(
+        model.eval(),
+        path.parent,
+        settings.get("data"),
+        settings.get("binarisation"),
+        checkpoint.run.get("best_epoch"),
+    )
+
+
+def evaluate_command(
+    target: str, *, evaluation: EvaluateSettings, source: SourceSettings, command: str
+) -> int:
+    """Print the bounds on log p(x) of a trained model and write them as JSON.
+
+    Args:
+        target: see `find`.
+        evaluation: split, draws and where to write.
+        source: data and device.
+        command: what was typed, for the file.
+
+    Returns:
+        Exit status.
+    """
+    settings = {name: v for name, v in asdict(evaluation).items() if name not in ("json", "quiet")}
+    with refusing():
+        # a wrong number is refused before anything is read
+        if min(evaluation.num_samples, evaluation.batch_size, evaluation.max_rows) < 1:
+            raise ValueError("--samples, --batch-size and --max-rows must be at least 1")
+        check_seed(evaluation.seed)
+        accelerator = make_accelerator(source.device)
+        found = find(target)
+        data = found.load(source)
+    model, draws = found.model.to(accelerator.device), evaluation.num_samples
+    total = len(data.split(evaluation.split)) * draws
+    with counting_draws(model, total, quiet=evaluation.quiet):
+        result = evaluate(model, data, **settings)
+    print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
+    path = Path(evaluation.json) if evaluation.json else None
+    if path is None and found.folder is not None:
+        path = found.folder / f"evaluation-{evaluation.split}-{draws}.json"
+    if path is not None:
+        about = {
+            "command": command,
+            "best_epoch": found.best_epoch,
+            "batch_size": evaluation.batch_size,
+            "max_rows": evaluation.max_rows,
+            "torch": torch.__version__,
+            "hvae_course": hvae_course.__version__,
+            "model": found.model.config,
+        }
+        write_json(path, asdict(result) | about)
+        print(f"written to {path}")
+    return 0
+
+
+def sample_command(target: str, *, samples: SampleSettings, command: str) -> int:
+    """Draw images from a trained model into a picture.
+
+    Args:
+        target: see `find`.
+        samples: how many, and where to.
+        command: not used.
+
+    Returns:
+        Exit status.
+    """
+    path = Path(samples.out)
+    with refusing():
+        if samples.count < 1:
+            raise ValueError(f"--count must be at least 1, got {samples.count}")
+        if path.suffix.lower() not in PICTURES:
+            raise ValueError(f"--out must end in one of {', '.join(PICTURES)}, got {path}")
+        check_seed(samples.seed)
+        accelerator = make_accelerator(samples.device)
+        model = find(target).model.to(accelerator.device)
+        side = math.isqrt(model.config["num_features"])
+        if side**2 != model.config["num_features"]:
+            raise ValueError(f"{model.config['num_features']} features are no square image")
+    px = sample(model, samples.count, seed=samples.seed).px
+    with isolated_random(model.device):
+        seed_all(samples.seed, 1)
+        images = (px.mean if samples.pixels == "mean" else px.sample()).float().cpu()
+    columns = math.ceil(math.sqrt(samples.count))
+    missing = -samples.count % columns
+    images = torch.cat([images, images.new_full((missing, side**2), math.nan)])
+    rows = images.unflatten(0, (-1, columns))
+    figure = Figure(figsize=(0.75 * columns, 0.75 * len(rows)), layout="constrained")
+    image_grid(rows, (side, side), axes=figure.subplots())
+    kind = path.suffix.lower().removeprefix(".")
+    write_whole(path, lambda file: figure.savefig(file, format=kind, facecolor="white", dpi=200))
+    print(f"{samples.count} samples written to {path}")
+    return 0
+
+
+def diagnose_command(
+    target: str, *, diagnosis: DiagnoseSettings, source: SourceSettings, command: str
+) -> int:
+    """Print what every level of a trained model carries.
+
+    Args:
+        target: see `find`.
+        diagnosis: split, draws, thresholds and where to write.
+        source: data and device.
+        command: what was typed, for the file.
+
+    Returns:
+        Exit status.
+    """
+    settings = {name: value for name, value in asdict(diagnosis).items() if name != "json"}
+    with refusing():
+        check_seed(diagnosis.seed)
+        accelerator = make_accelerator(source.device)
+        found = find(target)
+        table: pd.DataFrame = diagnose(
+            found.model.to(accelerator.device), found.load(source), **settings
+        )
+    print(table.to_string(index=False, float_format="%.3f"))
+    if diagnosis.json:
+        rows = table.astype(object).where(table.notna(), None).to_dict("records")
+        content: dict[str, Any] = {"command": command, **settings, "levels": rows}
+        write_json(Path(diagnosis.json), content)
+        print(f"written to {diagnosis.json}")
+    return 0
