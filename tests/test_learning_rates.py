@@ -56,6 +56,20 @@ def test_both_learning_rates_fall_on_a_line_at_the_end(decay, shares, make_model
     assert rates == [pytest.approx(pair) for pair in expected]
 
 
+def test_a_cosine_is_half_way_down_where_the_line_is(make_model, train):
+    rates = rates_of(train, make_model(), decay=1.0, decay_shape="cosine", epochs=5)
+    expected = [1e-3 * (1 + math.cos(math.pi * n / 6)) / 2 for n in (1, 2, 3, 4, 5)]
+    assert [rate for (rate,) in rates] == pytest.approx(expected)
+    assert rates[2] == pytest.approx([5e-4])
+    late = rates_of(train, make_model(), decay=0.4, decay_shape="cosine", epochs=5)
+    assert [rate for (rate,) in late] == pytest.approx([1e-3] * 3 + [7.5e-4, 2.5e-4])
+
+
+def test_an_unknown_way_to_fall_is_refused(make_model, train):
+    with pytest.raises(ValueError, match="unknown decay_shape 'step'; choose one of linear, cos"):
+        train(make_model(), decay_shape="step")
+
+
 def interrupted_after(epochs: int):
     """The ELBO, until so many epochs have been validated."""
     calls = []
@@ -96,6 +110,8 @@ def test_a_decay_that_is_no_share_is_refused(decay, make_model, train):
     [
         ({"epochs": 3}, "decays_until was 2 and is 3"),
         ({"decay": 0.25}, "decay was 0.5 and is 0.25"),
+        ({"decay_shape": "cosine"}, "decay_shape was 'linear' and is 'cosine'"),
+        ({"averaging": 0.9}, "averaging was 0.0 and is 0.9"),
         ({"prior_learning_rate": 0.01}, "prior_learning_rate was 0.001 and is 0.01"),
         ({"objective": Constrained(AT_ONCE, smoothing=0.5)}, "objective was"),
     ],

@@ -15,7 +15,7 @@ from hvae_course.data import BINARISATIONS, NAMES, DataSet, load
 from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
 from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo, importance_weighted
 from hvae_course.recipes import LIKELIHOODS, PRIORS, RECIPES, STATES
-from hvae_course.training import Objective
+from hvae_course.training import DECAY_SHAPES, Objective
 
 OBJECTIVES: dict[str, Objective] = {"elbo": elbo, "iwae": importance_weighted}
 """Objectives by name.
@@ -168,6 +168,10 @@ class TrainingSettings:
         None, "step size for the prior over the top level", shown="that of --learning-rate"
     )
     decay: float = option(0.0, "share of the epochs, at the end, over which both fall to zero")
+    decay_shape: str = option("linear", "how they fall", choices=DECAY_SHAPES)
+    averaging: float = option(
+        0.0, "decay per step of a moving average of the weights, as 0.999; 0 for none"
+    )
     patience: int | None = option(
         None, "stop after so many epochs without a better validation objective", shown="never"
     )

@@ -4,9 +4,10 @@ from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_c
 from hvae_course.training.history import History
 from hvae_course.training.loop import fit
 from hvae_course.training.phases import ConstraintNeverMet
-from hvae_course.training.settings import Objective
+from hvae_course.training.settings import DECAY_SHAPES, Objective
 
 __all__ = [
+    "DECAY_SHAPES",
     "Checkpoint",
     "ConstraintNeverMet",
     "History",

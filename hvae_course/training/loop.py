@@ -21,9 +21,11 @@ from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Constrained, elbo
 from hvae_course.seeding import isolated_random, seed_all
+from hvae_course.training.averaging import MovingAverage
 from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from hvae_course.training.history import History, batch_statistics
 from hvae_course.training.phases import holding_back, parameter_groups, report_unmet, set_mode
+from hvae_course.training.schedule import out_of_patience, share_of_rate
 from hvae_course.training.settings import Objective, check_same_run, check_settings, describe
 
 
@@ -45,6 +47,7 @@ def _train_epoch(
     num_samples: int,
     batch_size: int,
     accelerator: Accelerator,
+    average: MovingAverage | None,
 ) -> list[float]:
     """One pass over the training data; what was logged, averaged over its steps."""
     model.train()
@@ -57,6 +60,8 @@ def _train_epoch(
         optimizer.zero_grad()
         accelerator.backward(-value.mean())
         optimizer.step()
+        if average is not None:
+            average.update(model)
         total, steps = total + batch_statistics(trace, x, value), steps + 1
     return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
 
@@ -105,22 +110,6 @@ def _check_finite(statistics: list[float], epoch: int) -> list[float]:
     return statistics
 
 
-def _out_of_patience(
-    patience: int | None, epoch: int, history: History, objective: Objective
-) -> bool:
-    """Whether so many epochs have gone by since the best one, or since the objective settled."""
-    if patience is None:
-        return False
-    settled = getattr(objective, "duration", 0)
-    return epoch - 1 - max(history.best_epoch, settled) >= patience
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, rates: list[float], share: float) -> None:
-    """Lower the learning rates to a share of what they were, if it is below one."""
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate * min(1.0, share)
-
-
 def fit(
     model: HierarchicalVAE,
     data: DataSet,
@@ -132,6 +121,8 @@ def fit(
     learning_rate: float = 1e-3,
     prior_learning_rate: float | None = None,
     decay: float = 0.0,
+    decay_shape: str = "linear",
+    averaging: float = 0.0,
     patience: int | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
@@ -158,7 +149,10 @@ def fit(
             epoch (another one each epoch, because the order is new).
         learning_rate: step size of Adam.
         prior_learning_rate: step size for the prior over the top level; None for the same.
-        decay: share of the epochs, at the end, over which both fall linearly towards zero.
+        decay: share of the epochs, at the end, over which both fall towards zero.
+        decay_shape: ``"linear"`` or ``"cosine"``, how they fall.
+        averaging: decay of a moving average of the weights, such as 0.999 per step, which
+            validates and is kept instead of the weights themselves; 0 for none.
         patience: stop after so many epochs without a better validation objective, counted from
             the epoch in which the objective has become what it stays.
         seed: seed of the run.
@@ -185,6 +179,8 @@ def fit(
         if prior_learning_rate is None
         else prior_learning_rate,
         "decay": decay,
+        "decay_shape": decay_shape,
+        "averaging": averaging,
         "decays_until": epochs if decay else None,
         "num_samples": num_samples,
         "seed": seed,
@@ -204,6 +200,7 @@ def fit(
     rates = {name: settings[name] for name in ("learning_rate", "prior_learning_rate")}
     optimizer = torch.optim.Adam(parameter_groups(model, **rates), fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
+    average = MovingAverage(model, averaging) if averaging else None
     if isinstance(objective, Constrained):
         objective.to(accelerator.device).reset()
     if resumed is not None:
@@ -213,6 +210,8 @@ def fit(
         optimizer.load_state_dict(run["optimizer"])
         if isinstance(objective, Constrained):
             objective.load_state_dict(run["state"])
+        if average is not None:
+            average.load_state_dict(run["average"])
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
 
@@ -229,9 +228,11 @@ def fit(
     try:
         with isolated_random(accelerator.device), prepared as (network, optimizer), phases:
             for epoch in bar:
-                if _out_of_patience(patience, epoch, history, objective):
+                if out_of_patience(patience, epoch, history, objective):
                     break
-                _set_rates(optimizer, rates, (epochs + 1 - epoch) / (decay * epochs + 1))
+                share = share_of_rate(epoch, epochs, decay=decay, shape=decay_shape)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * share
                 seed_all(seed, epoch)  # one order for all processes
                 order = torch.randperm(len(data.train), device=accelerator.device)
                 seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
@@ -244,10 +245,12 @@ def fit(
                     num_samples=num_samples,
                     batch_size=batch_size,
                     accelerator=accelerator,
+                    average=average,
                 )
+                validated = network if average is None else average.model
                 seed_all(seed, 0)  # the same noise in every validation
                 validation = _validate(
-                    network, data.validation, objective=objective, num_samples=num_samples
+                    validated, data.validation, objective=objective, num_samples=num_samples
                 )
                 history.record(epoch, "train", _check_finite(train, epoch))
                 history.record(epoch, "validation", _check_finite(validation, epoch))
@@ -255,7 +258,7 @@ def fit(
                     history.note(epoch, objective.report())
                 if validation[0] > best_objective:
                     best_objective, history.best_epoch = validation[0], epoch
-                    best = copy.deepcopy(accelerator.unwrap_model(network).state_dict())
+                    best = copy.deepcopy(accelerator.unwrap_model(validated).state_dict())
                 bar.set_postfix(_describe(validation))
                 if checkpoint and accelerator.is_main_process:
                     run = {
@@ -269,6 +272,7 @@ def fit(
                         "state": objective.state_dict()
                         if isinstance(objective, Constrained)
                         else None,
+                        "average": average and average.state_dict(),
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
     finally:

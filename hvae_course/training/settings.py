@@ -20,6 +20,10 @@ checkpoints hold.
 """
 
 
+DECAY_SHAPES = ("linear", "cosine")
+"""How a learning rate may fall at the end of a run."""
+
+
 def describe(objective: Objective) -> str:
     """How a checkpoint recognises an objective.
 
@@ -55,6 +59,15 @@ def check_settings(settings: dict[str, Any], *, epochs: int, patience: int | Non
             raise ValueError(f"{name} must be positive, got {settings[name]}")
     if not 0 <= settings["decay"] <= 1:
         raise ValueError(f"decay is a share of the epochs in [0, 1], got {settings['decay']}")
+    if settings["decay_shape"] not in DECAY_SHAPES:
+        raise ValueError(
+            f"unknown decay_shape {settings['decay_shape']!r}; choose one of "
+            f"{', '.join(DECAY_SHAPES)}"
+        )
+    if not 0 <= settings["averaging"] < 1:
+        raise ValueError(
+            f"averaging is a decay per step in [0, 1), 0 for none, got {settings['averaging']}"
+        )
     if settings["batch_size"] % settings["num_processes"]:
         raise ValueError(
             f"batch_size={settings['batch_size']} cannot be shared equally by "

@@ -1,0 +1,42 @@
+"""What depends on the epoch alone: the learning rate, and when to stop."""
+
+import math
+
+from hvae_course.training.history import History
+from hvae_course.training.settings import Objective
+
+
+def share_of_rate(epoch: int, epochs: int, *, decay: float, shape: str) -> float:
+    """Share of the learning rate in one epoch.
+
+    Args:
+        epoch: counted from 1.
+        epochs: number of epochs in all.
+        decay: share of the epochs, at the end, over which the rate falls towards zero.
+        shape: a name in `hvae_course.training.settings.DECAY_SHAPES`, how it falls.
+
+    Returns:
+        A number in (0, 1], 1 before the fall begins.
+    """
+    remaining = min(1.0, (epochs + 1 - epoch) / (decay * epochs + 1))
+    return remaining if shape == "linear" else (1 - math.cos(math.pi * remaining)) / 2
+
+
+def out_of_patience(
+    patience: int | None, epoch: int, history: History, objective: Objective
+) -> bool:
+    """Whether so many epochs have gone by since the best one, or since the objective settled.
+
+    Args:
+        patience: the number of epochs, or None for no end.
+        epoch: the epoch that would be next.
+        history: of the epochs before.
+        objective: what is maximised; one that changes with the epoch has a ``duration``.
+
+    Returns:
+        Whether to stop.
+    """
+    if patience is None:
+        return False
+    settled = getattr(objective, "duration", 0)
+    return epoch - 1 - max(history.best_epoch, settled) >= patience
