@@ -137,6 +137,58 @@ def test_inference_networks_may_have_widths_of_their_own(recipe, inference_hidde
     assert model(torch.rand(2, 64)).px.batch_shape == (2,)
 
 
+OF_LEVELS = ((9, 8), (7,), (6, 5))
+"""Widths of three levels, bottom to top, all different."""
+
+
+def layer_sizes(part):
+    layers = [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
+    return [(layer.in_features, layer.out_features) for layer in layers]
+
+
+@recipe_names
+def test_each_level_may_have_widths_of_its_own(recipe, make_model):
+    model = make_model(recipe, latent_sizes=SIZES, hidden=OF_LEVELS, likelihood="bernoulli")
+    z1, z2, z3 = SIZES
+    below_3, below_2 = model.top_down.conditionals[1], model.top_down.conditionals[0]
+    assert layer_sizes(below_3) == [(z3, 6), (6, 5), (5, 2 * z2)]
+    assert layer_sizes(below_2) == [(z2, 7), (7, 2 * z1)]
+    assert layer_sizes(model.top_down.likelihood) == [(z1, 9), (9, 8), (8, 64)]
+    upward = [layer_sizes(block) for block in model.bottom_up.blocks]
+    expected = [[(64, 9), (9, 8)], [(8, 7)], [(7, 6), (6, 5)]]
+    assert upward == expected[: len(upward)] and len(upward) in (1, 3)
+    assert model(torch.rand(2, 64)).px.batch_shape == (2,)
+
+
+@recipe_names
+@pytest.mark.parametrize("state", ["markov", "skip"])
+def test_the_same_widths_for_all_may_be_said_level_by_level(recipe, state, make_model):
+    settings = {"latent_sizes": SIZES, "state": state, "inference_hidden": (9,)}
+    at_once = make_model(recipe, hidden=(8, 6), **settings)
+    each = make_model(recipe, hidden=((8, 6),) * 3, **(settings | {"inference_hidden": [[9]] * 3}))
+    torch.testing.assert_close(at_once.state_dict(), each.state_dict(), rtol=0, atol=0)
+    again = build(each.config)
+    assert shapes(again) == shapes(each) and again.config == each.config
+
+
+@recipe_names
+def test_a_level_without_hidden_layers_hands_its_feature_on(recipe, make_model):
+    model = make_model(recipe, latent_sizes=SIZES, hidden=((9,), (), (5,)))
+    features = model.bottom_up(torch.rand(2, 64))
+    assert [d.shape[1] for d in features] == [9, 9, 5][: len(features)]
+    assert model(torch.rand(2, 64)).px.batch_shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["hidden", "inference_hidden"])
+def test_widths_by_level_must_be_one_for_each(name):
+    with pytest.raises(ValueError, match=f"{name} is one .*, or one for each of 3 levels, got 2"):
+        Architecture(latent_sizes=SIZES, **{name: ((8,), (8,))})
+    with pytest.raises(ValueError, match=rf"{name} is .* got both: \(8, \(8,\), 8\)"):
+        Architecture(latent_sizes=SIZES, **{name: (8, (8,), 8)})
+    with pytest.raises(ValueError, match=r"positive size.* and hidden=.*8, 8, 0"):
+        Architecture(latent_sizes=SIZES, **{name: ((8,), (8,), (0,))})
+
+
 @recipe_names
 def test_generative_networks_may_be_normalised_in_another_way(recipe, make_model):
     model = make_model(recipe, normalisation="layer", generative_normalisation="batch")

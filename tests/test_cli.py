@@ -14,7 +14,7 @@ import pytest
 import hvae_course
 from hvae_course import fit
 from hvae_course.cli import listing, main, program, settings
-from hvae_course.cli.options import add_options, option, parse_pair, read_options
+from hvae_course.cli.options import add_options, option, parse_pair, parse_widths, read_options
 from hvae_course.cli.program import COMMANDS
 from hvae_course.data import NAMES
 from hvae_course.objectives import FreeBits, WarmUp, elbo, importance_weighted
@@ -158,6 +158,28 @@ def test_the_module_and_the_installed_script_are_the_same_program():
     assert '[project.scripts]\nhvae = "hvae_course.cli:main"' in project
 
 
+@pytest.mark.parametrize(
+    ("words", "widths"),
+    [
+        ("256", (256,)),
+        ("256 128", (256, 128)),
+        ("512,512 256, 8,9,10", ((512, 512), (256,), (8, 9, 10))),
+    ],
+)
+def test_widths_are_those_of_all_levels_or_of_each(words, widths):
+    parser = argparse.ArgumentParser()
+    add_options(parser, settings.ModelSettings)
+    given = parser.parse_args(["--hidden", *words.split(), "--inference-hidden", *words.split()])
+    found = read_options(given, settings.ModelSettings)
+    assert found.hidden == found.inference_hidden == widths
+
+
+@pytest.mark.parametrize("word", ["", ",", "wide", "256,wide", "25.6"])
+def test_a_word_that_is_no_width_is_refused(word):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected a width such as 256, or those"):
+        parse_widths(word)
+
+
 # Objectives
 
 
@@ -170,7 +192,7 @@ def test_the_module_and_the_installed_script_are_the_same_program():
         ({"free_bits": (0.5, 0.25)}, FreeBits((0.5, 0.25))),
         ({"warm_up": (5, 9), "free_bits": (0.5,)}, WarmUp((5, 9), FreeBits(0.5))),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_objectives_are_those_of_the_package(given, expected):
     assert settings.ObjectiveSettings(**given).make() == expected

@@ -6,7 +6,7 @@ the words of the command line are read; a tuple takes several words, a mapping `
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field, fields
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -21,6 +21,7 @@ def option(
     flag: str | None = None,
     choices: Iterable[str] | None = None,
     shown: str | None = None,
+    read: Callable[[str], Any] | None = None,
 ) -> Any:  # noqa: ANN401
     """Make a field that becomes an option.
 
@@ -30,11 +31,13 @@ def option(
         flag: the option's name; by default that of the field.
         choices: the words that are accepted.
         shown: what the help calls the default; by default its value.
+        read: how one of several words is read; by default as the field's type says.
 
     Returns:
         The field of a dataclass.
     """
     metadata = {"help": text, "flag": flag, "choices": choices, "shown": shown}
+    metadata["read"] = read
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -67,8 +70,34 @@ def parse_pair(word: str) -> tuple[str, Any]:
         return key, value
 
 
+def parse_widths(word: str) -> int | tuple[int, ...]:
+    """Read a width, or the widths of one level.
+
+    Args:
+        word: a whole number, or several with commas between them.
+
+    Returns:
+        The number, or the numbers; ``"512,"`` is one level with one hidden layer.
+
+    Raises:
+        argparse.ArgumentTypeError: if a part is no whole number.
+
+    Example:
+        >>> parse_widths("256"), parse_widths("512,512"), parse_widths("64,")
+        (256, (512, 512), (64,))
+    """
+    parts = [part for part in word.split(",") if part]
+    if not parts or not all(part.lstrip("-").isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected a width such as 256, or those of one level such as 512,512, got {word!r}"
+        )
+    return tuple(map(int, parts)) if "," in word else int(word)
+
+
 def _read_as(entry: Field) -> dict[str, Any]:
     """How argparse reads the words of one field."""
+    if entry.metadata["read"]:
+        return {"type": entry.metadata["read"], "nargs": "+", "metavar": "N[,N...]"}
     kind = entry.type
     alternatives = [a for a in get_args(kind) if a is not type(None)]
     if type(None) in get_args(kind):

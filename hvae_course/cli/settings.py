@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hvae_course.cli.options import option
+from hvae_course.cli.options import option, parse_widths
 from hvae_course.data import BINARISATIONS, NAMES, DataSet, load
 from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
 from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo, importance_weighted
 from hvae_course.recipes import LIKELIHOODS, PRIORS, RECIPES, STATES
+from hvae_course.recipes.widths import Widths
 from hvae_course.training import DECAY_SHAPES, Objective
 
 OBJECTIVES: dict[str, Objective] = {"elbo": elbo, "iwae": importance_weighted}
@@ -57,9 +58,14 @@ class ModelSettings:
     latent_sizes: tuple[int, ...] = option(
         (16, 8), "number of latent dimensions of z_1, ..., z_L, bottom to top", flag="--levels"
     )
-    hidden: tuple[int, ...] = option((256,), "widths of the hidden layers of every network")
-    inference_hidden: tuple[int, ...] | None = option(
-        None, "widths in the inference networks", shown="those of --hidden"
+    hidden: Widths = option(
+        (256,),
+        "widths of the hidden layers of every network, or as 512,512 256,256 one word per level, "
+        "bottom to top",
+        read=parse_widths,
+    )
+    inference_hidden: Widths | None = option(
+        None, "widths in the inference networks", shown="those of --hidden", read=parse_widths
     )
     normalisation: str | None = option(
         None,

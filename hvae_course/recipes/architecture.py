@@ -22,6 +22,7 @@ from hvae_course.nets import mlp
 from hvae_course.posteriors import Posterior
 from hvae_course.recipes.likelihoods import LIKELIHOODS, make_likelihood
 from hvae_course.recipes.priors import PRIORS, make_prior
+from hvae_course.recipes.widths import Widths, check_number, flat, of_level
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
 """Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
@@ -40,9 +41,10 @@ class Architecture:
 
     latent_sizes: Sequence[int] = (16, 8)
     """Z_1, ..., Z_L, bottom to top."""
-    hidden: Sequence[int] = (256,)
-    """Widths of the hidden layers of every network."""
-    inference_hidden: Sequence[int] | None = None
+    hidden: Widths = (256,)
+    """Widths of the hidden layers of every network, or one such sequence per level, bottom to top.
+    A level's own are in its posterior and in the generative network that reads its latent."""
+    inference_hidden: Widths | None = None
     """Widths in the inference networks; None for the same as in the generative ones."""
     normalisation: str = "batch"
     """A key of `hvae_course.nets.NORMALISATIONS`, for every network."""
@@ -66,11 +68,13 @@ class Architecture:
     """Settings of the prior, as ``{"num_components": 500}``."""
 
     def __post_init__(self) -> None:
-        widths = (*self.hidden, *(self.inference_hidden or ()))
+        for name in ("hidden", "inference_hidden"):
+            check_number(getattr(self, name) or (), len(self.latent_sizes), name=name)
+        widths = flat(self.hidden) + flat(self.inference_hidden or ())
         if len(self.latent_sizes) == 0 or min(*self.latent_sizes, *widths, 1) < 1:
             raise ValueError(
                 "every level and every hidden layer needs a positive size, bottom to top, got "
-                f"latent_sizes={tuple(self.latent_sizes)} and hidden={tuple(widths)}"
+                f"latent_sizes={tuple(self.latent_sizes)} and hidden={widths}"
             )
         for kind, name, known in (
             ("state", self.state, STATES),
@@ -98,26 +102,29 @@ class Architecture:
             return (*self.latent_sizes[1:], 0)
         return tuple(accumulate(reversed(self.latent_sizes), initial=0))[-2::-1]
 
-    def feature_size(self, data: DataSet | DataSpec) -> int:
-        """Width of the deterministic features d_l.
+    def feature_size(self, data: DataSet | DataSpec, *, level: int = 0) -> int:
+        """Width of the deterministic feature d_l.
 
         Args:
             data: the data set, or what a model must know of it.
+            level: counted from 0 next to the data; -1 for the data themselves.
 
         Returns:
-            Width of the last hidden layer of an inference network, or D where there is none.
+            Width of the last hidden layer of inference up to this level, D where there is none.
         """
-        return (spec_of(data).num_features, *self._widths(generative=False))[-1]
+        below = [w for l in range(level + 1) for w in self._widths(l, generative=False)]
+        return (spec_of(data).num_features, *below)[-1]
 
-    def _widths(self, *, generative: bool) -> tuple[int, ...]:
+    def _widths(self, level: int, *, generative: bool) -> tuple[int, ...]:
         inference = self.hidden if self.inference_hidden is None else self.inference_hidden
-        return tuple(self.hidden if generative else inference)
+        return of_level(self.hidden if generative else inference, level)
 
-    def body(self, size_in: int, *, generative: bool = False) -> nn.Sequential:
+    def body(self, size_in: int, *, level: int, generative: bool = False) -> nn.Sequential:
         """Hidden layers of one network.
 
         Args:
             size_in: width of the input.
+            level: whose widths, counted from 0 next to the data.
             generative: whether it belongs to the generative model or to inference.
 
         Returns:
@@ -126,37 +133,43 @@ class Architecture:
         own = self.generative_normalisation if generative else None
         return mlp(
             size_in,
-            *self._widths(generative=generative),
+            *self._widths(level, generative=generative),
             normalisation=own or self.normalisation,
             activation=self.activation,
             dropout=self.dropout,
         )
 
-    def network(self, size_in: int, size_out: int, *, generative: bool = False) -> nn.Sequential:
+    def network(
+        self, size_in: int, size_out: int, *, level: int, generative: bool = False
+    ) -> nn.Sequential:
         """Hidden layers and a linear layer.
 
         Args:
             size_in: width of the input.
             size_out: width of the output.
+            level: whose widths, counted from 0 next to the data.
             generative: whether it belongs to the generative model or to inference.
 
         Returns:
             A module ``(B, size_in) -> (B, size_out)``.
         """
-        return self._ending_in(nn.Linear, size_in, size_out, generative=generative)
+        return self._ending_in(nn.Linear, size_in, size_out, level=level, generative=generative)
 
-    def gaussian(self, size_in: int, size_out: int, *, generative: bool = False) -> nn.Sequential:
+    def gaussian(
+        self, size_in: int, size_out: int, *, level: int, generative: bool = False
+    ) -> nn.Sequential:
         """Hidden layers that end in a Gaussian.
 
         Args:
             size_in: width of the input.
             size_out: number of latent dimensions.
+            level: whose widths, counted from 0 next to the data.
             generative: whether it belongs to the generative model or to inference.
 
         Returns:
             A module from ``(B, size_in)`` to a distribution over ``(size_out,)``.
         """
-        return self._ending_in(GaussianHead, size_in, size_out, generative=generative)
+        return self._ending_in(GaussianHead, size_in, size_out, level=level, generative=generative)
 
     def _ending_in(
         self,
@@ -164,10 +177,12 @@ class Architecture:
         size_in: int,
         size_out: int,
         *,
+        level: int,
         generative: bool,
     ) -> nn.Sequential:
-        width = (size_in, *self._widths(generative=generative))[-1]
-        return nn.Sequential(self.body(size_in, generative=generative), head(width, size_out))
+        width = (size_in, *self._widths(level, generative=generative))[-1]
+        of_network = {"level": level, "generative": generative}
+        return nn.Sequential(self.body(size_in, **of_network), head(width, size_out))
 
     def bottom_up(self, data: DataSet | DataSpec) -> BottomUp:
         """One feature per level, d_l = f_l(d_l-1).
@@ -178,8 +193,8 @@ class Architecture:
         Returns:
             The deterministic bottom-up path.
         """
-        widths = [spec_of(data).num_features] + [self.feature_size(data)] * (len(self.levels) - 1)
-        return BottomUp([self.body(width) for width in widths])
+        below = [self.feature_size(data, level=l - 1) for l in self.levels]
+        return BottomUp([self.body(width, level=l) for l, width in enumerate(below)])
 
     def top_down(self, spec: DataSpec) -> TopDown:
         """The generative network p(z_L-1 | z_L) ... p(x | z).
@@ -195,7 +210,7 @@ class Architecture:
         return TopDown(
             updates=[STATES[self.state]() for _ in self.levels],
             conditionals=[
-                self.gaussian(sizes[l], self.latent_sizes[l], generative=True)
+                self.gaussian(sizes[l], self.latent_sizes[l], level=l + 1, generative=True)
                 for l in self.levels[:-1]
             ],
             likelihood=self.make_likelihood(spec, below),
@@ -214,7 +229,7 @@ class Architecture:
         return make_likelihood(
             self.likelihood,
             spec,
-            lambda outputs: self.network(size_in, outputs, generative=True),
+            lambda outputs: self.network(size_in, outputs, level=0, generative=True),
             options=self.likelihood_options,
         )
 
@@ -270,7 +285,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     """The same setting in types that every file format has."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items()}
-    return [*value] if isinstance(value, tuple | list) else value
+    return [*map(_plain, value)] if isinstance(value, tuple | list) else value
 
 
 def spec_of(data: DataSet | DataSpec) -> DataSpec:

@@ -43,8 +43,9 @@ def bottom_up_vae(
     """
     a = Architecture(**architecture)
     heads = [GaussianHead(a.feature_size(data), a.latent_sizes[0])]
-    heads += [a.gaussian(below, above) for below, above in pairwise(a.latent_sizes)]
-    bottom_up = BottomUp([a.body(spec_of(data).num_features)])
+    pairs = enumerate(pairwise(a.latent_sizes), start=1)
+    heads += [a.gaussian(below, above, level=l) for l, (below, above) in pairs]
+    bottom_up = BottomUp([a.body(spec_of(data).num_features, level=0)])
     return a.assemble("bottom_up_vae", data, bottom_up=bottom_up, posterior=Chain(heads))
 
 
@@ -62,10 +63,12 @@ def mean_field_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
-    bottom_up, width = a.bottom_up(data), a.feature_size(data)
-    rules = [Direct(GaussianHead(width, size)) for size in a.latent_sizes]
+    rules = [
+        Direct(GaussianHead(a.feature_size(data, level=l), size))
+        for l, size in enumerate(a.latent_sizes)
+    ]
     return a.assemble(
-        "mean_field_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
+        "mean_field_vae", data, bottom_up=a.bottom_up(data), posterior=TopDownPosterior(rules)
     )
 
 
@@ -86,16 +89,16 @@ def delta_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
-    bottom_up, width = a.bottom_up(data), a.feature_size(data)
     above = a.state_sizes if reads_state else [0] * len(a.state_sizes)
+    widths = [a.feature_size(data, level=l) + h for l, h in enumerate(above)]
     rules = [
-        Delta(a.network(width + h, 2 * size), reads_state=reads_state)
-        for h, size in zip(above, a.latent_sizes, strict=True)
+        Delta(a.network(width, 2 * size, level=l), reads_state=reads_state)
+        for l, (width, size) in enumerate(zip(widths, a.latent_sizes, strict=True))
     ]
     return a.assemble(
         "delta_vae",
         data,
-        bottom_up=bottom_up,
+        bottom_up=a.bottom_up(data),
         posterior=TopDownPosterior(rules),
         reads_state=reads_state,
     )
@@ -118,17 +121,17 @@ def ladder_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
-    bottom_up, width = a.bottom_up(data), a.feature_size(data)
     kinds = [PrecisionWeighted] * len(a.latent_sizes)
     if not merge_top:
         kinds[-1] = Direct
     rules = [
-        kind(GaussianHead(width, size)) for kind, size in zip(kinds, a.latent_sizes, strict=True)
+        kind(GaussianHead(a.feature_size(data, level=l), size))
+        for l, (kind, size) in enumerate(zip(kinds, a.latent_sizes, strict=True))
     ]
     return a.assemble(
         "ladder_vae",
         data,
-        bottom_up=bottom_up,
+        bottom_up=a.bottom_up(data),
         posterior=TopDownPosterior(rules),
         merge_top=merge_top,
     )
@@ -149,13 +152,16 @@ def bidirectional_vae(
         The untrained model.
     """
     a = Architecture(**({"normalisation": "layer", "activation": "gelu"} | architecture))
-    bottom_up, width = a.bottom_up(data), a.feature_size(data)
+    widths = [a.feature_size(data, level=l) + h for l, h in enumerate(a.state_sizes)]
     rules = [
-        Concatenation(a.gaussian(width + h, size))
-        for h, size in zip(a.state_sizes, a.latent_sizes, strict=True)
+        Concatenation(a.gaussian(width, size, level=l))
+        for l, (width, size) in enumerate(zip(widths, a.latent_sizes, strict=True))
     ]
     return a.assemble(
-        "bidirectional_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
+        "bidirectional_vae",
+        data,
+        bottom_up=a.bottom_up(data),
+        posterior=TopDownPosterior(rules),
     )
 
 

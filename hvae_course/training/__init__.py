@@ -7,9 +7,9 @@ from hvae_course.training.phases import ConstraintNeverMet
 from hvae_course.training.settings import DECAY_SHAPES, Objective
 
 __all__ = [
-    "DECAY_SHAPES",
     "Checkpoint",
     "ConstraintNeverMet",
+    "DECAY_SHAPES",
     "History",
     "Objective",
     "fit",
