@@ -15,7 +15,7 @@ class MovingAverage:
     The first updates forget faster, so that the average does not remember the initial weights.
     Running statistics of batch normalisation are averaged too, since they belong to the weights.
     An update launches a few kernels and waits for nothing, unlike
-    `torch.optim.swa_utils.AveragedModel`, which copies its counter to the device in every step.
+    ``torch.optim.swa_utils.AveragedModel``, which copies its counter to the device in every step.
 
     Args:
         model: the model; it is copied.
