@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE, MarkovUpdate, SkipUpdate, hold
 from hvae_course.nets import ACTIVATIONS, BatchNorm
 from hvae_course.posteriors import (
@@ -169,6 +170,15 @@ def test_the_same_widths_for_all_may_be_said_level_by_level(recipe, state, make_
     torch.testing.assert_close(at_once.state_dict(), each.state_dict(), rtol=0, atol=0)
     again = build(each.config)
     assert shapes(again) == shapes(each) and again.config == each.config
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "bottom_up_vae"])
+def test_a_seed_gives_the_bottom_up_path_its_weights_first(recipe, make_model):
+    settings = {"hidden": (8,), "latent_sizes": SIZES, "normalisation": "layer"}
+    model = make_model(recipe, seed=5, activation="silu", **settings)
+    torch.manual_seed(5)  # results that are quoted follow from the order of the draws
+    alone = Architecture(activation="silu", **settings).bottom_up(DataSpec(64, 17))
+    torch.testing.assert_close(model.bottom_up.state_dict(), alone.state_dict(), rtol=0, atol=0)
 
 
 @recipe_names

@@ -63,12 +63,13 @@ def mean_field_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
+    bottom_up = a.bottom_up(data)
     rules = [
         Direct(GaussianHead(a.feature_size(data, level=l), size))
         for l, size in enumerate(a.latent_sizes)
     ]
     return a.assemble(
-        "mean_field_vae", data, bottom_up=a.bottom_up(data), posterior=TopDownPosterior(rules)
+        "mean_field_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
     )
 
 
@@ -89,6 +90,7 @@ def delta_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
+    bottom_up = a.bottom_up(data)
     above = a.state_sizes if reads_state else [0] * len(a.state_sizes)
     widths = [a.feature_size(data, level=l) + h for l, h in enumerate(above)]
     rules = [
@@ -98,7 +100,7 @@ def delta_vae(
     return a.assemble(
         "delta_vae",
         data,
-        bottom_up=a.bottom_up(data),
+        bottom_up=bottom_up,
         posterior=TopDownPosterior(rules),
         reads_state=reads_state,
     )
@@ -121,6 +123,7 @@ def ladder_vae(
         The untrained model.
     """
     a = Architecture(**architecture)
+    bottom_up = a.bottom_up(data)
     kinds = [PrecisionWeighted] * len(a.latent_sizes)
     if not merge_top:
         kinds[-1] = Direct
@@ -131,7 +134,7 @@ def ladder_vae(
     return a.assemble(
         "ladder_vae",
         data,
-        bottom_up=a.bottom_up(data),
+        bottom_up=bottom_up,
         posterior=TopDownPosterior(rules),
         merge_top=merge_top,
     )
@@ -152,6 +155,7 @@ def bidirectional_vae(
         The untrained model.
     """
     a = Architecture(**({"normalisation": "layer", "activation": "gelu"} | architecture))
+    bottom_up = a.bottom_up(data)
     widths = [a.feature_size(data, level=l) + h for l, h in enumerate(a.state_sizes)]
     rules = [
         Concatenation(a.gaussian(width, size, level=l))
@@ -160,7 +164,7 @@ def bidirectional_vae(
     return a.assemble(
         "bidirectional_vae",
         data,
-        bottom_up=a.bottom_up(data),
+        bottom_up=bottom_up,
         posterior=TopDownPosterior(rules),
     )
 
