@@ -50,6 +50,30 @@ def model(folder):
 # Evaluation
 
 
+def test_an_interrupted_evaluation_goes_on_with_the_same_command(folder, monkeypatch, capsys):
+    words = ["evaluate", str(folder), *"--samples 4 --batch-size 100 --quiet".split()]
+    assert main(words) == 0
+    path = folder / "evaluation-test-4.json"
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    whole, calls = analysis.evaluation._accumulate, []
+
+    def some(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(analysis.evaluation, "_accumulate", some)
+    assert main(words) == 130
+    assert "interrupted; the same command goes on from there" in capsys.readouterr().out
+    assert not path.exists() and (folder / "evaluation-test-4.part.pt").exists()
+    assert main(words) == 0
+    assert len(calls) == 3 + 3  # two of five batches were kept
+    assert json.loads(path.read_text(encoding="utf-8")) == expected
+    assert not (folder / "evaluation-test-4.part.pt").exists()
+
+
 @pytest.mark.parametrize("target", ["folder", "checkpoint"])
 def test_an_evaluation_is_that_of_the_package_on_the_data_of_the_run(
     target, folder, model, capsys

@@ -4,11 +4,13 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from hvae_course.analysis.partial import Partial
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
@@ -119,6 +121,7 @@ def evaluate(
     batch_size: int = 100,
     max_rows: int = 20_000,
     seed: int = 0,
+    partial: str | Path | None = None,
 ) -> Evaluation:
     """Estimate ELBO and importance-weighted log-likelihood over a split.
 
@@ -133,13 +136,15 @@ def evaluate(
         max_rows: largest number of draws held in memory at a time, those that the prior's density
             takes included.
         seed: seed of the draws; the caller's generators are left as they were.
+        partial: file that keeps the batches that are done, so that an interrupted evaluation goes
+            on where it stopped, with the same result; removed at the end.
 
     Returns:
         The bounds, each a mean over the split with its standard error over examples.
 
     Raises:
         ValueError: if the number of samples, the batch size or the memory limit is not positive,
-            or the data are outside the likelihood's support.
+            the data are outside the likelihood's support, or the file is of another evaluation.
     """
     if min(num_samples, batch_size, max_rows) < 1:
         raise ValueError(
@@ -147,14 +152,24 @@ def evaluate(
             f"{num_samples}, {batch_size} and {max_rows}"
         )
     device = model.device
-    part, columns = data.split(split).to(device), []
+    part = data.split(split).to(device)
+    run = {
+        "data": str(data),
+        "split": split,
+        "num_samples": num_samples,
+        "batch_size": batch_size,
+        "max_rows": max_rows,
+        "seed": seed,
+        "weights": float(sum(p.detach().cpu().double().abs().sum() for p in model.parameters())),
+    }
     with evaluating(model), isolated_random(device):
         seed_all(seed)
         model.top_down.likelihood.check(part.batch(slice(0, batch_size)))
-        for start in range(0, len(part), batch_size):
+        done = Partial(partial, run, device)
+        for start in range(len(done.columns) * batch_size, len(part), batch_size):
             x = part.batch(slice(start, start + batch_size))
-            columns.append(_accumulate(model, x, num_samples, max_rows))
-    per_example = torch.cat(columns, dim=1).cpu().double()  # (3 + L, N)
+            done.add(_accumulate(model, x, num_samples, max_rows))
+    per_example = done.done().cpu().double()  # (3 + L, N)
     per_example[0] -= math.log(num_samples)
     per_example[1:] /= num_samples
     log_likelihood, elbo, reconstruction, *information = map(_estimate, per_example)

@@ -9,18 +9,21 @@ from hvae_course.hierarchy import HierarchicalVAE, Trace
 
 
 @contextmanager
-def counting_draws(model: HierarchicalVAE, total: int, *, quiet: bool) -> Iterator[None]:
+def counting_draws(
+    model: HierarchicalVAE, total: int, *, done: int = 0, quiet: bool
+) -> Iterator[None]:
     """Show how many draws of the latents a model has made, and the time left.
 
     Args:
         model: the model; every pass of data through it is counted while the block runs.
         total: number of draws over all examples.
+        done: how many of them were made before.
         quiet: whether to show nothing.
 
     Yields:
         None: nothing.
     """
-    bar = tqdm(total=total, unit="draw", unit_scale=True, leave=False, disable=quiet)
+    bar = tqdm(total=total, initial=done, unit="draw", unit_scale=True, leave=False, disable=quiet)
 
     def count(_: HierarchicalVAE, __: tuple, trace: Trace) -> None:
         bar.update(len(trace.levels[0].z))

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 import hvae_course
 from hvae_course.analysis import diagnose, evaluate, sample
+from hvae_course.analysis.partial import batches_done
 from hvae_course.cli.errors import refusing
 from hvae_course.cli.files import read_json, write_json, write_whole
 from hvae_course.cli.machine import DEVICES, make_accelerator
@@ -191,12 +192,18 @@ def evaluate_command(
         data = found.load(source)
     model, draws = found.model.to(accelerator.device), evaluation.num_samples
     total = len(data.split(evaluation.split)) * draws
-    with counting_draws(model, total, quiet=evaluation.quiet):
-        result = evaluate(model, data, **settings)
-    print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
     path = Path(evaluation.json) if evaluation.json else None
     if path is None and found.folder is not None:
         path = found.folder / f"evaluation-{evaluation.split}-{draws}.json"
+    partial = path and path.with_suffix(".part.pt")
+    done = batches_done(partial) * evaluation.batch_size * draws
+    try:
+        with refusing(), counting_draws(model, total, done=done, quiet=evaluation.quiet):
+            result = evaluate(model, data, **settings, partial=partial)
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; the same command goes on from there:\n  {command}")
+        return 130
+    print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
     if path is not None:
         about = {
             "command": command,

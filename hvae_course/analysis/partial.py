@@ -1,0 +1,92 @@
+"""What an interrupted evaluation has already computed, and where its random numbers stood."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvae_course.seeding import generator_states, restore_generators
+
+
+def batches_done(path: str | Path | None) -> int:
+    """How much of an evaluation a file holds.
+
+    Args:
+        path: the file, or None.
+
+    Returns:
+        The number of batches that are done, 0 where there is no file.
+    """
+    if path is None or not Path(path).exists():
+        return 0
+    return len(torch.load(path, map_location="cpu", weights_only=True)["columns"])
+
+
+class Partial:
+    """A file with the batches of an evaluation that are done; it goes when all of them are.
+
+    Args:
+        path: the file, or None to keep nothing.
+        run: what the evaluation is; a file of another one is refused.
+        device: the device in use.
+
+    Raises:
+        ValueError: if the file is of another evaluation.
+    """
+
+    def __init__(
+        self, path: str | Path | None, run: Mapping[str, Any], device: torch.device
+    ) -> None:
+        self.path, self.run, self.device = path and Path(path), dict(run), device
+        self.columns: list[Tensor] = []
+        """Results of the batches that are done, each ``(3 + L, B)``."""
+        if self.path is None or not self.path.exists():
+            return
+        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        before = found["run"]
+        changed = [name for name in self.run if before.get(name) != self.run[name]]
+        if changed:
+            listed = ", ".join(f"{n} was {before.get(n)!r} and is {run[n]!r}" for n in changed)
+            raise ValueError(
+                f"{self.path} holds part of another evaluation: {listed}; finish that one with "
+                "the same settings, or choose another file"
+            )
+        self.columns = [column.to(device) for column in found["columns"]]
+        restore_generators(found["generators"], device)
+
+    def add(self, column: Tensor) -> None:
+        """Keep the results of one more batch, whole or not at all.
+
+        Args:
+            column: ``(3 + L, B)``.
+        """
+        self.columns.append(column)
+        if self.path is None:
+            return
+        content = {"run": self.run, "columns": [c.cpu() for c in self.columns]}
+        content["generators"] = generator_states(self.device)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=self.path.parent, prefix=self.path.name, suffix=".part"
+        )
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(content, file)
+            os.replace(temporary, self.path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def done(self) -> Tensor:
+        """End the evaluation and remove the file.
+
+        Returns:
+            All results, ``(3 + L, N)``.
+        """
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        return torch.cat(self.columns, dim=1)

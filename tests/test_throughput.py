@@ -1,0 +1,254 @@
+"""The throughput benchmark: that it times what it says it times. No test looks at a clock."""
+
+import functools
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import throughput
+from benchmarks.throughput import CASES, Case, RandomImages, TextbookVAE, ratio
+from hvae_course.data import Split
+from hvae_course.objectives import elbo
+
+TINY = Case("tiny", "two_level_vae", (3, 2), 8, "textbook", 2.5, (16,))
+TINY_LADDER = Case("tiny ladder", "ladder_vae", (4, 3, 2), 8, "bound", 0.55, (16,))
+
+
+@pytest.fixture
+def accelerator(make_accelerator):
+    return make_accelerator()
+
+
+@pytest.fixture
+def to_tensor():
+    throughput.torchvision_datasets()
+    return pytest.importorskip("torchvision.transforms").ToTensor()
+
+
+@pytest.fixture
+def split():
+    images = RandomImages(24, None)
+    return Split(images.data.flatten(1), images.targets, 255, redraw=True)
+
+
+@pytest.fixture
+def without_data(monkeypatch):
+    monkeypatch.delenv("HVAE_DATA", raising=False)
+
+
+def parameters_of(model):
+    """Those of the textbook's layers, cut out of the package's fused heads."""
+    first, second = model.posterior.heads
+    prior, decoder = model.top_down.conditionals[0], model.top_down.likelihood.net
+    bodies = {"encoder_1": model.bottom_up.blocks[0], "encoder_2": second[0]}
+    bodies |= {"prior": prior[0], "decoder": decoder[0]}
+    found = {
+        f"{name}.{k}": v for name, body in bodies.items() for k, v in body.state_dict().items()
+    }
+    for number, head in {"1": first, "2": second[1], "p": prior[1]}.items():
+        for kind, values in head.linear.state_dict().items():
+            found[f"mean_{number}.{kind}"], found[f"scale_{number}.{kind}"] = values.chunk(2)
+    return found | {f"logits.{kind}": v for kind, v in decoder[1].state_dict().items()}
+
+
+def test_the_textbook_loss_is_the_objective_for_the_same_weights_and_noise():
+    model, textbook = TINY.build().double(), TextbookVAE(16, (3, 2)).double()
+    textbook.load_state_dict(parameters_of(model))
+    x = (torch.rand(8, 784, dtype=torch.float64) < 0.5).double()
+    torch.manual_seed(1)
+    loss, error, *information = textbook(x)
+    torch.manual_seed(1)
+    trace = model(x)
+    expected = [-elbo(trace, x), -trace.log_px(x), *(level.information for level in trace.levels)]
+    for own, ours in zip((loss, error, *information), expected, strict=True):
+        torch.testing.assert_close(own, ours.mean(), rtol=1e-12, atol=1e-9)
+    loss.backward()
+    elbo(trace, x).mean().neg().backward()
+    gradients = {name: p.grad for name, p in textbook.named_parameters()}
+    weight = model.bottom_up.blocks[0][0].weight.grad
+    torch.testing.assert_close(gradients["encoder_1.0.weight"], weight, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.recipe)
+def test_the_goals_are_of_models_with_the_sizes_that_they_name(case):
+    model = case.build()
+    assert model.config["latent_sizes"] == list(case.latent_sizes)
+    if case.reference == "textbook":
+        own = TextbookVAE(*case.hidden, case.latent_sizes)
+        count = [sum(p.numel() for p in m.parameters()) for m in (own, model)]
+        assert count[0] == count[1]
+
+
+@pytest.mark.parametrize("case", [TINY, TINY_LADDER], ids=lambda case: case.recipe)
+def test_the_bound_has_the_products_that_autograd_computes(case):
+    """Autograd is asked how many products of which size a step takes."""
+    model, x = case.build(), torch.rand(8, 784).round()
+    shapes = throughput.matrix_products(model, x)
+    with torch.autograd.profiler.profile(record_shapes=True) as profile:
+        elbo(model(x), x).mean().backward()
+    products = [e for e in profile.function_events if e.name in ("aten::mm", "aten::addmm")]
+    factors = [[s for s in e.input_shapes if len(s) == 2] for e in products]
+    done = sum(rows * inner * columns for (rows, inner), (_, columns) in factors)
+    assert len(products) == sum(2 + needed for *_, needed in shapes)
+    assert done == sum(n * i * o * (2 + needed) for n, i, o, needed in shapes)
+    assert [needed for *_, needed in shapes].count(False) == 1  # the layer that reads the data
+
+
+def test_one_epoch_of_every_variant_takes_every_image_once_and_trains(
+    accelerator, split, monkeypatch
+):
+    eager = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(throughput.torch, "compile", lambda f, mode=None: eager(f))
+    seen, original = [], Split.batch
+
+    def batch(self, index):
+        seen.extend(index.tolist())
+        return original(self, index)
+
+    monkeypatch.setattr(Split, "batch", batch)
+    runs = {
+        "ours": throughput.make_ours(TINY, split, accelerator),
+        "compiled": throughput.make_compiled(TINY, split, accelerator),
+    }
+    logged = {}
+    for name, run in runs.items():
+        seen.clear()
+        torch.manual_seed(3)
+        first = run()
+        assert sorted(seen) == list(range(24))
+        for _ in range(30):
+            last = run()
+        assert last[0] > first[0]
+        logged[name] = first
+    assert logged["compiled"] == pytest.approx(logged["ours"], rel=1e-4)
+
+
+def test_the_textbook_loop_fetches_four_numbers_and_trains(to_tensor):
+    torch.manual_seed(0)
+    loader = torch.utils.data.DataLoader(RandomImages(24, to_tensor), 8, shuffle=True)
+    model = TextbookVAE(16, (3, 2))
+    settings = (model, torch.optim.Adam(model.parameters()), loader, torch.device("cpu"))
+    first = throughput.train_textbook(*settings)
+    for _ in range(30):
+        last = throughput.train_textbook(*settings)
+    assert len(last) == 4 and last[0] < first[0]
+    assert last[0] == pytest.approx(sum(last[1:]), rel=1e-5)
+
+
+def test_autocast_computes_networks_in_bfloat16_and_densities_in_float32():
+    model, x = TINY.build(), torch.rand(8, 784).round()
+    dtypes = []
+    model.bottom_up.blocks[0][0].register_forward_hook(lambda *a: dtypes.append(a[-1].dtype))
+    trace = throughput.Autocast(model, "cpu")(x, 1)
+    assert dtypes == [torch.bfloat16]
+    assert elbo(trace, x).dtype == torch.float32
+
+
+def test_variants_take_turns_after_a_first_run_that_is_not_counted(monkeypatch):
+    clock, order = [0.0], []
+
+    def run(name, seconds):
+        order.append(name)
+        clock[0] += seconds.pop(0)
+
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    runs = {
+        "ours": functools.partial(run, "ours", [9.0, 1.0, 2.0, 4.0]),
+        "bound": functools.partial(run, "bound", [1.0, 1.0, 0.5, 1.0]),
+    }
+    timed = throughput.measure(runs, 100, rounds=3, device=torch.device("cpu"))
+    assert order == ["ours", "bound"] * 4
+    assert timed["ours"]["rounds"] == [100, 50, 25]
+    assert timed["ours"]["images_per_second"] == 50
+    assert timed["ours"]["first_run_extra_seconds"] == 7.0
+    assert ratio(timed, "ours", "bound") == 0.25  # of 1, 1/4 and 1/4, round by round
+    assert ratio(timed, "ours", "textbook") is None
+
+
+@pytest.mark.usefixtures("without_data")
+def test_without_a_data_folder_the_images_are_random_bytes_of_mnists_shape(to_tensor):
+    images, name = throughput.load_images(5)
+    assert name == "random bytes"
+    x, label = images[0]
+    assert (len(images), x.shape, label) == (5, (1, 28, 28), 0)
+    torch.testing.assert_close(x[0] * 255, images.data[0].float())
+
+
+def test_without_torchvision_the_textbook_loop_is_left_out_and_the_table_says_why(
+    accelerator, monkeypatch
+):
+    def missing():
+        raise ImportError("no torchvision")
+
+    monkeypatch.setattr(throughput, "torchvision_datasets", missing)
+    images, _ = throughput.load_images(16)
+    runs, reasons = throughput.variants(TINY, images, accelerator, compiled=False)
+    assert set(runs) == {"ours", "bound"}
+    assert reasons["textbook"] == "no torchvision"
+
+
+def test_without_a_compiler_the_table_says_so(accelerator, monkeypatch):
+    monkeypatch.setattr(throughput.shutil, "which", lambda name: None)
+    images = RandomImages(16, None)
+    runs, reasons = throughput.variants(TINY_LADDER, images, accelerator, compiled=True)
+    assert reasons == {"ours, compiled": "no compiler"}
+    assert set(runs) == {"ours", "bound"}
+    timed = {"ours": {"images_per_second": 1.0, "rounds": [1.0], "first_run_extra_seconds": 0.0}}
+    assert "no compiler" in throughput.table(timed, reasons).splitlines()[-1]
+
+
+@pytest.fixture
+def tiny_program(monkeypatch, make_accelerator, to_tensor):
+    monkeypatch.delenv("HVAE_DATA", raising=False)
+    monkeypatch.setattr(throughput, "CASES", (TINY, TINY_LADDER))
+    monkeypatch.setattr(throughput, "make_accelerator", lambda device: make_accelerator())
+    return throughput.main
+
+
+def test_the_quick_run_prints_each_ratio_with_its_goal_and_writes_all_numbers(
+    tiny_program, tmp_path, capsys
+):
+    path = tmp_path / "folder/throughput.json"
+    tiny_program(["--quick", "--steps", "2", "--rounds", "3", "--out", str(path)])
+    printed = capsys.readouterr().out
+    result = json.loads(path.read_text())
+    assert {"threads", "torch", "processors"} <= result["machine"].keys()
+    assert [list(case["variants"]) for case in result["cases"]] == [
+        ["textbook", "ours", "bound"],
+        ["ours", "bound"],
+    ]
+    for case in result["cases"]:
+        reference, goal = case["case"]["reference"], case["case"]["goal"]
+        value = ratio(case["variants"], "ours", reference)
+        assert case["ratio"] == value
+        assert case["verdict"] == ("met" if value >= goal else "not met")
+        line = f"ours / {reference}: {value:.2f}, goal {goal}: {case['verdict']}\n"
+        assert line in printed
+        assert case["data"] == "random bytes"
+    assert [p.name for p in path.parent.iterdir()] == ["throughput.json"]
+
+
+def test_scaling_writes_a_row_for_every_size(tiny_program, tmp_path, monkeypatch):
+    monkeypatch.setattr(throughput, "SCALING", {"levels": (1, 2), "width": (4, 8), "batch": (4,)})
+    monkeypatch.setattr(throughput, "SCALING_BASE", {"levels": 2, "width": 8, "batch": 8})
+    path = tmp_path / "scaling.csv"
+    tiny_program(["--steps", "1", "--rounds", "1", "--scaling", str(path)])
+    frame = pd.read_csv(path)
+    sizes = frame[["varied", "levels", "width", "batch"]].itertuples(index=False, name=None)
+    assert list(sizes) == [
+        ("levels", 1, 8, 8),
+        ("levels", 2, 8, 8),
+        ("width", 2, 4, 8),
+        ("width", 2, 8, 8),
+        ("batch", 2, 8, 4),
+    ]
+    assert (frame[["ours_ms", "bound_ms"]] > 0).all(axis=None)
+
+
+@pytest.mark.parametrize("words", [["--rounds", "-1"], ["--steps", "0"]], ids="-".join)
+def test_a_run_without_steps_or_rounds_is_refused(words, capsys):
+    with pytest.raises(SystemExit):
+        throughput.main(words)
+    assert "--steps and --rounds must be positive" in capsys.readouterr().err
