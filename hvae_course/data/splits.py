@@ -46,8 +46,10 @@ class Split:
         """
         if self.max_value is None:
             return self.pixels[index]
-        x = self.pixels[index].float() / self.max_value
-        return (torch.rand_like(x) < x).float() if self.redraw else x
+        chosen = isinstance(index, Tensor) and index.dtype == torch.int64
+        rows = self.pixels.index_select(0, index) if chosen else self.pixels[index]
+        x = rows.float().div_(self.max_value)
+        return torch.rand_like(x).lt_(x) if self.redraw else x  # 1 where the draw is below
 
     def select(self, index: Tensor | slice) -> "Split":
         """Keep some of the examples, with their labels and factors.

@@ -80,7 +80,9 @@ class HierarchicalVAE(nn.Module):
                 f"expected a batch (B, D) with B >= 1 and num_samples >= 1, got x of shape "
                 f"{tuple(x.shape)} and num_samples={num_samples}; add a batch axis with x[None]"
             )
-        features = [d.repeat_interleave(num_samples, dim=0) for d in self.bottom_up(x)]
+        features = self.bottom_up(x)
+        if num_samples > 1:  # else it would copy
+            features = [d.repeat_interleave(num_samples, dim=0) for d in features]
         choose = self.posterior(features)  # Choose: (l, h, p_l) -> (q_l, z_l)
         n = len(x) * num_samples
         return self.top_down(self.top_prior(), choose, n, num_samples=num_samples)

@@ -75,7 +75,9 @@ class Trace:
                 f"this trace was made from a batch of shape {(rows, *self.px.event_shape)}, but x "
                 f"has shape {tuple(x.shape)}; pass the batch that the trace was made from"
             )
-        return self.px.log_prob(x.repeat_interleave(self.num_samples, dim=0))  # (B K,)
+        if self.num_samples > 1:  # else it would copy
+            x = x.repeat_interleave(self.num_samples, dim=0)
+        return self.px.log_prob(x)  # (B K,)
 
     def log_weight(self, x: Tensor) -> Tensor:
         r"""Log importance weight of every joint draw (:eq:`eq-log-weight`).
