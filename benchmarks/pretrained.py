@@ -36,7 +36,6 @@ def write(name: str, out: Path, *, scratch: Path = SCRATCH, epochs: int | None =
     resumable = scratch / f"{name}_{epochs or 'all'}_epochs.pt"
     model, history = train(name, epochs=epochs, checkpoint=resumable)
     save_checkpoint(Checkpoint(model.config, model.cpu().state_dict()), path)
-    path.chmod(0o644)  # a checkpoint can be read by its owner alone, a part of a package by all
     resumable.unlink()
     print(f"{name}: ELBO {history.best('elbo'):.2f} nats per example, epoch {history.best_epoch}")
     return path

@@ -12,15 +12,15 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from hvae_course.atomic import write_whole
+
 Row = dict[str, Any]
 """Settings of a run, or settings and results; numbers and strings only."""
 
 
 def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
-    """Write the rows to a temporary file first, so that the table is never half there."""
-    temporary = path.with_suffix(".partial")
-    pd.DataFrame(list(table.values())).to_csv(temporary, index=False)
-    temporary.replace(path)
+    rows = pd.DataFrame(list(table.values()))
+    write_whole(path, lambda file: rows.to_csv(file, index=False))
 
 
 def write_settings(settings: Mapping[str, Any], path: Path) -> None:
@@ -30,9 +30,8 @@ def write_settings(settings: Mapping[str, Any], path: Path) -> None:
         settings: plain values by name.
         path: JSON file.
     """
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    text = json.dumps(settings, indent=2) + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 def _results(

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hvae_course import recipes
-from hvae_course.cli.files import write_json, write_whole
+from hvae_course.atomic import write_whole
+from hvae_course.cli.files import write_json
 from hvae_course.cli.machine import DEVICES, environment, make_accelerator
 from hvae_course.data import DataSpec, Split
 from hvae_course.data.sources import torchvision_datasets

@@ -16,6 +16,7 @@ PACKAGE = Path(hvae_course.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
+    "atomic": set(),
     "gaussians": set(),
     "nets": set(),
     "seeding": set(),
@@ -26,8 +27,8 @@ ALLOWED = {
     "priors": {"gaussians"},
     "posteriors": {"gaussians", "hierarchy"},
     "objectives": {"hierarchy"},
-    "training": {"objectives", "hierarchy", "data", "seeding"},
-    "analysis": {"hierarchy", "objectives", "data", "gaussians", "seeding"},
+    "training": {"atomic", "objectives", "hierarchy", "data", "seeding"},
+    "analysis": {"atomic", "hierarchy", "objectives", "data", "gaussians", "seeding"},
     "oracles": {"gaussians", "hierarchy", "likelihoods", "posteriors", "priors"},
     "checks": {
         *("gaussians", "hierarchy", "likelihoods", "objectives"),
@@ -40,7 +41,7 @@ ALLOWED = {
     },
     "pretrained": {"data", "hierarchy", "objectives", "recipes", "training"},
     "cli": {
-        *("analysis", "data", "hierarchy", "nets", "objectives"),
+        *("analysis", "atomic", "data", "hierarchy", "nets", "objectives"),
         *("plots", "pretrained", "recipes", "seeding", "training"),
     },
     "__main__": {"cli"},

@@ -68,7 +68,7 @@ def test_runs_that_the_table_holds_are_not_repeated(tmp_path):
     both = run_all(square, JOBS[::-1], path, processes=1)
     assert both["seed"].tolist() == [2, 1, 0]
     assert both["square"].tolist() == [4.5, 7.0, 7.0]
-    assert not list(path.parent.glob("*.partial"))
+    assert not list(path.parent.glob("*.part"))
 
 
 def test_what_was_finished_before_a_failure_is_kept(tmp_path):

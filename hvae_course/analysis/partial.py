@@ -1,7 +1,5 @@
 """What an interrupted evaluation has already computed, and where its random numbers stood."""
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvae_course.atomic import write_whole
 from hvae_course.seeding import generator_states, restore_generators
 
 
@@ -69,17 +68,7 @@ class Partial:
             return
         content = {"run": self.run, "columns": [c.cpu() for c in self.columns]}
         content["generators"] = generator_states(self.device)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=self.path.parent, prefix=self.path.name, suffix=".part"
-        )
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(content, file)
-            os.replace(temporary, self.path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(self.path, lambda file: torch.save(content, file))
 
     def done(self) -> Tensor:
         """End the evaluation and remove the file.

@@ -1,30 +1,12 @@
-"""Files that are written whole or not at all: a temporary one beside the target, then a rename."""
+"""JSON that every reader accepts, written whole or not at all."""
 
 import json
 import math
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file, whole or not at all; the old one stays until the new one is complete.
-
-    Args:
-        path: the file; its folder is made if needed.
-        write: writes the content into an open binary file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+from hvae_course.atomic import write_whole
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401

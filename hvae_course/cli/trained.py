@@ -16,8 +16,9 @@ from matplotlib.figure import Figure
 import hvae_course
 from hvae_course.analysis import diagnose, evaluate, sample
 from hvae_course.analysis.partial import batches_done
+from hvae_course.atomic import write_whole
 from hvae_course.cli.errors import refusing
-from hvae_course.cli.files import read_json, write_json, write_whole
+from hvae_course.cli.files import read_json, write_json
 from hvae_course.cli.machine import DEVICES, make_accelerator
 from hvae_course.cli.options import option
 from hvae_course.cli.progress import counting_draws

@@ -5,13 +5,13 @@ leaves either the old file or the new one. It holds tensors, numbers and strings
 with ``weights_only=True``: opening a stranger's file runs none of their code.
 """
 
-import os
-import tempfile
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from hvae_course.atomic import write_whole
 
 FORMAT = 1
 
@@ -37,17 +37,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         checkpoint: what to write.
         path: the file; its folder is made if needed.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(content, file)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
