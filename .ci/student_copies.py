@@ -7,14 +7,14 @@ reports, it does not stop. What only the book understands becomes plain text.
 
 import argparse
 import copy
-import os
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+
+from hvae_course.atomic import write_whole
 
 PROJECT = Path(__file__).parent.parent
 SHEETS, STUDENT = PROJECT / "notebooks/exercises", PROJECT / "notebooks/student"
@@ -113,21 +113,6 @@ def render(sheet: Path) -> str:
     return nbformat.writes(copied, version=4) + "\n"
 
 
-def write(text: str, path: Path) -> None:
-    """Write a file, whole or not at all.
-
-    Args:
-        text: its content.
-        path: where to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-
-
 def main(arguments: list[str]) -> int:
     """Write every copy, or compare.
 
@@ -147,7 +132,7 @@ def main(arguments: list[str]) -> int:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             stale.append(target)
             if not check:
-                write(text, target)
+                write_whole(target, lambda file, text=text: file.write(text.encode()))
     if not check:
         for path in stale:
             if path.name not in sheets:

@@ -4,12 +4,12 @@ Removes what differs between two runs without meaning anything: execution times,
 kernel name and version, and warnings on stderr.
 """
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 import nbformat
+
+from hvae_course.atomic import write_whole
 
 
 def tidy(path: Path) -> None:
@@ -27,10 +27,8 @@ def tidy(path: Path) -> None:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        nbformat.write(notebook, file)
-    os.replace(temporary, path)
+    text = nbformat.writes(notebook).removesuffix("\n") + "\n"
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 if __name__ == "__main__":

@@ -152,16 +152,19 @@ def evaluate(
             f"{num_samples}, {batch_size} and {max_rows}"
         )
     device = model.device
-    part = data.split(split).to(device)
-    run = {
-        "data": str(data),
-        "split": split,
-        "num_samples": num_samples,
-        "batch_size": batch_size,
-        "max_rows": max_rows,
-        "seed": seed,
-        "weights": float(sum(p.detach().cpu().double().abs().sum() for p in model.parameters())),
-    }
+    part, run = data.split(split).to(device), {}
+    if partial is not None:
+        run = {
+            "data": str(data),
+            "split": split,
+            "num_samples": num_samples,
+            "batch_size": batch_size,
+            "max_rows": max_rows,
+            "seed": seed,
+            "weights": float(
+                sum(p.detach().cpu().double().abs().sum() for p in model.parameters())
+            ),
+        }
     with evaluating(model), isolated_random(device):
         seed_all(seed)
         model.top_down.likelihood.check(part.batch(slice(0, batch_size)))

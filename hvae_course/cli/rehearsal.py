@@ -12,34 +12,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from hvae_course.data import DataSet, DataSpec, Split
-from hvae_course.hierarchy import HierarchicalVAE, Trace
-from hvae_course.recipes import RECIPES
+from hvae_course.data import DataSet, Split
+from hvae_course.hierarchy import Trace
+from hvae_course.recipes import build_seeded
 from hvae_course.training import Objective, fit
 
 
 class _Accepted(Exception):
     """The objective has a value, so the settings are accepted."""
-
-
-def build_seeded(
-    recipe: str, data: DataSet | DataSpec, arguments: Mapping[str, Any], *, seed: int
-) -> HierarchicalVAE:
-    """Build a model whose first weights follow from a seed; the caller's numbers stay as they are.
-
-    Args:
-        recipe: a key of `hvae_course.recipes.models.RECIPES`.
-        data: the data set, or what a model must know of it.
-        arguments: of the recipe.
-        seed: of the weights.
-
-    Returns:
-        The untrained model.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reach the generators of other devices too
-        torch.default_generator.manual_seed(seed)
-        return RECIPES[recipe](data, **arguments)
 
 
 def _blank() -> DataSet:

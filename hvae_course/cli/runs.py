@@ -20,7 +20,7 @@ from hvae_course.cli.files import plain, read_json, write_json
 from hvae_course.cli.machine import MachineSettings, environment, make_accelerator
 from hvae_course.cli.options import flag_of, option
 from hvae_course.cli.progress import counting_draws
-from hvae_course.cli.rehearsal import build_seeded, rehearse
+from hvae_course.cli.rehearsal import rehearse
 from hvae_course.cli.settings import (
     DataSettings,
     ModelSettings,
@@ -32,6 +32,7 @@ from hvae_course.cli.settings import (
 )
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.recipes import build_seeded
 from hvae_course.training import History, fit, load_checkpoint
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.pt", "result.json"

@@ -13,14 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from hvae_course import data
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import WarmUp
-from hvae_course.recipes import RECIPES, Architecture
+from hvae_course.recipes import Architecture, build_seeded
 from hvae_course.training import History, Objective, fit, load_checkpoint
 
 FOLDER = Path(__file__).parent
@@ -120,10 +119,7 @@ def build_untrained(name: str) -> HierarchicalVAE:
         ValueError: if the name is unknown.
     """
     entry = _find(name)
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reach the generators of other devices too
-        torch.default_generator.manual_seed(entry.seed)
-        return RECIPES[entry.recipe](entry.spec, **entry.architecture)
+    return build_seeded(entry.recipe, entry.spec, entry.architecture, seed=entry.seed)
 
 
 def _check_sum(name: str, path: Path) -> None:

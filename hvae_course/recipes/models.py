@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import torch
+
 from hvae_course.data import DataSet, DataSpec
 from hvae_course.gaussians import GaussianHead
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE
@@ -223,6 +225,26 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
 
 :meta hide-value:
 """
+
+
+def build_seeded(
+    recipe: str, data: DataSet | DataSpec, settings: Mapping[str, Any], *, seed: int
+) -> HierarchicalVAE:
+    """Build a model whose first weights follow from a seed; the caller's numbers stay as they are.
+
+    Args:
+        recipe: a key of `RECIPES`.
+        data: the data set, or what a model must know of it.
+        settings: arguments of the recipe.
+        seed: of the weights.
+
+    Returns:
+        The untrained model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reach the generators of other devices too
+        torch.default_generator.manual_seed(seed)
+        return RECIPES[recipe](data, **settings)
 
 
 def build(config: Mapping[str, Any]) -> HierarchicalVAE:
