@@ -1,7 +1,12 @@
-"""Training through Accelerate: one fit after the other, mixed precision, two processes."""
+"""Training through Accelerate: fit after fit, mixed precision, two processes, launched ones."""
 
+import json
 import os
+import shlex
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +14,23 @@ import pytest
 import torch
 import torch.multiprocessing
 from accelerate import Accelerator
+from accelerate.commands.launch import launch_command_parser
 from known_terms import nats, trace_of
 from torch import Tensor, nn
-from torch.distributions import Normal
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import hvae_course
 from hvae_course import Trace
+from hvae_course.cli import main
+from hvae_course.cli.program import _make_parser
 from hvae_course.data import DataSet
 from hvae_course.objectives import Constrained, FreeBits, elbo
+from hvae_course.recipes import build_seeded
+from hvae_course.training import load_checkpoint
 
+ROOT = Path(hvae_course.__file__).parents[1]
 SETTINGS = {"batch_size": 40, "epochs": 2, "progress": False}
-PRIORS = {"standard": {}, "vhp": {"num_samples": 3, "hidden": (6,)}}
+WORDS = "train ladder --levels 4 3 --hidden 16 --free-bits 0.5 --batch-size 100 --epochs 2".split()
+WORDS += "--seed 2 --validation-samples 2 --device cpu --quiet".split()
 
 
 def test_a_second_fit_goes_on_with_the_same_or_another_accelerator(
@@ -76,29 +86,6 @@ def test_mixed_precision_ends_with_an_interrupted_fit_too(
 # Two processes
 
 
-def first_gradients(data: DataSet, accelerator: Accelerator, prior: str) -> list[Tensor]:
-    """Gradients of the first step of a model without batch statistics and without noise."""
-    steps = []
-
-    def keep(optimizer: torch.optim.Optimizer, args: tuple, settings: dict) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        steps.append([p.grad.clone() for p in parameters])
-
-    torch.manual_seed(3)
-    settings = {"hidden": (16,), "normalisation": "layer"}
-    settings |= {"prior": prior, "prior_options": PRIORS[prior]}
-    model = hvae_course.recipes.two_level_vae(data, **settings)
-    noisy = Normal.rsample
-    Normal.rsample = lambda self, shape=(): self.loc.expand(self._extended_shape(shape))
-    handle = register_optimizer_step_pre_hook(keep)
-    try:
-        hvae_course.fit(model, data, accelerator=accelerator, **SETTINGS)
-    finally:
-        handle.remove()
-        Normal.rsample = noisy
-    return steps[0]
-
-
 def free_bits(share: slice) -> list[Tensor]:
     """Value and gradients of free bits for a share of four examples, an equal one per process.
 
@@ -128,12 +115,25 @@ def constrained(share: slice) -> list[Tensor]:
 
 def constrained_run(data: DataSet, accelerator: Accelerator) -> dict[str, Tensor]:
     """Weights and state after training with a prior that is a bound itself."""
-    options = {"hidden": (16,), "prior": "vhp", "prior_options": PRIORS["vhp"]}
+    options = {
+        "hidden": (16,),
+        "prior": "vhp",
+        "prior_options": {"num_samples": 3, "hidden": (6,)},
+    }
     model = hvae_course.recipes.vae(data, **options)
     objective = Constrained(0.5, inner_steps=1, smoothing=0.5)
     settings = {"objective": objective, "accelerator": accelerator}
     hvae_course.fit(model, data, **(SETTINGS | settings))
     return model.state_dict() | objective.state_dict()
+
+
+def launched_by_hand(accelerator: Accelerator) -> dict:
+    """Weights and values of the run that ``WORDS`` ask for."""
+    data, sizes = hvae_course.data.load("digits"), {"latent_sizes": (4, 3), "hidden": (16,)}
+    model = build_seeded("ladder_vae", data, sizes, seed=2)
+    settings = SETTINGS | {"batch_size": 100, "seed": 2, "accelerator": accelerator}
+    history = hvae_course.fit(model, data, objective=FreeBits(0.5), **settings)
+    return {"weights": model.state_dict(), "values": [row[-1] for row in history.rows]}
 
 
 def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
@@ -160,10 +160,10 @@ def work(rank: int, port: int, data: DataSet, folder: Path) -> None:
         "noise": ((z1.z - z1.q.mean) / z1.q.stddev).detach(),
         "weights": model.state_dict(),
         "history": history.rows,
-        "gradients": {p: first_gradients(data, accelerator, p) for p in PRIORS},
         "free bits": free_bits(slice(rank, None, 2)),
         "constrained": constrained(slice(rank, None, 2)),
         "constrained run": constrained_run(data, accelerator),
+        "launched": launched_by_hand(accelerator),
     }
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -198,15 +198,6 @@ def test_the_processes_share_a_batch_and_draw_noise_of_their_own(results):
     assert ((first - second).abs() > 1e-3).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("prior", PRIORS)
-def test_the_averaged_gradient_of_two_processes_is_that_of_one(
-    prior, results, tiny_data, make_accelerator
-):
-    expected = first_gradients(tiny_data, make_accelerator(), prior)
-    for result in results:
-        torch.testing.assert_close(result["gradients"][prior], expected, rtol=1e-4, atol=1e-5)
-
-
 def test_the_batch_of_a_floor_is_that_of_both_processes(results):
     for rank, result in enumerate(results):
         expected = [part[rank::2] for part in free_bits(slice(None))]
@@ -230,3 +221,76 @@ def test_a_constrained_run_keeps_prices_and_weights_of_both_processes_together(r
     first, second = (result["constrained run"] for result in results)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert first["steps"] == 6 and first["released"] == 1 and first["beta"] > 0.01
+
+
+# The command line
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory) -> tuple[Path, str]:
+    """Folder and output of a run that ``accelerate launch`` has shared between two processes."""
+    place = tmp_path_factory.mktemp("launched")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += ["--num_processes", "2", "--main_process_port", "0", "-m", "hvae_course"]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "MASTER_"))}
+    done = subprocess.run(
+        [*command, *WORDS, "--out", str(place / "run")],
+        cwd=ROOT,
+        env=kept | {"OMP_NUM_THREADS": "1", "HF_HOME": str(place)},  # nobody's own defaults
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return place / "run", done.stdout
+
+
+def read(folder: Path, name: str):
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_launched_processes_write_one_folder_and_one_result(launched):
+    folder, output = launched
+    files = {"checkpoint.pt", "config.json", "environment.json", "history.json", "result.json"}
+    assert {path.name for path in folder.iterdir()} == files
+    (start,) = read(folder, "environment.json")
+    assert start["processes"] == 2 and start["device"].startswith("cpu")
+    assert output.count("training in") == output.count("ELBO") == 1
+
+
+def test_a_launched_run_is_that_of_fit_in_two_processes(launched, results):
+    checkpoint = load_checkpoint(launched[0] / "checkpoint.pt")
+    assert checkpoint.run["settings"]["num_processes"] == 2
+    found = {"weights": checkpoint.weights, "values": [r[-1] for r in checkpoint.run["history"]]}
+    for result in results:
+        torch.testing.assert_close(found, result["launched"], rtol=0, atol=0)
+
+
+def test_the_result_of_a_launched_run_is_that_of_its_weights(launched):
+    checkpoint = load_checkpoint(launched[0] / "checkpoint.pt")
+    model = hvae_course.recipes.build(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    data = hvae_course.data.load("digits")
+    expected = hvae_course.evaluate(model, data, split="validation", num_samples=2)
+    found = read(launched[0], "result.json")["validation"]
+    assert found["log_likelihood"]["mean"] == pytest.approx(expected.log_likelihood.mean, rel=1e-6)
+    assert found["num_examples"] == expected.num_examples == 350
+
+
+@pytest.mark.usefixtures("make_accelerator")
+def test_another_number_of_processes_is_refused(launched, tmp_path, capsys):
+    folder = shutil.copytree(launched[0], tmp_path / "run")
+    (folder / "result.json").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main([*WORDS, "--out", str(folder)])
+    assert "num_processes was 2 and is 1" in capsys.readouterr().err
+
+
+def test_the_launch_commands_of_the_readme_are_understood():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith("accelerate launch")]
+    assert len(commands) >= 3
+    for command in commands:
+        words = shlex.split(command, comments=True)[2:]
+        given = launch_command_parser().parse_args(words)
+        assert given.module and given.training_script == "hvae_course"
+        _make_parser()[0].parse_args(given.training_script_args)

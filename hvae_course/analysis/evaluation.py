@@ -98,6 +98,7 @@ def _estimate(values: Tensor) -> Estimate:
 
 def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: int) -> Tensor:
     """Log sum w, sum log w, sum log p(x|z), sum information_l over draws: ``(3 + L, B)``."""
+    features = model.bottom_up(x)  # once, whatever the number of draws
     chunk = max(1, max_rows // (len(x) * model.prior.num_samples))
     # Apple's GPUs have no float64
     precision = torch.float32 if x.device.type == "mps" else torch.float64
@@ -105,7 +106,7 @@ def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: i
     sums = 0.0
     for start in range(0, num_samples, chunk):
         k = min(chunk, num_samples - start)
-        trace = model(x, k)
+        trace = model(x, k, features=features)
         terms = torch.stack(trace.terms(x)).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
         log_sum_w = torch.logaddexp(log_sum_w, terms[0].logsumexp(dim=1))
         sums = sums + terms.sum(dim=2)
@@ -125,7 +126,8 @@ def evaluate(
 ) -> Evaluation:
     """Estimate ELBO and importance-weighted log-likelihood over a split.
 
-    Draws are processed in chunks with a running logsumexp, so memory does not grow with S.
+    Draws are processed in chunks with a running logsumexp, so memory does not grow with S, and
+    the bottom-up path sees every example once.
 
     Args:
         model: the model; evaluated in evaluation mode on the device it is on.
@@ -134,7 +136,8 @@ def evaluate(
         num_samples: S, draws per example.
         batch_size: examples at a time.
         max_rows: largest number of draws held in memory at a time, those that the prior's density
-            takes included.
+            takes included; but never less than one draw for each example of a batch, so lower
+            the batch size too where memory is short.
         seed: seed of the draws; the caller's generators are left as they were.
         partial: file that keeps the batches that are done, so that an interrupted evaluation goes
             on where it stopped, with the same result; removed at the end.

@@ -16,6 +16,7 @@ from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import Trace
 from hvae_course.recipes import build_seeded
 from hvae_course.training import Objective, fit
+from hvae_course.training.step import check_compiler
 
 
 class _Accepted(Exception):
@@ -46,6 +47,8 @@ def rehearse(
         training: arguments of `hvae_course.training.loop.fit`.
         accelerator: device, precision and processes.
     """
+    if training["compiled"]:
+        check_compiler(accelerator.device)
     arguments = dict(arguments)
     if arguments.get("likelihood") is None:
         arguments.pop("likelihood_options", None)  # of a likelihood that only the data decide
@@ -58,7 +61,8 @@ def rehearse(
         raise _Accepted
 
     try:
-        fit(model, data, objective=accept, **training, accelerator=accelerator, progress=False)
+        settings = {**training, "compiled": False}  # one example is not worth the seconds
+        fit(model, data, objective=accept, **settings, accelerator=accelerator, progress=False)
     except _Accepted:
         pass
     finally:

@@ -178,6 +178,9 @@ class TrainingSettings:
     averaging: float = option(
         0.0, "decay per step of a moving average of the weights, as 0.999; 0 for none"
     )
+    compiled: bool = option(
+        False, "compile the training step; faster, and needs a C++ compiler", flag="--compile"
+    )
     patience: int | None = option(
         None, "stop after so many epochs without a better validation objective", shown="never"
     )

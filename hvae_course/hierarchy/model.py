@@ -1,6 +1,6 @@
 """The hierarchical VAE: one assembly of four parts, whatever the model is called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -62,12 +62,16 @@ class HierarchicalVAE(nn.Module):
         """The device that the model is on."""
         return self.top_down.no_state.device
 
-    def forward(self, x: Tensor, num_samples: int = 1) -> Trace:
+    def forward(
+        self, x: Tensor, num_samples: int = 1, *, features: Sequence[Tensor] | None = None
+    ) -> Trace:
         """Infer the latents of x and walk down with them.
 
         Args:
             x: data ``(B, D)``.
             num_samples: K, draws of the latents per example.
+            features: ``bottom_up(x)`` where it is known already, as in an evaluation that draws
+                for the same x again and again.
 
         Returns:
             A trace of ``B K`` rows; the draws of one example lie next to each other.
@@ -80,7 +84,7 @@ class HierarchicalVAE(nn.Module):
                 f"expected a batch (B, D) with B >= 1 and num_samples >= 1, got x of shape "
                 f"{tuple(x.shape)} and num_samples={num_samples}; add a batch axis with x[None]"
             )
-        features = self.bottom_up(x)
+        features = self.bottom_up(x) if features is None else features
         if num_samples > 1:  # else it would copy
             features = [d.repeat_interleave(num_samples, dim=0) for d in features]
         choose = self.posterior(features)  # Choose: (l, h, p_l) -> (q_l, z_l)
