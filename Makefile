@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks exercises figures comparison pendulum pretrained lint format repository clean
+.PHONY: help book test notebooks exercises figures comparison pendulum pretrained likelihoods results lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,12 @@ pendulum: $(VENV)/.installed ## train the priors of chapter 6 again, and the var
 
 pretrained: $(VENV)/.installed ## train the models that come with the course again; prints the checksums for their table
 	$(BIN)/python -m benchmarks.pretrained
+
+likelihoods: $(VENV)/.installed ## train and judge the models of the results page on digits; what is there is not repeated
+	$(BIN)/python -m benchmarks.likelihoods digits
+
+results: $(VENV)/.installed ## write the results page and its figures from the committed results
+	$(BIN)/python -m benchmarks.results_page
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

@@ -91,6 +91,9 @@ def test_data_that_are_missing_are_named_in_one_line(refused, monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there_is_refused(refused):
     assert "PyTorch finds no CUDA device" in refused("train", "ladder", "--device", "cuda")
+    assert "--precision tf32 needs a CUDA device" in refused(
+        "train", "ladder", "--precision", "tf32"
+    )
 
 
 @pytest.mark.parametrize(

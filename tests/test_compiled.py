@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from waits import Waits
 
 from hvae_course.objectives import Constrained, FreeBits, WarmUp, Weighted, elbo
 from hvae_course.objectives.multipliers import GECO
@@ -128,22 +128,6 @@ def test_prices_become_tensors_and_stay_what_they_are(weights):
 # Nothing waits for the device
 
 
-class CountWaits(TorchDispatchMode):
-    """Count the operations that would make the processor wait for a GPU."""
-
-    WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "item", "masked_select", "unique")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func.overloadpacket.__name__.lstrip("_") in {
-            name.lstrip("_") for name in self.WAITING
-        }
-        return func(*args, **(kwargs or {}))
-
-
 PRIORS = {
     "standard": {},
     "mixture": {"num_components": 3},
@@ -168,7 +152,7 @@ def test_no_step_waits_for_the_device(prior, objective, make_model, tiny_binary,
     settings |= {"accelerator": make_accelerator()}
     waits = []
     for size in (20, 100):
-        with CountWaits() as counter:
+        with Waits() as counter:
             order = torch.arange(size)
             statistics = _train_epoch(model, optimizer, tiny_binary.train, order, **settings)
         waits.append(counter.count)

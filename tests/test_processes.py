@@ -174,6 +174,9 @@ def work(rank: int, port: int, folder: Path) -> None:
     whole = SETTINGS | {"epochs": 3, "accelerator": accelerator}
     hvae_course.fit(model := make_model(normalisation="batch"), make_data(), **whole)
     result["not interrupted"] = model.state_dict()
+    result["averaged"] = run(accelerator, normalisation="batch", averaging=0.9)["values"]
+    with pytest.raises(ValueError, match=r"checkpoints of different epochs, \[3, 0\]; put"):
+        resumed(accelerator, folder / ("checkpoint.pt" if rank == 0 else "no_such_file.pt"))
     torch.save(result, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -282,3 +285,7 @@ def test_two_processes_resume_as_if_they_had_not_stopped(results):
     for result in results:
         torch.testing.assert_close(result["resumed"], result["not interrupted"], rtol=0, atol=0)
         torch.testing.assert_close(result["resumed"], results[0]["resumed"], rtol=0, atol=0)
+
+
+def test_averages_with_running_statistics_of_their_own_are_validated_alike(results):
+    assert results[0]["averaged"] == results[1]["averaged"]

@@ -15,8 +15,8 @@ from hvae_course.cli.options import option
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where a command may run."""
-PRECISIONS = ("no", "bf16", "fp16")
-"""Mixed precisions of Accelerate."""
+PRECISIONS = ("no", "tf32", "bf16", "fp16")
+"""Full precision, matrix products of a GPU with shorter factors, and mixed precisions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,9 @@ class MachineSettings:
     """Device and precision."""
 
     device: str = option("auto", "where to compute", choices=DEVICES)
-    precision: str = option("no", "mixed precision of the networks", choices=PRECISIONS)
+    precision: str = option(
+        "no", "precision of the networks; tf32 on CUDA devices only", choices=PRECISIONS
+    )
 
 
 def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator:
@@ -53,11 +55,15 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
         What `hvae_course.training.loop.fit` trains with.
 
     Raises:
-        ValueError: if there is no such device.
+        ValueError: if there is no such device, or it has no such precision.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda, and PyTorch finds no CUDA device; choose cpu or auto")
-    return Accelerator(cpu=device == "cpu", mixed_precision=precision)
+    if precision == "tf32" and (device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("--precision tf32 needs a CUDA device; choose no or bf16")
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    mixed = "no" if precision == "tf32" else precision
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
 
 
 def _git(*words: str) -> str | None:

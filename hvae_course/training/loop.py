@@ -27,7 +27,13 @@ from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_c
 from hvae_course.training.history import History
 from hvae_course.training.phases import holding_back, parameter_groups, report_unmet, set_mode
 from hvae_course.training.schedule import out_of_patience, share_of_rate
-from hvae_course.training.settings import Objective, check_same_run, check_settings, describe
+from hvae_course.training.settings import (
+    Objective,
+    check_same_run,
+    check_same_start,
+    check_settings,
+    describe,
+)
 from hvae_course.training.step import Step, compile_step, prices_on, step
 
 
@@ -68,9 +74,7 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def _validate(
-    model: nn.Module, split: Split, *, objective: Objective, num_samples: int
-) -> Tensor:
+def _validate(model: nn.Module, split: Split, *, objective: Objective, num_samples: int) -> Tensor:
     """The same quantities on a split, in evaluation mode."""
     model.eval()
     set_mode(objective, training=False)
@@ -221,6 +225,7 @@ def fit(
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
 
+    check_same_start(start, accelerator)
     bar = tqdm(
         range(start + 1, epochs + 1),
         initial=start,

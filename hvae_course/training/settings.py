@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from hvae_course.hierarchy.trace import Trace
@@ -72,6 +74,24 @@ def check_settings(settings: dict[str, Any], *, epochs: int, patience: int | Non
         raise ValueError(
             f"batch_size={settings['batch_size']} cannot be shared equally by "
             f"{settings['num_processes']} processes; choose a multiple"
+        )
+
+
+def check_same_start(epoch: int, accelerator: Accelerator) -> None:
+    """Refuse processes that would go on from different epochs, and wait for each other in vain.
+
+    Args:
+        epoch: the last one that this process read from its checkpoint, 0 without one.
+        accelerator: the processes.
+
+    Raises:
+        ValueError: if another process read another one.
+    """
+    epochs = accelerator.gather(torch.tensor([epoch], device=accelerator.device)).tolist()
+    if len(set(epochs)) > 1:
+        raise ValueError(
+            f"the processes found checkpoints of different epochs, {epochs}; put the checkpoint "
+            "into a folder that all of them share"
         )
 
 

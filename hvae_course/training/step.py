@@ -62,15 +62,16 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
-def compile_step(device: torch.device) -> Step:
+def compile_step(device: torch.device, *, captured: bool = True) -> Step:
     """Compile `step` for the next model.
 
     What was compiled for earlier models is forgotten: PyTorch keeps only a few versions of a
-    function, and would run the next one without compilation. On a GPU the kernels of a step are
-    captured once and replayed as a graph.
+    function, and would run the next one without compilation.
 
     Args:
         device: where the model is.
+        captured: whether a GPU captures the kernels of a step once, and then replays them as one
+            graph without launching each.
 
     Returns:
         A function that compiles itself when it is first called.
@@ -81,14 +82,15 @@ def compile_step(device: torch.device) -> Step:
     check_compiler(device)
     torch.compiler.reset()
     options = {"fallback_random": True}
-    if device.type == "cuda":
+    replays = captured and device.type == "cuda"
+    if replays:
         options["triton.cudagraphs"] = True
     compiled = torch.compile(step, options=options)
 
     def run(
         model: nn.Module, objective: Objective, x: Tensor, num_samples: int
     ) -> tuple[Tensor, Tensor]:
-        if device.type == "cuda":
+        if replays:
             torch.compiler.cudagraph_mark_step_begin()  # what the last step gave is used up
         return compiled(model, objective, x, num_samples)
 

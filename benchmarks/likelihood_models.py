@@ -1,0 +1,146 @@
+"""The models whose likelihoods are measured: one line each, as the words of a command line.
+
+Every row of the results page is ``hvae train`` with the words of a model and those that all models
+of its data set share, then one ``hvae evaluate``; nothing else is needed to get the row again.
+All choices were made on the validation split.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DEPTHS = (1, 2, 3, 4, 5)
+"""Numbers of levels in the comparison by depth."""
+DEPTH_LATENTS = (32, 16, 8, 4, 2)
+"""Latent dimensions from the bottom up; a model of L levels has the first L of them."""
+FAMILIES = {"bottom_up": "bottom-up", "ladder": "ladder"}
+"""Recipes in the comparison by depth, and what the page calls them."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row: a title, and what stands behind ``hvae train``."""
+
+    title: str
+    words: str
+    """Recipe and options; those that all models of a data set share come in addition."""
+    group: str = "main"
+    """``"main"``, or ``"depth"`` for the comparison by depth."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the course sets out to reach on MNIST."""
+
+    title: str
+    models: tuple[str, ...]
+    """The best of these counts."""
+    nats: float
+    """Largest acceptable value of minus the importance-weighted bound, per image."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Models on one data set, all trained and judged alike."""
+
+    shared: str
+    """Options of every model."""
+    num_samples: int
+    """S of the importance-weighted bound on the test split."""
+    models: Mapping[str, Model]
+    goals: tuple[Goal, ...] = ()
+    kept: tuple[str, int] | None = None
+    """Model and seed whose weights stay beside the result."""
+
+    def train_words(self, name: str, *, seed: int) -> list[str]:
+        """Words of the training that determine its result on one machine.
+
+        Args:
+            name: a key of ``models``.
+            seed: of weights and run.
+
+        Returns:
+            What stands behind ``hvae``, without folder and device.
+        """
+        recipe, *own = shlex.split(self.models[name].words)
+        return ["train", recipe, *shlex.split(self.shared), *own, "--seed", str(seed)]
+
+
+def _depth_models(options: str) -> dict[str, Model]:
+    """The first L levels of `DEPTH_LATENTS` for every family and L, with options for all."""
+    models = {}
+    for recipe, title in FAMILIES.items():
+        for depth in DEPTHS:
+            levels = " ".join(map(str, DEPTH_LATENTS[:depth]))
+            words = f"{recipe} --levels {levels} {options}"
+            models[f"depth_{recipe}_{depth}"] = Model(f"{title}, L = {depth}", words, "depth")
+    return models
+
+
+DIGITS = Benchmark(
+    shared="--data digits --likelihood discretized_logistic --normalisation layer --dropout 0.1 "
+    "--epochs 150 --warm-up 50 --learning-rate 3e-3 --decay 1.0 --decay-shape cosine "
+    "--averaging 0.99",
+    num_samples=1000,
+    models={
+        "one_level": Model("one level", "bottom_up --levels 16 --hidden 256"),
+        "chain": Model("two levels, bottom-up", "bottom_up --levels 16 8 --hidden 256"),
+        "delta": Model("two levels, delta", "delta --levels 16 8 --hidden 256 --state skip"),
+        "concatenation": Model(
+            "two levels, concatenation",
+            "bidirectional --levels 16 8 --hidden 256 --state skip",
+        ),
+        "ladder": Model("ladder of 5", "ladder --levels 32 16 8 4 2 --hidden 256 --state skip"),
+        "vamp": Model(
+            "two levels, VampPrior",
+            "bidirectional --levels 16 8 --hidden 256 --state skip --prior vamp "
+            "--prior-options num_components=100",
+        ),
+        "vhp": Model("one level, VHP", "bottom_up --levels 16 --hidden 256 --prior vhp"),
+    }
+    | _depth_models("--hidden 128 --state skip"),
+    kept=("one_level", 0),
+)
+"""Digits, for everybody: all models in minutes on two CPU cores."""
+
+# What the MNIST models share, and the networks of each; to be changed here and nowhere else.
+_MNIST_SHARED = (
+    "--data mnist --batch-size 256 --learning-rate 2e-3 --decay 1.0 --decay-shape cosine "
+    "--averaging 0.999 --epochs 1000 --warm-up 100"
+)
+_WIDE = "--hidden 512 512 --normalisation batch"
+# pseudo-inputs must not see each other, so no batch normalisation
+_WIDE_VAMP = "--hidden 512 512 --normalisation layer"
+_LADDER = "--hidden 512,512 256,256 128,128 64,64 32,32 --normalisation batch"
+
+MNIST = Benchmark(
+    shared=_MNIST_SHARED,
+    num_samples=5000,
+    models={
+        "one_level": Model("one level", f"bottom_up --levels 40 {_WIDE}"),
+        "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_WIDE}"),
+        "delta": Model("two levels, delta", f"delta --levels 40 40 {_WIDE} --state skip"),
+        "concatenation": Model(
+            "two levels, concatenation", f"bidirectional --levels 40 40 {_WIDE} --state skip"
+        ),
+        "ladder": Model("ladder of 5", f"ladder --levels 64 32 16 8 4 {_LADDER}"),
+        "vamp": Model(
+            "two levels, VampPrior",
+            f"bidirectional --levels 40 40 {_WIDE_VAMP} --state skip --prior vamp "
+            "--prior-options num_components=500",
+        ),
+        "vhp": Model("one level, VHP", f"bottom_up --levels 40 {_WIDE} --prior vhp"),
+    },
+    goals=(
+        Goal("one level", ("one_level",), 84.5),
+        Goal("two levels, inferred top-down", ("delta", "concatenation"), 82.4),
+        Goal("ladder of 5 levels, first goal", ("ladder",), 82.0),
+        Goal("ladder of 5 levels, second goal", ("ladder",), 81.7),
+        Goal("two levels with a VampPrior", ("vamp",), 81.6),
+        Goal("one level with a VHP", ("vhp",), 81.5),
+    ),
+)
+"""Dynamically binarised MNIST, for the comparison with papers; it wants a GPU."""
+
+BENCHMARKS: dict[str, Benchmark] = {"digits": DIGITS, "mnist": MNIST}
+"""The benchmarks by data set."""
