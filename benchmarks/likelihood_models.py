@@ -106,7 +106,7 @@ DIGITS = Benchmark(
 # What the MNIST models share, and the networks of each; to be changed here and nowhere else.
 _MNIST_SHARED = (
     "--data mnist --batch-size 256 --learning-rate 2e-3 --decay 1.0 --decay-shape cosine "
-    "--averaging 0.999 --epochs 1000 --warm-up 100"
+    "--averaging 0.999 --epochs 500 --warm-up 100"
 )
 _WIDE = "--hidden 512 512 --normalisation batch"
 # pseudo-inputs must not see each other, so no batch normalisation
@@ -123,7 +123,7 @@ MNIST = Benchmark(
         "concatenation": Model(
             "two levels, concatenation", f"bidirectional --levels 40 40 {_WIDE} --state skip"
         ),
-        "ladder": Model("ladder of 5", f"ladder --levels 64 32 16 8 4 {_LADDER}"),
+        "ladder": Model("ladder of 5", f"ladder --levels 64 32 16 8 4 {_LADDER} --state skip"),
         "vamp": Model(
             "two levels, VampPrior",
             f"bidirectional --levels 40 40 {_WIDE_VAMP} --state skip --prior vamp "

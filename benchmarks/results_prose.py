@@ -27,7 +27,7 @@ have their sign turned round, and **smaller is better**. The chapters print the 
   standard error over test images says another thing: what another test set would change.
 
 Settings were chosen on the validation split, and every model is judged with the weights of its
-best validation epoch. The test split was used for these tables and for nothing else.
+best validation epoch. Nothing was chosen by what came out on the test split.
 """.strip()
 
 TITLES = {

@@ -20,8 +20,30 @@ from benchmarks.results_records import (
     growth,
     listing,
     seeds,
+    short,
     shown,
 )
+
+
+def best_depth(rows: Mapping[int, Row]) -> str:
+    """Say which depth is best, as far as the seeds tell.
+
+    Args:
+        rows: by number of levels.
+
+    Returns:
+        Part of a sentence.
+    """
+    best = min(rows, key=lambda depth: rows[depth].best)
+    alike = [
+        str(depth)
+        for depth, row in rows.items()
+        if depth != best and min(row.iw) <= max(rows[best].iw)
+    ]
+    text = f"the lowest mean is that of L = {best}"
+    if alike:
+        return f"{text}, and seeds of L = {listing(alike)} reach into its range"
+    return f"{text}, below every seed of the other depths"
 
 
 def depth_section(rows: Mapping[str, Row]) -> str:
@@ -39,19 +61,19 @@ def depth_section(rows: Mapping[str, Row]) -> str:
         cells = [str(depth)]
         for recipe in FAMILIES:
             row = found[recipe][depth]
-            cells += [shown(row.iw), f"{row.used_levels} of {depth}"]
+            cells += [shown(row.iw), f"{row.used_levels}\u00a0of\u00a0{depth}"]
         lines.append(cells)
     header = ["L", *(c for name in FAMILIES.values() for c in (f"{name}, −IW", "used"))]
     deepest, texts = DEPTHS[-1], []
     for recipe, name in FAMILIES.items():
         first, last = found[recipe][DEPTHS[0]], found[recipe][deepest]
         gain = first.best - last.best
-        best = min(DEPTHS, key=lambda depth: found[recipe][depth].best)
         texts.append(
             f"**{name.capitalize()}**: from one level to {deepest}, −IW "
-            f"{'falls' if gain > 0 else 'rises'} by {abs(gain):.2f} nats; the best depth is "
-            f"L = {best}. At L = {deepest}, $z_{deepest}$ carries {last.information[-1]:.1f} nats "
-            f"and $z_1$ {last.information[0]:.1f} of {sum(last.information):.1f}."
+            f"{'falls' if gain > 0 else 'rises'} by {abs(gain):.2f} nats; "
+            f"{best_depth(found[recipe])}. At L = {deepest}, $z_{deepest}$ carries "
+            f"{short(last.information[-1])} nats and $z_1$ {short(last.information[0])} of "
+            f"{short(sum(last.information))}."
         )
     latents = listing([str(sum(DEPTH_LATENTS[:depth])) for depth in DEPTHS])
     share = {r: {d: row.parameters for d, row in of.items()} for r, of in found.items()}
@@ -61,10 +83,10 @@ def depth_section(rows: Mapping[str, Row]) -> str:
         f"Nats per image, {everywhere}. A level counts as used if it carries more than "
         f"{USED} nats in every seed."
     )
-    singles = [found[recipe][1].best for recipe in FAMILIES]
+    singles = [nats for recipe in FAMILIES for nats in found[recipe][1].iw]
     single_text = (
-        "With one level both are the same model, built with other first weights: that they differ "
-        f"by {max(singles) - min(singles):.2f} nats says what luck is worth here."
+        f"At L = {DEPTHS[0]} both are the same model and differ in their first weights alone. All "
+        f"their runs lie within {max(singles) - min(singles):.2f} nats: what luck is worth here."
     )
     return "\n\n".join(
         [

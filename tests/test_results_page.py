@@ -27,7 +27,7 @@ from benchmarks.results_records import (
     seeds,
     shown,
 )
-from benchmarks.results_sections import front
+from benchmarks.results_sections import best_depth, front
 from benchmarks.results_traps import binarisation_gaps, step_up
 from hvae_course import data, evaluate, recipes
 from hvae_course.training import load_checkpoint
@@ -154,9 +154,6 @@ def test_a_page_with_several_seeds_has_their_spread(as_mnist, tmp_path):
     assert "| one level | 84.5 | 84.20 | **met**, 0.30 to spare |" in text
 
 
-# Verdicts
-
-
 @pytest.mark.parametrize(("nats", "met"), [(84.49, True), (84.5, True), (84.51, False)])
 def test_a_goal_is_met_by_the_mean_over_the_seeds(nats, met):
     _, verdict = goal_lines(make_rows(one_level=([nats - 0.3, nats + 0.3],)))
@@ -204,6 +201,13 @@ def test_nothing_on_the_front_is_dearer_and_worse():
     assert [row.name for row in front(rows)] == ["one_level", "delta"]
 
 
+def test_a_depth_is_best_only_as_far_as_the_seeds_tell():
+    rows = {1: make_row("chain", [84.0, 84.2]), 2: make_row("chain", [83.0, 83.3])}
+    assert best_depth(rows).endswith("L = 2, below every seed of the other depths")
+    rows[3] = make_row("chain", [83.2, 83.6])
+    assert best_depth(rows).endswith("L = 2, and seeds of L = 3 reach into its range")
+
+
 def test_a_straight_line_explains_itself_and_noise_less():
     assert growth([1, 2, 3], [5, 7, 9]) == pytest.approx((2, 1))
     assert growth([1, 2, 3], [4, 4, 4]) == pytest.approx((0, 1))
@@ -221,9 +225,6 @@ def test_numbers_are_written_with_their_spread():
 def test_a_level_is_used_only_if_every_seed_uses_it():
     assert make_row("ladder", [82.0]).used_levels == 2
     assert make_row("ladder", [82.0, 82.0]).used_levels == 1
-
-
-# Published rows
 
 
 def test_published_rows_are_complete_and_cite_the_bibliography():
