@@ -108,9 +108,9 @@ _MNIST_SHARED = (
     "--data mnist --batch-size 256 --learning-rate 2e-3 --decay 1.0 --decay-shape cosine "
     "--averaging 0.999 --epochs 500 --warm-up 100"
 )
-_WIDE = "--hidden 512 512 --normalisation batch"
+_WIDE = "--hidden 300 300 --normalisation batch"
 # pseudo-inputs must not see each other, so no batch normalisation
-_WIDE_VAMP = "--hidden 512 512 --normalisation layer"
+_WIDE_VAMP = "--hidden 300 300 --normalisation layer"
 _LADDER = "--hidden 512,512 256,256 128,128 64,64 32,32 --normalisation batch"
 
 MNIST = Benchmark(

@@ -202,7 +202,8 @@ def train(
             print(_finish(folder, network, loaded, history=history, run=run, timing=timing))
     except KeyboardInterrupt:
         if main:
-            print(f"\ninterrupted; the same command goes on from there:\n  {command}")
+            several = ", launched as before," if accelerator.num_processes > 1 else ""
+            print(f"\ninterrupted; the same command{several} goes on from there:\n  {command}")
         return 130
     return 0
 
