@@ -174,8 +174,8 @@ def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         Bounds, reconstruction and information with standard errors, and how they were estimated.
     """
     names = ("elbo", "log_likelihood", "reconstruction", "information")
-    about = ("split", "num_examples", "num_samples", "seed", "device")
-    return {name: evaluation[name] for name in (*names, *about)}
+    about = ("split", "num_examples", "num_samples", "seed", "device", "batch_size", "max_rows")
+    return {name: evaluation[name] for name in (*names, *about) if name in evaluation}
 
 
 def keep_weights(job: Job) -> dict[str, str]:

@@ -289,9 +289,8 @@ def test_a_committed_row_is_computed_again_from_its_weights():
     model = recipes.build(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
     # chunks as the command line has them: the order of the draws is part of the number
-    found = evaluate(
-        model, data.load("digits"), num_samples=test["num_samples"], seed=test["seed"]
-    )
+    settings = {name: test[name] for name in ("num_samples", "seed", "batch_size", "max_rows")}
+    found = evaluate(model, data.load("digits"), **settings)
     for quantity in ("elbo", "log_likelihood", "reconstruction"):
         mean, error = getattr(found, quantity).mean, getattr(found, quantity).standard_error
         assert mean == pytest.approx(test[quantity]["mean"], abs=2e-4), quantity
