@@ -51,7 +51,7 @@ likelihoods: $(VENV)/.installed ## train and judge the models of the results pag
 	$(BIN)/python -m benchmarks.likelihoods digits
 
 results: $(VENV)/.installed ## write the results page and its figures from the committed results
-	$(BIN)/python -m benchmarks.results_page
+	$(BIN)/python -m benchmarks.page.generate
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

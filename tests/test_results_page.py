@@ -9,13 +9,13 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from benchmarks import results_prose
 from benchmarks.likelihood_models import BENCHMARKS, Goal
 from benchmarks.likelihoods import SEEDS
-from benchmarks.results_bounds import close_pairs, gap_text, swaps
-from benchmarks.results_page import BOOK, generate, page
-from benchmarks.results_published import beside, goal_lines, last_tenth, reached, shortfalls
-from benchmarks.results_records import (
+from benchmarks.page import prose
+from benchmarks.page.bounds import close_pairs, gap_text, swaps
+from benchmarks.page.generate import BOOK, generate, page
+from benchmarks.page.published import beside, goal_lines, last_tenth, reached, shortfalls
+from benchmarks.page.records import (
     PLUS_MINUS,
     PUBLISHED,
     RESULTS,
@@ -27,8 +27,8 @@ from benchmarks.results_records import (
     seeds,
     shown,
 )
-from benchmarks.results_sections import best_depth, front
-from benchmarks.results_traps import binarisation_gaps, step_up
+from benchmarks.page.sections import best_depth, front
+from benchmarks.page.traps import binarisation_gaps, step_up
 from hvae_course import data, evaluate, recipes
 from hvae_course.training import load_checkpoint
 
@@ -110,10 +110,8 @@ def test_the_committed_figures_are_what_the_results_give(generated):
 
 
 def test_the_words_around_the_numbers_hold_none():
-    texts = [
-        getattr(results_prose, name) for name in ("INTRODUCTION", "DIGITS", "MNIST", "REPEAT")
-    ]
-    texts += [*results_prose.TITLES.values(), *map(" ".join, results_prose.FIGURES.values())]
+    texts = [getattr(prose, name) for name in ("INTRODUCTION", "DIGITS", "MNIST", "REPEAT")]
+    texts += [*prose.TITLES.values(), *map(" ".join, prose.FIGURES.values())]
     assert not re.findall(r"\d", re.sub(r"\{cite:\w\}`\w+`", "", " ".join(texts)))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from benchmarks.likelihood_models import DEPTH_LATENTS, DEPTHS, FAMILIES
-from benchmarks.results_figures import DATA, SIZES
-from benchmarks.results_published import folded, table
-from benchmarks.results_records import (
+from benchmarks.page.figures import DATA, SIZES
+from benchmarks.page.published import folded, table
+from benchmarks.page.records import (
     USED,
     Results,
     Row,

@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES, Model
 from hvae_course.cli.files import read_json
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 RESULTS, PUBLISHED = FOLDER / "results", FOLDER / "published.csv"
 SCALING = RESULTS / "scaling.csv"
 PLUS_MINUS = "\u00a0±\u00a0"

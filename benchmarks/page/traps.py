@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from benchmarks.results_published import Published
-from benchmarks.results_records import Row, listing
+from benchmarks.page.published import Published
+from benchmarks.page.records import Row, listing
 
 
 def binarisation_gaps(published: Sequence[Published]) -> str:

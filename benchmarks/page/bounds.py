@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from itertools import combinations
 
 from benchmarks.likelihood_models import BENCHMARKS
-from benchmarks.results_published import table
-from benchmarks.results_records import Row, between, seeds, short, shown
+from benchmarks.page.published import table
+from benchmarks.page.records import Row, between, seeds, short, shown
 
 
 def bounds_table(data: str, rows: Mapping[str, Row]) -> str:

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES
-from benchmarks.results_records import Results, Row, by_depth, group
+from benchmarks.page.records import Results, Row, by_depth, group
 from hvae_course.atomic import write_whole
 
 STYLE = {

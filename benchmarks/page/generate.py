@@ -11,12 +11,12 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 
-from benchmarks import results_figures
 from benchmarks.likelihood_models import BENCHMARKS
-from benchmarks.results_bounds import bounds_table, close_pairs, gap_text, validation_text
-from benchmarks.results_prose import DIGITS, FIGURES, INTRODUCTION, REPEAT, TITLES
-from benchmarks.results_published import Published, folded, mnist_section
-from benchmarks.results_records import (
+from benchmarks.page import figures
+from benchmarks.page.bounds import bounds_table, close_pairs, gap_text, validation_text
+from benchmarks.page.prose import DIGITS, FIGURES, INTRODUCTION, REPEAT, TITLES
+from benchmarks.page.published import Published, folded, mnist_section
+from benchmarks.page.records import (
     PUBLISHED,
     RESULTS,
     SCALING,
@@ -28,17 +28,17 @@ from benchmarks.results_records import (
     load_published,
     load_results,
 )
-from benchmarks.results_sections import (
+from benchmarks.page.sections import (
     circumstances,
     commands,
     cost_text,
     depth_section,
     scaling_text,
 )
-from benchmarks.results_traps import traps
+from benchmarks.page.traps import traps
 from hvae_course.atomic import write_whole
 
-BOOK = Path(__file__).parents[1] / "book"
+BOOK = Path(__file__).parents[2] / "book"
 
 
 def figure(name: str, *, width: int) -> str:
@@ -101,7 +101,7 @@ def repeat_section(results: Results) -> str:
         )
     for data, rows in results.items():
         if rows:
-            title = f"Commands for {results_figures.DATA[data]}"
+            title = f"Commands for {figures.DATA[data]}"
             texts.append(folded(title, commands(rows)))
     rows = [row for of_data in results.values() for row in of_data.values()]
     if rows:
@@ -111,9 +111,7 @@ def repeat_section(results: Results) -> str:
             for data, found in results.items()
             if found
         }
-        spent = [
-            f"{total:,.0f} for {results_figures.DATA[data]}" for data, total in minutes.items()
-        ]
+        spent = [f"{total:,.0f} for {figures.DATA[data]}" for data, total in minutes.items()]
         texts.append(f"Minutes of training behind this page, over all runs: {listing(spent)}.")
     return "\n\n".join(texts)
 
@@ -135,7 +133,7 @@ def page(results: Results, published: Sequence[Published], measured: pd.DataFram
         main = group(mnist)
         parts += [bounds_table("mnist", main), close_pairs(main), gap_text(main)]
     name = "mnist" if len(group(mnist)) > 1 else "digits"
-    example, name = results[name], results_figures.DATA[name]
+    example, name = results[name], figures.DATA[name]
     parts += [TITLES["spoils"], traps(group(example), published, data=name)]
     parts += [TITLES["digits"], digits_section(digits)]
     if any(group(rows) for rows in results.values()):
@@ -168,10 +166,10 @@ def generate(
     rows = load_results(results)
     table = results / SCALING.name
     measured = pd.read_csv(table) if table.exists() else None
-    figures = results_figures.draw(rows, measured)
+    drawn = figures.draw(rows, measured)
     text = page(rows, load_published(published), measured)
     write_whole(book / "results.md", lambda file: file.write(text.encode()))
-    return [book / "results.md", *results_figures.save(figures, book / "figures")]
+    return [book / "results.md", *figures.save(drawn, book / "figures")]
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.likelihood_models import BENCHMARKS, Goal
-from benchmarks.results_prose import MNIST
-from benchmarks.results_records import PLUS_MINUS, Row, group, listing, shown
+from benchmarks.page.prose import MNIST
+from benchmarks.page.records import PLUS_MINUS, Row, group, listing, shown
 
 Published = Mapping[str, Any]
 READ_IN = {"table": "in the paper's own table", "quoted": "as later work quotes it"}
