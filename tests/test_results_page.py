@@ -126,7 +126,7 @@ def test_every_figure_of_the_page_is_drawn_and_has_alternative_text(generated):
 
 
 def test_a_page_without_any_result_says_so(tmp_path):
-    text = page(load_results(tmp_path), load_published(), None)
+    text = page(load_results(tmp_path), load_published(), speed=None, measured=None)
     assert "No model has been trained on MNIST for this page yet" in text
     assert "No comparison has been trained on digits yet" in text
     assert "{figure}" not in text
@@ -147,7 +147,7 @@ def test_rows_on_mnist_come_with_verdicts_and_the_missing_ones_are_named(as_mnis
 
 def test_a_page_with_several_seeds_has_their_spread(as_mnist, tmp_path):
     folder = as_mnist(one_level=[84.0, 84.2, 84.4], chain=[83.0, 83.0, 83.3])
-    text = page(load_results(folder), load_published(), None)
+    text = page(load_results(folder), load_published(), speed=None, measured=None)
     assert f"**84.20{PLUS_MINUS}0.20**" in text and "three seeds" in text
     assert "| one level | 84.5 | 84.20 | **met**, 0.30 to spare |" in text
 

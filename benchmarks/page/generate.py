@@ -7,6 +7,7 @@ alone, so the committed page can be tested against what it gives. No number of t
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from benchmarks.likelihood_models import BENCHMARKS
 from benchmarks.page import figures
 from benchmarks.page.bounds import bounds_table, close_pairs, gap_text, validation_text
-from benchmarks.page.prose import DIGITS, FIGURES, INTRODUCTION, REPEAT, TITLES
+from benchmarks.page.prose import DIGITS, FIGURES, INTRODUCTION, REPEAT, SPEED, TITLES
 from benchmarks.page.published import Published, folded, mnist_section
 from benchmarks.page.records import (
     PUBLISHED,
@@ -35,9 +36,12 @@ from benchmarks.page.sections import (
     depth_section,
     scaling_text,
 )
+from benchmarks.page.speed import speed_text
 from benchmarks.page.traps import traps
 from hvae_course.atomic import write_whole
+from hvae_course.cli.files import read_json
 
+SPEED_FILE = "throughput.json"
 BOOK = Path(__file__).parents[2] / "book"
 
 
@@ -116,12 +120,19 @@ def repeat_section(results: Results) -> str:
     return "\n\n".join(texts)
 
 
-def page(results: Results, published: Sequence[Published], measured: pd.DataFrame | None) -> str:
+def page(
+    results: Results,
+    published: Sequence[Published],
+    *,
+    speed: Mapping[str, Any] | None,
+    measured: pd.DataFrame | None,
+) -> str:
     """Write the page.
 
     Args:
         results: all rows.
         published: all published rows.
+        speed: training beside a textbook loop and the bound; None if it was not timed.
         measured: the time of a step; None if it was not measured.
 
     Returns:
@@ -143,6 +154,8 @@ def page(results: Results, published: Sequence[Published], measured: pd.DataFram
         parts.append(figure("depth", width=640))
     if any(group(rows) for rows in results.values()):
         parts += [TITLES["cost"], cost_text(results), figure("cost", width=600)]
+    if speed is not None:
+        parts += [TITLES["speed"], SPEED, speed_text(speed)]
     if measured is not None:
         parts += [TITLES["scaling"], scaling_text(measured)]
         parts.append(figure("scaling", width=460))
@@ -156,7 +169,7 @@ def generate(
     """Write the page and its figures.
 
     Args:
-        results: folder of the JSON files and of the table of steps.
+        results: folder of the JSON files and of what was timed.
         published: CSV file of the published rows.
         book: folder of the page.
 
@@ -167,7 +180,8 @@ def generate(
     table = results / SCALING.name
     measured = pd.read_csv(table) if table.exists() else None
     drawn = figures.draw(rows, measured)
-    text = page(rows, load_published(published), measured)
+    speed = read_json(results / SPEED_FILE)
+    text = page(rows, load_published(published), speed=speed, measured=measured)
     write_whole(book / "results.md", lambda file: file.write(text.encode()))
     return [book / "results.md", *figures.save(drawn, book / "figures")]
 

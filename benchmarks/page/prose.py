@@ -36,6 +36,7 @@ TITLES = {
     "digits": "## Digits, for everybody",
     "depth": "## What every level carries, by depth",
     "cost": "## What a nat costs",
+    "speed": "## How fast training is",
     "scaling": "## How the cost of a step grows",
     "repeat": "## Repeat it",
 }
@@ -50,6 +51,14 @@ papers.
 MNIST = """
 Fully connected networks, no convolution; binary pixels, drawn anew in every epoch of training, and
 once for validation and test.
+""".strip()
+
+SPEED = """
+Images per second are a property of a machine; ratios of times that were taken in turns carry over
+better. A *textbook loop* reads images through a `DataLoader` with `ToTensor`, has a layer of its
+own for every parameter, and fetches its losses in every step. The *bound* is the time of the
+matrix products alone, forward and backward, at the same shapes: no training of this model in this
+precision is faster. `python -m benchmarks.throughput` takes these times on your machine.
 """.strip()
 
 REPEAT = """
