@@ -104,7 +104,10 @@ DIGITS = Benchmark(
 """Digits, for everybody: all models in minutes on two CPU cores."""
 
 # What the MNIST models share, and the networks of each; to be changed here and nowhere else.
-_MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999 --warm-up 100"
+_MNIST_SHARED = (
+    "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999 "
+    "--warm-up 100"
+)
 _SMALL = "--hidden 300 300 --normalisation batch --epochs 400 --learning-rate 5e-3"
 # pseudo-inputs must not see each other, so no batch normalisation where they are encoded
 _SMALL_VAMP = (
