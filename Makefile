@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@touch $@
 
 book: $(VENV)/.installed ## build the book and print where it is
-	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; } # else the next build would not warn again
 	@echo "The book is built: file://$(CURDIR)/_build/html/index.html"
 
 test: lint book ## lint, the strict build of the book, then every test and notebook

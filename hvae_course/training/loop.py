@@ -159,8 +159,8 @@ def fit(
         averaging: decay of a moving average of the weights, such as 0.999 per step, which
             validates and is kept instead of the weights themselves; 0 for none.
         compiled: whether to compile the step (`hvae_course.training.step`), which takes some
-            seconds at the start and saves a third of the rest; it needs a C++ compiler, and its
-            results agree with those of the other step up to rounding.
+            seconds at the start and saves a fifth to a third of the rest; it needs a C++ compiler.
+            Results agree with those of the other step up to rounding.
         patience: stop after so many epochs without a better validation objective, counted from
             the epoch in which the objective has become what it stays.
         seed: seed of the run.
