@@ -29,10 +29,12 @@ def test_speed_is_told_in_ratios_round_by_round_with_its_verdict(goal, words):
     case = timed_case("textbook", goal, "ours, compiled", **speeds)
     machine = {"device_name": "a machine", "threads": 2}
     text = speed_text({"cases": [case], "machine": machine, "rounds": 2})
-    assert "| a model, batch 8 | textbook loop | 1.00 | 0.21 |" in text  # of 1/4 and 1/6
-    assert "| a model, batch 8 | `fit(compiled=True)` | 3.00 | 0.62 |" in text
-    assert f"is {goal} times the textbook loop; `fit(compiled=True)` reaches {words}" in text
-    assert "(MNIST; a machine, 2 threads, load 0.5). Compilation takes 12 seconds" in text
+    assert "| trained with | a model, × textbook |" in text
+    assert "| textbook loop | 1.00 |" in text
+    assert "| `fit`, compiled | 3.00 |" in text
+    assert "| bound | 5.00 |" in text  # of 4 and 6
+    assert f"is {goal} times the textbook loop; `fit`, compiled, reaches {words}" in text
+    assert "(MNIST; batches of 8; a machine, 2 threads, load 0.5). Compilation takes 12" in text
 
 
 def test_what_could_not_be_timed_is_said():

@@ -13,10 +13,10 @@ from benchmarks.throughput import ratio
 VARIANTS = {
     "textbook": "textbook loop",
     "ours": "`fit`",
-    "ours, compiled": "`fit(compiled=True)`",
-    "ours, captured": "`fit(compiled=True)`, captured",
+    "ours, compiled": "`fit`, compiled",
+    "ours, captured": "`fit`, captured",
     "ours, bf16": "`fit`, bfloat16",
-    "bound": "bare matrix products",
+    "bound": "bound",
 }
 """What is timed, and what the page calls it."""
 REFERENCES = {"textbook": "the textbook loop", "bound": "the bound"}
@@ -37,9 +37,11 @@ def verdict(case: Mapping[str, Any]) -> str:
     if case["ratio"] is None:
         return f"For “{name}”, {against} could not be timed."
     met = "met" if case["ratio"] >= goal else "not met"
+    best = VARIANTS[case["fastest"]]
+    best += "," if "," in best else ""
     return (
         f"Our goal for “{name}” is {goal} times {against}; "
-        f"{VARIANTS[case['fastest']]} reaches {case['ratio']:.2f}: {met}."
+        f"{best} reaches {case['ratio']:.2f}: {met}."
     )
 
 
@@ -52,33 +54,33 @@ def speed_text(measured: Mapping[str, Any]) -> str:
     Returns:
         Paragraphs and a table.
     """
-    lines, compiling = [], []
-    for case in measured["cases"]:
-        timed = case["variants"]
-        sizes = f"batch {case['case']['batch_size']}"
-        for name, title in VARIANTS.items():
-            if name not in timed:
-                continue
-            ratios = [ratio(timed, name, to) for to in REFERENCES]
+    cases = measured["cases"]
+    lines = []
+    for name, title in VARIANTS.items():
+        ratios = [ratio(c["variants"], name, c["case"]["reference"]) for c in cases]
+        if any(ratios):
             cells = ["" if value is None else f"{value:.2f}" for value in ratios]
-            lines.append([f"{case['case']['name']}, {sizes}", title, *cells])
-        if "ours, compiled" in timed:
-            compiling.append(timed["ours, compiled"]["first_run_extra_seconds"])
-    loads = [load for case in measured["cases"] for load in case["load"] if load is not None]
+            lines.append([title, *cells])
+    timed = [case["variants"] for case in cases]
+    compiled = [of["ours, compiled"] for of in timed if "ours, compiled" in of]
+    compiling = [of["first_run_extra_seconds"] for of in compiled]
+    loads = [load for case in cases for load in case["load"] if load is not None]
     machine = measured["machine"]
     where = f"{machine['device_name']}, {machine['threads']} threads"
     where += f", load {between(loads, 1)}" if loads else ""
     note = (
         f"Median over {measured['rounds']} rounds in which all variants take turns "
-        f"({listing(sorted({case['data'] for case in measured['cases']}))}; {where})."
+        f"({listing(sorted({case['data'] for case in cases}))}; batches of "
+        f"{listing([str(case['case']['batch_size']) for case in cases])}; {where})."
     )
     if compiling:
         note += f" Compilation takes {between(compiling, 0)} seconds at the start."
-    header = ["model", "training with", "× textbook", "× bound"]
+    given = [case["case"] for case in cases]
+    header = ["trained with", *(f"{c['name']}, × {c['reference']}" for c in given)]
     return "\n\n".join(
         [
-            table(header, lines, right=[2, 3]),
+            table(header, lines, right=range(1, len(header))),
             note,
-            " ".join(verdict(case) for case in measured["cases"]),
+            " ".join(map(verdict, cases)),
         ]
     )
