@@ -1,8 +1,9 @@
 """One plain training loop, for every model and objective of the course.
 
-Read ``_train_epoch`` first: take a batch, walk the hierarchy, maximise the objective. Then `fit`,
-which orders the data, validates, keeps the best weights and saves. Accelerate moves both to any
-device, precision and number of processes; within an epoch nothing waits for the device.
+Read ``_train_epoch`` first: take a batch, walk the hierarchy and score it
+(`hvae_course.training.step.step`), maximise the objective. Then `fit`, which orders the data,
+validates, keeps the best weights and saves. Accelerate moves both to any device, precision and
+number of processes; within an epoch nothing waits for the device.
 """
 
 import contextlib
