@@ -8,7 +8,6 @@ file is not repeated. The last file is the result, which holds everything that t
 import contextlib
 import hashlib
 import math
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.throughput import load_average
 from hvae_course.cli.files import read_json, write_json
 from hvae_course.cli.program import main as hvae
 from hvae_course.cli.runs import CHECKPOINT, CONFIG, ENVIRONMENT, HISTORY, RESULT
@@ -111,8 +111,7 @@ def note_start(folder: Path) -> None:
     if starts and "seconds" not in starts[-1]:
         until = saved.stat().st_mtime if saved.exists() else -math.inf
         starts[-1]["seconds"] = max(0.0, until - starts[-1]["started"])
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    write_json(folder / CLOCK, [*starts, {"started": time.time(), "load": load}])
+    write_json(folder / CLOCK, [*starts, {"started": time.time(), "load": load_average()}])
 
 
 def training_seconds(folder: Path) -> float:

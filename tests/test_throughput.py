@@ -2,6 +2,8 @@
 
 import functools
 import json
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -260,3 +262,9 @@ def test_a_run_without_steps_or_rounds_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         throughput.main(words)
     assert "--steps and --rounds must be positive" in capsys.readouterr().err
+
+
+def test_the_file_runs_as_a_script_from_any_folder(tmp_path):
+    command = [sys.executable, throughput.__file__, "--help"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--quick" in shown.stdout
