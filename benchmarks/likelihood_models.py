@@ -108,10 +108,10 @@ _MNIST_SHARED = (
     "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999 "
     "--warm-up 100"
 )
-_WIDE = "--hidden 512 512 --normalisation batch --epochs 250 --learning-rate 5e-3"
+_WIDE = "--hidden 300 300 --normalisation batch --epochs 200 --learning-rate 5e-3"
 # pseudo-inputs must not see each other, so no batch normalisation where they are encoded
 _WIDE_VAMP = (
-    "--hidden 512 512 --normalisation layer --generative-normalisation batch --epochs 250 "
+    "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 200 "
     "--learning-rate 2e-3"
 )
 _LADDER = (
