@@ -169,6 +169,9 @@ def test_a_missed_goal_is_explained_by_the_training_of_its_own_model():
     assert "validation ELBO rose by 0.50 nats, and the training ELBO ended 2.0 nats above" in first
     assert "It had 100 epochs, the published row 2,000. 1 of its 2 levels are used." in first
     assert "asks for more epochs" in rule
+    below = make_row("ladder", [81.9])
+    below.runs[0]["curve"]["train"][-1] = -84.6
+    assert "training ELBO ended 0.6 nats below it" in shortfalls({"ladder": below}, [])[0]
     assert shortfalls(make_rows(one_level=([84.0],)), load_published()) == []
 
 

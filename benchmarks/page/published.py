@@ -181,8 +181,8 @@ def shortfalls(rows: Mapping[str, Row], published: Sequence[Published]) -> list[
         rise, gap = (statistics.mean(values) for values in zip(*ends, strict=True))
         text = (
             f"**Why “{row.model.title}” falls short.** In the last tenth of training its "
-            f"validation ELBO rose by {rise:.2f} nats, and the training ELBO ended {gap:.1f} nats "
-            "above it."
+            f"validation ELBO rose by {rise:.2f} nats, and the training ELBO ended {abs(gap):.1f} "
+            f"nats {'above' if gap > 0 else 'below'} it."
         )
         theirs = [r["epochs"] for r in published if best[0] in (r["beside"] or "").split()]
         theirs = [number for number in theirs if number]
@@ -194,8 +194,11 @@ def shortfalls(rows: Mapping[str, Row], published: Sequence[Published]) -> list[
             text += f" {row.used_levels} of its {levels} levels are used."
         texts[best[0]] = text
     rule = (
-        "A bound that still rises asks for more epochs, a training bound far above it for "
-        "regularisation or data, and an idle level for a longer {term}`warm-up`."
+        "A training bound far above the validation bound asks for regularisation or data; one "
+        "close to it, or below it, says that the images are not used up, and asks for more epochs "
+        "or wider networks. A flat end says little: the learning rate falls to zero there, "
+        "whatever is left to learn. An idle level asks for a longer {term}`warm-up`. The training "
+        "bound is that of a model in training, which normalises by the batch at hand."
     )
     return [*texts.values(), rule] if texts else []
 

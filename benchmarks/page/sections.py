@@ -158,7 +158,8 @@ def cost_text(results: Results) -> str:
             [
                 f"{row.model.title} ({data})",
                 f"{row.parameters:,}",
-                between(row.values(lambda run: run["best_epoch"]), 0),
+                between(row.values(lambda run: run["best_epoch"]), 0)
+                + f" of {row.runs[0]['epochs']:,}",
                 f"{row.seconds:,.0f}",
                 f"{row.best:.2f}",
             ]
