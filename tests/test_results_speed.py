@@ -1,7 +1,10 @@
-"""What the results page says about speed: ratios of the timed rounds, and verdicts."""
+"""What the results page says about speed and machines: ratios, verdicts, circumstances."""
 
 import pytest
 
+from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.page.records import Row
+from benchmarks.page.sections import circumstances
 from benchmarks.page.speed import speed_text
 
 
@@ -43,3 +46,19 @@ def test_what_could_not_be_timed_is_said():
     machine = {"device_name": "a machine", "threads": 1}
     text = speed_text({"cases": [case], "machine": machine, "rounds": 2})
     assert "For “a model”, the bound could not be timed." in text and "Compilation" not in text
+
+
+def test_a_run_that_was_resumed_names_its_machine_once_and_every_commit():
+    place = {"device_name": "a CPU", "device": "cpu", "threads": 1, "processors": 2}
+    versions = {"torch": "2.13.0", "python": "3.11.7"}
+    starts = [("a" * 40, False), ("a" * 40, False), ("b" * 40, True)]
+    environments = [
+        place | versions | {"git_commit": commit, "git_changed": changed}
+        for commit, changed in starts
+    ]
+    run = {"environments": environments, "runs_at_a_time": 2, "load": [None, 0.5]}
+    text = circumstances([Row("chain", BENCHMARKS["mnist"].models["chain"], (run,))])
+    assert text.startswith(
+        "- 1 run: a CPU (cpu, 1 thread of 2 processors), PyTorch 2.13.0, Python 3.11.7, commits "
+        f"{'a' * 10} and {'b' * 10} with changes; 2 at a time.\n"
+    )

@@ -237,14 +237,22 @@ def circumstances(rows: Sequence[Row]) -> str:
     """
     counted: dict[str, int] = {}
     for run in (run for row in rows for run in row.runs):
-        places = [
-            f"{e['device_name']} ({e['device']}, {e['threads']} thread"
-            f"{'s' if e['threads'] > 1 else ''} of {e['processors']} processors), PyTorch "
-            f"{e['torch']}, Python {e['python']}, commit {str(e['git_commit'])[:10]}"
-            f"{' with changes' if e['git_changed'] else ''}"
-            for e in run["environments"]
-        ]
-        known = listing(list(dict.fromkeys(places)))
+        commits: dict[str, list[str]] = {}
+        for e in run["environments"]:
+            place = (
+                f"{e['device_name']} ({e['device']}, {e['threads']} thread"
+                f"{'s' if e['threads'] > 1 else ''} of {e['processors']} processors), PyTorch "
+                f"{e['torch']}, Python {e['python']}"
+            )
+            commit = f"{str(e['git_commit'])[:10]}{' with changes' if e['git_changed'] else ''}"
+            if commit not in commits.setdefault(place, []):
+                commits[place].append(commit)
+        known = listing(
+            [
+                f"{place}, commit{'s' if len(of) > 1 else ''} {listing(of)}"
+                for place, of in commits.items()
+            ]
+        )
         known += f"; {run['runs_at_a_time']} at a time"
         counted[known] = counted.get(known, 0) + 1
     lines = [f"- {number} run{'s' * (number > 1)}: {known}." for known, number in counted.items()]
