@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 from linear_gaussian import D, agree
-from torch.distributions import Normal
+from torch.distributions import MixtureSameFamily, Normal
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hvae_course.gaussians import diag_normal
 from hvae_course.priors import MixtureOfGaussians, VampPrior
@@ -109,6 +110,55 @@ def test_draws_follow_the_density():
     z, density = p.sample((100_000,))[:, 0], p.log_prob(GRID[:, None]).exp().detach()
     for threshold in (-2.0, -0.5, 0.0, 0.7, 2.0):
         assert agree((z < threshold).to(D), integral(density * (GRID < threshold)))
+
+
+@pytest.mark.equation("eq-mixture-prior")
+@pytest.mark.parametrize(("spread", "log_std"), [(1.0, 0.0), (3.0, -3.0), (10.0, -6.0)])
+def test_without_gradients_the_density_is_the_same_and_no_less_exact(spread, log_std):
+    torch.manual_seed(2)
+    prior = MixtureOfGaussians(20, 30, spread=spread)
+    prior.log_stds.data = log_std + 0.5 * torch.randn(30, 20)
+    torch.nn.init.normal_(prior.logits)
+    centres = prior.means.detach()[torch.randint(30, (200,))]
+    z = centres + math.exp(log_std) * torch.randn(200, 20)
+    with torch.no_grad():
+        quick = prior().expand((200,)).log_prob(z)
+        exact = MixtureSameFamily.log_prob(prior.double()().expand((200,)), z.to(D))
+    torch.testing.assert_close(quick.to(D), exact, rtol=1e-6, atol=1e-5)
+    assert quick.dtype == torch.float32
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor that is made holds."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            numbers = made.untyped_storage().nbytes() // made.element_size()  # views count once
+            self.numbers = max(self.numbers, numbers)
+        return made
+
+
+def test_without_gradients_no_draw_is_held_against_every_mean_dimension_by_dimension():
+    prior, draws = MixtureOfGaussians(20, 30), torch.randn(100, 20)
+    sizes = {}
+    for recorded in (True, False):
+        with Largest() as largest, torch.set_grad_enabled(recorded):
+            prior().expand((100,)).log_prob(draws)
+        sizes[recorded] = largest.numbers
+    assert sizes == {True: 100 * 30 * 20, False: 100 * 2 * 20}
+
+
+@pytest.mark.parametrize("shape", [(), (7,)])
+def test_without_gradients_values_broadcast_as_with_them(shape):
+    z = torch.randn(7, 3, dtype=D)
+    for value in (z, z[:1], torch.randn(2, 7, 3, dtype=D)):
+        p = random_mixture(3)().expand(shape)
+        with torch.no_grad():
+            quick = p.log_prob(value)
+        torch.testing.assert_close(quick, p.log_prob(value).detach())
 
 
 def test_every_parameter_receives_a_gradient(assert_finite_gradients):

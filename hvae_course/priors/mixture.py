@@ -16,7 +16,57 @@ from hvae_course.gaussians import LOG_STD_BOUND, at_least_float32, bound_log_std
 from hvae_course.priors.base import Encode, Prior, check_positive
 
 
-def mixture(logits: Tensor, components: Independent) -> MixtureSameFamily:
+class DiagNormalMixture(MixtureSameFamily):
+    """Mixture of K diagonal Gaussians whose density does not need K times the memory of the draws.
+
+    PyTorch's own density subtracts every mean from every draw, which makes S x K x Z numbers of S
+    draws. That is what happens here too where gradients are recorded. Where they are not, as in
+    `hvae_course.evaluate` with its thousands of draws, the squares are multiplied out into one
+    matrix product; it is in float64, since large terms cancel in it.
+    """
+
+    _single: "DiagNormalMixture | None" = None
+    """The mixture before its batch was expanded."""
+
+    def expand(self, batch_shape: torch.Size, _instance: None = None) -> "DiagNormalMixture":
+        """Repeat the mixture, without memory.
+
+        Args:
+            batch_shape: shape of the batch.
+            _instance: not used.
+
+        Returns:
+            The same density for every element of the batch.
+        """
+        new = super().expand(batch_shape, _instance)
+        new._single = self._single or self
+        return new
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density, exact up to rounding.
+
+        Args:
+            value: ``(..., Z)``, broadcast against the batch.
+
+        Returns:
+            ``(...)``, nats.
+        """
+        single = self._single or self
+        normal = single.component_distribution.base_dist
+        recorded = torch.is_grad_enabled() or value.device.type == "mps"  # which has no float64
+        if recorded or single.batch_shape:
+            return super().log_prob(value)
+        mean, precision = normal.mean.double(), normal.scale.double() ** -2
+        constant = mean.square() * precision - precision.log() + math.log(2 * math.pi)
+        weights = torch.cat([-0.5 * precision, mean * precision], dim=-1)
+        z = value.double()
+        joint = torch.cat([z.square(), z], dim=-1) @ weights.mT - 0.5 * constant.sum(dim=-1)
+        joint = joint + single.mixture_distribution.logits
+        nats = joint.logsumexp(dim=-1).to(torch.result_type(value, normal.mean))
+        return nats.expand(torch.broadcast_shapes(nats.shape, self.batch_shape))
+
+
+def mixture(logits: Tensor, components: Independent) -> DiagNormalMixture:
     """Mixture of diagonal Gaussians over one event, with an empty batch shape.
 
     Args:
@@ -27,7 +77,7 @@ def mixture(logits: Tensor, components: Independent) -> MixtureSameFamily:
         The mixture, event shape ``(Z,)``; its ``log_prob`` is exact.
     """
     weights = Categorical(logits=at_least_float32(logits), validate_args=False)
-    return MixtureSameFamily(weights, components, validate_args=False)
+    return DiagNormalMixture(weights, components, validate_args=False)
 
 
 class MixtureOfGaussians(Prior):
@@ -62,7 +112,7 @@ class MixtureOfGaussians(Prior):
         self.log_stds = nn.Parameter(torch.full((num_components, size), math.log(scale)))
         self.log_std_bound = log_std_bound
 
-    def forward(self, encode: Encode | None = None) -> MixtureSameFamily:
+    def forward(self, encode: Encode | None = None) -> DiagNormalMixture:
         """Give the prior.
 
         Args:

@@ -9,11 +9,10 @@ bounded, and its components move with the encoder.
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import MixtureSameFamily
 
 from hvae_course.gaussians import is_diag_normal
 from hvae_course.priors.base import Encode, Prior, check_positive
-from hvae_course.priors.mixture import mixture
+from hvae_course.priors.mixture import DiagNormalMixture, mixture
 
 
 class VampPrior(Prior):
@@ -78,7 +77,7 @@ class VampPrior(Prior):
             )
         return cls(x[torch.randperm(len(x))[:num_components].to(x.device)])
 
-    def forward(self, encode: Encode | None = None) -> MixtureSameFamily:
+    def forward(self, encode: Encode | None = None) -> DiagNormalMixture:
         """Give the prior.
 
         Args:
