@@ -35,6 +35,7 @@ class Job:
     """One model with one seed: what to run, and where."""
 
     data: str
+    """A key of `BENCHMARKS`."""
     model: str
     seed: int
     runs: str = "runs/likelihoods"
@@ -58,7 +59,7 @@ class Job:
 
     @property
     def evaluation(self) -> Path:
-        """What the evaluation leaves in the folder of the run."""
+        """What the evaluation on the test split leaves in the folder of the run."""
         return self.folder / f"evaluation-test-{BENCHMARKS[self.data].num_samples}.json"
 
     @property
@@ -66,16 +67,23 @@ class Job:
         """Words of the training that determine its result."""
         return BENCHMARKS[self.data].train_words(self.model, seed=self.seed)
 
+    @property
+    def judged(self) -> bool:
+        """Whether the run is judged on the test split."""
+        return BENCHMARKS[self.data].num_samples is not None
+
     def commands(self) -> dict[str, list[str]]:
         """The commands in their order, by name, as words behind ``hvae``."""
         folder, device = str(self.folder), ["--device", self.device]
         train = [*self.words, *device, "--out", folder]
-        draws = str(BENCHMARKS[self.data].num_samples)
-        return {
-            "train": [*train, "--compile"] if self.compiled else train,
-            "evaluate": ["evaluate", folder, "--samples", draws, *device],
-            "diagnose": ["diagnose", folder, *device, "--json", f"{folder}/{DIAGNOSIS}"],
-        }
+        commands = {"train": [*train, "--compile"] if self.compiled else train}
+        if self.judged:
+            draws = str(BENCHMARKS[self.data].num_samples)
+            commands |= {
+                "evaluate": ["evaluate", folder, "--samples", draws, *device],
+                "diagnose": ["diagnose", folder, *device, "--json", f"{folder}/{DIAGNOSIS}"],
+            }
+        return commands
 
 
 def call(words: Sequence[str]) -> None:
@@ -204,7 +212,6 @@ def collect(job: Job) -> dict[str, Any]:
     folder = job.folder
     config, result = read_json(folder / CONFIG), read_json(folder / RESULT)
     history = read_json(folder / HISTORY)
-    diagnosis = read_json(folder / DIAGNOSIS)
     content = {
         **{name: getattr(job, name) for name in ("data", "model", "seed")},
         "words": shlex.join(job.words),
@@ -223,10 +230,12 @@ def collect(job: Job) -> dict[str, Any]:
         "runs_at_a_time": job.processes,
         "load": rounded([start["load"] for start in read_json(folder / CLOCK)]),
         "validation": rounded(bounds(result["validation"])),
-        "test": rounded(bounds(read_json(job.evaluation))),
-        "diagnosis": rounded({n: value for n, value in diagnosis.items() if n != "command"}),
         "curve": thin(history["rows"], result["best_epoch"]),
     }
+    if job.judged:
+        diagnosis = read_json(folder / DIAGNOSIS)
+        content["test"] = rounded(bounds(read_json(job.evaluation)))
+        content["diagnosis"] = rounded({n: v for n, v in diagnosis.items() if n != "command"})
     if BENCHMARKS[job.data].kept == (job.model, job.seed):
         content["weights"] = keep_weights(job)
     return content
@@ -249,7 +258,8 @@ def run(job: Job) -> None:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        for name, path in done.items():
+        for name in commands:
+            path = done[name]
             if name == "train" and not path.exists():
                 note_start(folder)
             if not path.exists():

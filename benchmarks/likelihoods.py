@@ -1,8 +1,9 @@
 """Likelihoods of the course's models: train, evaluate and diagnose each, one JSON file per run.
 
-Run it with ``python -m benchmarks.likelihoods digits``, or ``mnist``. Every run goes through the
-package's own command line with the words of `benchmarks.likelihood_models`, fills a folder below
-``runs/likelihoods``, and ends as ``benchmarks/results/DATA/MODEL-SEED.json``, which holds
+Run it with ``python -m benchmarks.likelihoods digits``, or ``mnist``; ``trials`` are variants of
+one model on MNIST, judged on validation images alone. Every run goes through the package's own
+command line with the words of `benchmarks.likelihood_models`, fills a folder below
+``runs/likelihoods``, and ends as ``benchmarks/results/NAME/MODEL-SEED.json``, which holds
 everything that the results page shows. Whatever was interrupted goes on when the same command is
 given again; what is finished is not repeated.
 """
@@ -45,7 +46,7 @@ def is_done(job: Job) -> bool:
     draws = BENCHMARKS[job.data].num_samples
     for name, before, wanted in (
         ("words", found["words"], shlex.join(job.words)),
-        ("draws", found["test"]["num_samples"], draws),
+        ("draws", found.get("test", {}).get("num_samples"), draws),
     ):
         if before != wanted:
             raise ValueError(

@@ -120,7 +120,11 @@ def test_posteriors_that_do_not_go_with_a_prior_are_refused_at_once(
 
 
 BY_HAND = [
-    ("delta_vae", "mixture", "Delta shifts a diagonal Gaussian .*, got DiagNormalMixture; use Direct"),
+    (
+        "delta_vae",
+        "mixture",
+        "Delta shifts a diagonal Gaussian .*, got DiagNormalMixture; use Direct",
+    ),
     ("delta_vae", "vhp", "Delta shifts a diagonal Gaussian .*, got VHPDistribution; use Direct"),
     ("delta_vae", "vamp", "rule that does not read the prior, got Delta; use Direct at the top"),
     (

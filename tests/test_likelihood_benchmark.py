@@ -23,6 +23,8 @@ from hvae_course.data import DataSpec
 
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
 SPECS = {"digits": DataSpec(64, 17), "mnist": DataSpec(784, 2)}
+DATA = {"digits": "digits", "mnist": "mnist", "trials": "mnist"}
+TRIALS = BENCHMARKS["trials"].models
 MAIN = ("one_level", "chain", "delta", "concatenation", "ladder", "vamp", "vhp")
 EVERY = [(data, name) for data, benchmark in BENCHMARKS.items() for name in benchmark.models]
 TINY = Benchmark(
@@ -76,12 +78,12 @@ def test_every_model_of_the_tables_is_one_command_that_builds_it(name, model):
     flags = [word for word in words if word.startswith("--")]
     assert len(flags) == len(set(flags))
     given = _make_parser()[0].parse_args(words)
-    assert (given.data, given.seed) == (name, 1)
+    assert (given.data, given.seed) == (DATA[name], 1)
     recipe = find_recipe(given.target)
     arguments = read_options(given, ModelSettings).arguments(recipe)
     read_options(given, ObjectiveSettings).make()
     with torch.device("meta"):
-        built = recipes.RECIPES[recipe](SPECS[name], **arguments)
+        built = recipes.RECIPES[recipe](SPECS[DATA[name]], **arguments)
     assert built.num_levels == len(given.latent_sizes)
 
 
@@ -93,6 +95,20 @@ def test_both_data_sets_have_the_same_main_models_under_the_same_titles():
     assert tuple(mains["digits"]) == MAIN
     assert mains["digits"] == mains["mnist"]
     assert all(model in MAIN for goal in BENCHMARKS["mnist"].goals for model in goal.models)
+
+
+def test_an_option_of_a_model_replaces_that_of_all_models():
+    model = Model("", "ladder --levels 3 2 --hidden 8 8")
+    shared = "--hidden 5 5 --epochs 2 --levels 7 --decay 1.0"
+    words = Benchmark(shared=shared, num_samples=4, models={"a": model}).train_words("a", seed=3)
+    expected = "train ladder --epochs 2 --decay 1.0 --levels 3 2 --hidden 8 8 --seed 3"
+    assert words == expected.split()
+
+
+def test_every_trial_changes_something_and_the_data_never():
+    words = {name: BENCHMARKS["trials"].train_words(name, seed=0) for name in TRIALS}
+    assert len(set(map(tuple, words.values()))) == len(TRIALS)
+    assert all(of[of.index("--data") + 1] == "mnist" for of in words.values())
 
 
 def test_models_by_depth_differ_in_their_levels_and_their_inference_alone():
@@ -131,6 +147,17 @@ def test_a_run_ends_as_one_file_with_its_bounds_and_their_circumstances(tiny):
     assert row["seconds"] > 0 and row["runs_at_a_time"] == 1
     assert len(row["diagnosis"]["levels"]) == 2
     assert row["commands"]["train"].startswith("hvae train ladder --data digits")
+
+
+def test_a_trial_never_sees_the_test_split(tiny, called, monkeypatch):
+    monkeypatch.setitem(BENCHMARKS, "digits", replace(TINY, num_samples=None, kept=None))
+    folder, status = tiny("--models", "ladder")
+    assert (status, called) == (0, ["train"])
+    row = read(folder / "ladder-0.json")
+    assert row["validation"]["elbo"]["mean"] < 0
+    assert not {"test", "diagnosis"} & row.keys()
+    assert row["commands"].keys() == {"train"}
+    assert tiny("--models", "ladder")[1] == 0 and called == ["train"]
 
 
 def test_the_stored_commands_give_the_stored_numbers(tiny, tmp_path):

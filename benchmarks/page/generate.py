@@ -28,6 +28,7 @@ from benchmarks.page.records import (
     listing,
     load_published,
     load_results,
+    load_rows,
 )
 from benchmarks.page.sections import (
     circumstances,
@@ -38,6 +39,7 @@ from benchmarks.page.sections import (
 )
 from benchmarks.page.speed import speed_text
 from benchmarks.page.traps import traps
+from benchmarks.page.trials import trials_text
 from hvae_course.atomic import write_whole
 from hvae_course.cli.files import read_json
 
@@ -126,6 +128,7 @@ def page(
     *,
     speed: Mapping[str, Any] | None,
     measured: pd.DataFrame | None,
+    trials: Mapping[str, Row] | None = None,
 ) -> str:
     """Write the page.
 
@@ -134,6 +137,7 @@ def page(
         published: all published rows.
         speed: training beside a textbook loop and the bound; None if it was not timed.
         measured: the time of a step; None if it was not measured.
+        trials: variants of one model, by name.
 
     Returns:
         MyST Markdown.
@@ -143,6 +147,8 @@ def page(
     if len(group(mnist)) > 1:
         main = group(mnist)
         parts += [bounds_table("mnist", main), close_pairs(main), gap_text(main)]
+    if trials and len(trials) > 1 and "base" in trials:
+        parts += [TITLES["trials"], trials_text(trials)]
     name = "mnist" if len(group(mnist)) > 1 else "digits"
     example, name = results[name], figures.DATA[name]
     parts += [TITLES["spoils"], traps(group(example), published, data=name)]
@@ -181,7 +187,8 @@ def generate(
     measured = pd.read_csv(table) if table.exists() else None
     drawn = figures.draw(rows, measured)
     speed = read_json(results / SPEED_FILE)
-    text = page(rows, load_published(published), speed=speed, measured=measured)
+    trials = load_rows("trials", results)
+    text = page(rows, load_published(published), speed=speed, measured=measured, trials=trials)
     write_whole(book / "results.md", lambda file: file.write(text.encode()))
     return [book / "results.md", *figures.save(drawn, book / "figures")]
 

@@ -32,6 +32,7 @@ best validation epoch. Nothing was chosen by what came out on the test split.
 
 TITLES = {
     "mnist": "## Dynamically binarised MNIST, beside the papers",
+    "trials": "### Which settings matter",
     "spoils": "### What spoils such a comparison",
     "digits": "## Digits, for everybody",
     "depth": "## What every level carries, by depth",
@@ -65,11 +66,13 @@ REPEAT = """
 ```sh
 python -m benchmarks.likelihoods digits
 python -m benchmarks.likelihoods mnist --device cuda
+python -m benchmarks.likelihoods trials
 make results
 ```
 
 The first two train, evaluate and diagnose what is not there yet, two runs at a time; an
-interrupted one goes on when the command is given again. The last writes this page. A single row
+interrupted one goes on when the command is given again. The third trains the variants behind
+“Which settings matter”, and the last writes this page. A single row
 takes two commands, listed below for the first seed; for another, change it in `--seed` and in the
 name of the folder.
 """.strip()

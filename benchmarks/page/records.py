@@ -87,8 +87,27 @@ Results = Mapping[str, Mapping[str, Row]]
 """Rows by data set and model, in the order of the benchmarks; models without a run are missing."""
 
 
+def load_rows(name: str, folder: Path = RESULTS) -> dict[str, Row]:
+    """Read the results of one benchmark.
+
+    Args:
+        name: a key of `BENCHMARKS`.
+        folder: one folder of JSON files per benchmark.
+
+    Returns:
+        The rows, in the order of the benchmark.
+    """
+    rows = {}
+    for key, model in BENCHMARKS[name].models.items():
+        paths = (folder / name).glob(f"{key}-*.json")
+        runs = [read_json(p) for p in paths if p.stem.rpartition("-")[0] == key]
+        if runs:
+            rows[key] = Row(key, model, tuple(sorted(runs, key=lambda run: run["seed"])))
+    return rows
+
+
 def load_results(folder: Path = RESULTS) -> Results:
-    """Read all results that there are.
+    """Read all results on test splits that there are.
 
     Args:
         folder: one folder of JSON files per data set.
@@ -96,16 +115,8 @@ def load_results(folder: Path = RESULTS) -> Results:
     Returns:
         The rows.
     """
-    found: dict[str, dict[str, Row]] = {}
-    for data, benchmark in BENCHMARKS.items():
-        found[data] = {}
-        for name, model in benchmark.models.items():
-            paths = (folder / data).glob(f"{name}-*.json")
-            runs = [read_json(p) for p in paths if p.stem.rpartition("-")[0] == name]
-            if runs:
-                ordered = sorted(runs, key=lambda run: run["seed"])
-                found[data][name] = Row(name, model, tuple(ordered))
-    return found
+    judged = [name for name, benchmark in BENCHMARKS.items() if benchmark.num_samples is not None]
+    return {name: load_rows(name, folder) for name in judged}
 
 
 def group(rows: Mapping[str, Row], name: str = "main") -> dict[str, Row]:
