@@ -110,11 +110,11 @@ DIGITS = Benchmark(
 
 # What the MNIST models share, and the networks of each; to be changed here and nowhere else.
 _MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999"
-_WIDE = "--hidden 300 300 --normalisation batch --epochs 150 --warm-up 50 --learning-rate 5e-3"
+_WIDE = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
 # pseudo-inputs must not see each other, so no batch normalisation where they are encoded
 _WIDE_VAMP = (
-    "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 150 "
-    "--warm-up 50 --learning-rate 2e-3"
+    "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 400 "
+    "--warm-up 100 --learning-rate 2e-3"
 )
 _LADDER = (
     "--hidden 512,512 256,256 128,128 64,64 32,32 --normalisation batch --epochs 500 "
