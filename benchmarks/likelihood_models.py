@@ -163,6 +163,7 @@ TRIALS = Benchmark(
         "batch_small": Model("batches of 128", "bidirectional --batch-size 128"),
         "averaging_none": Model("no averaging of the weights", "bidirectional --averaging 0"),
         "warm_up_none": Model("no warm-up", "bidirectional --warm-up 0"),
+        "warm_up_long": Model("a warm-up of 40 epochs", "bidirectional --warm-up 40"),
         "layer": Model(
             "layer normalisation, learning rate 0.002",
             "bidirectional --normalisation layer --learning-rate 2e-3",
