@@ -21,8 +21,8 @@ class DiagNormalMixture(MixtureSameFamily):
 
     PyTorch's own density subtracts every mean from every draw, which makes S x K x Z numbers of S
     draws. That is what happens here too where gradients are recorded. Where they are not, as in
-    `hvae_course.evaluate` with its thousands of draws, the squares are multiplied out into one
-    matrix product; it is in float64, since large terms cancel in it.
+    `hvae_course.analysis.evaluation.evaluate` with its thousands of draws, the squares are
+    multiplied out into one matrix product; it is in float64, since large terms cancel in it.
     """
 
     _single: "DiagNormalMixture | None" = None
