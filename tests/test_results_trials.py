@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.likelihood_models import BENCHMARKS
 from benchmarks.page.generate import page
+from benchmarks.page.prose import TITLES
 from benchmarks.page.records import RESULTS, Row, load_published, load_results, load_rows
 from benchmarks.page.trials import extremes, training_cost, trials_text, validation_cost
 
@@ -83,7 +84,7 @@ def test_the_table_has_every_variant_with_its_difference():
 def test_without_a_comparison_there_is_no_section(nats, tmp_path):
     rows = load_results(tmp_path)
     text = page(rows, load_published(), speed=None, measured=None, trials=make_rows(**nats))
-    assert "Which settings matter" not in text
+    assert TITLES["trials"] not in text
 
 
 def test_the_section_is_on_the_page():
