@@ -71,7 +71,7 @@ def test_the_extremes_are_named_with_what_they_are_worth(low, high, sentence):
 def test_the_table_has_every_variant_with_its_difference():
     text = trials_text(make_rows(base=[90.0], warm_up_none=[89.5], dropout=[93.0]))
     assert "| nothing | 90.00 |  | 89.00 |" in text
-    assert "| no warm-up | 89.50 | -0.50 | 88.50 |" in text
+    assert "| no warm-up | 89.50 | −0.50 | 88.50 |" in text
     assert "| dropout of 0.1 | 93.00 | +3.00 | 92.00 |" in text
     assert "40 epochs, 10 of them {term}`warm-up`, hidden layers of 30 and 20 units" in text
     assert "batches of 64, a learning rate of 0.005" in text and "one seed" in text

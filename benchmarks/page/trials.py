@@ -73,7 +73,7 @@ def trials_text(rows: Mapping[str, Row]) -> str:
         [
             row.model.title,
             f"{validation_cost(row):.2f}",
-            "" if row is base else f"{validation_cost(row) - cost:+.2f}",
+            "" if row is base else f"{validation_cost(row) - cost:+.2f}".replace("-", "−"),
             f"{training_cost(row):.2f}",
         ]
         for row in rows.values()
