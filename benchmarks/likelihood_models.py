@@ -110,9 +110,9 @@ DIGITS = Benchmark(
 
 # What the MNIST models share, and the networks of each; to be changed here and nowhere else.
 _MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999"
-_WIDE = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
+_SMALL = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
 # pseudo-inputs must not see each other, so no batch normalisation where they are encoded
-_WIDE_VAMP = (
+_SMALL_VAMP = (
     "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 400 "
     "--warm-up 100 --learning-rate 2e-3"
 )
@@ -125,19 +125,19 @@ MNIST = Benchmark(
     shared=_MNIST_SHARED,
     num_samples=5000,
     models={
-        "one_level": Model("one level", f"bottom_up --levels 40 {_WIDE}"),
-        "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_WIDE}"),
-        "delta": Model("two levels, delta", f"delta --levels 40 40 {_WIDE} --state skip"),
+        "one_level": Model("one level", f"bottom_up --levels 40 {_SMALL}"),
+        "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_SMALL}"),
+        "delta": Model("two levels, delta", f"delta --levels 40 40 {_SMALL} --state skip"),
         "concatenation": Model(
-            "two levels, concatenation", f"bidirectional --levels 40 40 {_WIDE} --state skip"
+            "two levels, concatenation", f"bidirectional --levels 40 40 {_SMALL} --state skip"
         ),
         "ladder": Model("ladder of 5", f"ladder --levels 64 32 16 8 4 {_LADDER} --state skip"),
         "vamp": Model(
             "two levels, VampPrior",
-            f"bidirectional --levels 40 40 {_WIDE_VAMP} --state skip --prior vamp "
+            f"bidirectional --levels 40 40 {_SMALL_VAMP} --state skip --prior vamp "
             "--prior-options num_components=200",
         ),
-        "vhp": Model("one level, VHP", f"bottom_up --levels 40 {_WIDE} --prior vhp"),
+        "vhp": Model("one level, VHP", f"bottom_up --levels 40 {_SMALL} --prior vhp"),
     },
     goals=(
         Goal("one level", ("one_level",), 84.5),
@@ -151,9 +151,8 @@ MNIST = Benchmark(
 """Dynamically binarised MNIST, for the comparison with papers; it wants a GPU."""
 
 TRIALS = Benchmark(
-    shared="--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999 "
-    "--levels 40 40 --hidden 300 300 --normalisation batch --epochs 60 --warm-up 20 "
-    "--learning-rate 5e-3 --state skip --validation-samples 1",
+    shared=f"{_MNIST_SHARED} --levels 40 40 --hidden 300 300 --normalisation batch --epochs 60 "
+    "--warm-up 20 --learning-rate 5e-3 --state skip --validation-samples 1",
     num_samples=None,
     models={
         "base": Model("nothing", "bidirectional"),

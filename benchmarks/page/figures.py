@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES
-from benchmarks.page.records import Results, Row, by_depth, group
+from benchmarks.page.records import Results, Row, by_depth, compared, group
 from hvae_course.atomic import write_whole
 
 STYLE = {
@@ -130,9 +130,9 @@ def cost(results: Results) -> Figure:
         results: all rows.
 
     Returns:
-        One panel per data set that has rows; models by depth as connected points.
+        One panel per data set with at least two main models; models by depth as connected points.
     """
-    there = {data: rows for data, rows in results.items() if rows}
+    there = compared(results)
     figure, panels = _panels(len(there), 1, width=5.6, height=1.5 + 3.3 * len(there))
     for axes, (data, rows) in zip(panels, there.items(), strict=True):
         for (recipe, of_recipe), line in zip(by_depth(rows).items(), ("-", "--"), strict=False):
@@ -194,7 +194,9 @@ def draw(results: Results, table: pd.DataFrame | None) -> dict[str, Figure]:
     with matplotlib.rc_context(STYLE):
         figures = {}
         if any(group(rows) for rows in results.values()):
-            figures = {"training": training(results), "cost": cost(results)}
+            figures = {"training": training(results)}
+        if compared(results):
+            figures["cost"] = cost(results)
         if by_depth(results["digits"]):
             figures["depth"] = depth(results)
         if table is not None:

@@ -24,6 +24,7 @@ from benchmarks.page.records import (
     Results,
     Row,
     by_depth,
+    compared,
     group,
     listing,
     load_published,
@@ -159,7 +160,9 @@ def page(
         parts += [TITLES["depth"], depth_section(digits)]
         parts.append(figure("depth", width=640))
     if any(group(rows) for rows in results.values()):
-        parts += [TITLES["cost"], cost_text(results), figure("cost", width=600)]
+        parts += [TITLES["cost"], cost_text(results)]
+    if compared(results):
+        parts.append(figure("cost", width=600))
     if speed is not None:
         parts += [TITLES["speed"], SPEED, speed_text(speed)]
     if measured is not None:

@@ -132,6 +132,18 @@ def group(rows: Mapping[str, Row], name: str = "main") -> dict[str, Row]:
     return {key: row for key, row in rows.items() if row.model.group == name}
 
 
+def compared(results: Results) -> Results:
+    """Choose the data sets whose models can be compared.
+
+    Args:
+        results: all rows.
+
+    Returns:
+        All rows of those with at least two main models.
+    """
+    return {data: rows for data, rows in results.items() if len(group(rows)) > 1}
+
+
 def by_depth(rows: Mapping[str, Row]) -> dict[str, dict[int, Row]]:
     """Sort the rows of the comparison by depth.
 

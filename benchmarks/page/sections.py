@@ -148,12 +148,13 @@ def cost_text(results: Results) -> str:
             f"{cheap.seconds:,.0f} seconds (“{cheap.model.title}”) to {dear.seconds:,.0f} "
             f"(“{dear.model.title}”). "
         )
-        texts.append(
-            f"{text}From the cheapest on, no other model is both cheaper and better: "
-            f"“{best[0].model.title}”, then {listing(steps)}."
-            if steps
-            else f"{text}The cheapest is also the best."
-        )
+        if len(main) > 1:  # a single model is not compared with anything
+            texts.append(
+                f"{text}From the cheapest on, no other model is both cheaper and better: "
+                f"“{best[0].model.title}”, then {listing(steps)}."
+                if steps
+                else f"{text}The cheapest is also the best."
+            )
         lines += [
             [
                 f"{row.model.title} ({data})",
