@@ -1,13 +1,16 @@
 """An evaluation that is interrupted goes on where it stopped, and ends with the same result."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from hvae_course import evaluate
 from hvae_course.analysis import evaluation
+from hvae_course.analysis.partial import fingerprint
 from hvae_course.seeding import restore_generators
 
 SETTINGS = {"num_samples": 7, "batch_size": 6, "max_rows": 20, "seed": 3}
@@ -86,6 +89,29 @@ def test_part_of_another_evaluation_is_refused(
         evaluate(model, tiny_data, partial=path, **other)
     assert text in str(error.value)
     assert path.exists()
+
+
+def test_models_that_differ_in_anything_kept_have_different_fingerprints():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    prints = [fingerprint(model)]
+    assert fingerprint(copy.deepcopy(model)) == prints[0]
+    with torch.no_grad():
+        model[0].bias.copy_(model[0].bias.flip(0))  # the same values in another order
+        prints.append(fingerprint(model))
+        model[1].running_mean += 1
+        prints.append(fingerprint(model))
+    assert len(set(prints)) == 3
+
+
+def test_part_with_other_draws_of_the_prior_is_refused(interrupt, make_model, tiny_data, tmp_path):
+    model, path = make_model(), tmp_path / "part.pt"
+    interrupt(1)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, tiny_data, partial=path, **SETTINGS)
+    model.prior.num_samples = 4
+    with pytest.raises(ValueError, match="prior draws was 1 and is 4"):
+        evaluate(model, tiny_data, partial=path, **SETTINGS)
 
 
 def test_a_failing_write_leaves_the_batches_before_it(

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hvae_course.analysis.partial import Partial
+from hvae_course.analysis.partial import Partial, fingerprint
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
@@ -164,9 +164,8 @@ def evaluate(
             "batch_size": batch_size,
             "max_rows": max_rows,
             "seed": seed,
-            "weights": float(
-                sum(p.detach().cpu().double().abs().sum() for p in model.parameters())
-            ),
+            "weights": fingerprint(model),
+            "prior draws": model.prior.num_samples,
         }
     with evaluating(model), isolated_random(device):
         seed_all(seed)

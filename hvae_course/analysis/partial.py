@@ -1,11 +1,12 @@
 """What an interrupted evaluation has already computed, and where its random numbers stood."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hvae_course.atomic import write_whole
 from hvae_course.seeding import generator_states, restore_generators
@@ -23,6 +24,22 @@ def batches_done(path: str | Path | None) -> int:
     if path is None or not Path(path).exists():
         return 0
     return len(torch.load(path, map_location="cpu", weights_only=True)["columns"])
+
+
+def fingerprint(model: nn.Module) -> str:
+    """What tells two models apart: their parameters, and the statistics that they keep.
+
+    Args:
+        model: any module.
+
+    Returns:
+        SHA-256 of names and values, in hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for name, values in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 class Partial:
