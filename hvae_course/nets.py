@@ -42,12 +42,15 @@ NORMALISATIONS: dict[str, type[nn.Module]] = {
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
+    "glu": nn.GLU,
     "leaky_relu": nn.LeakyReLU,
     "relu": nn.ReLU,
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
-"""Activation functions by name.
+"""Activation functions by name. All act on each unit by itself but ``"glu"``, which multiplies every
+unit by a gate, the sigmoid of another linear function of the same inputs, and so doubles the linear
+layer in front of it.
 
 :meta hide-value:
 """
@@ -85,9 +88,10 @@ def mlp(
         raise ValueError(f"dropout is a probability in [0, 1), got {dropout}")
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(sizes):
+        width_linear = 2 * width_out if activation == "glu" else width_out
         layers += [
-            nn.Linear(width_in, width_out),
-            NORMALISATIONS[normalisation](width_out),
+            nn.Linear(width_in, width_linear),
+            NORMALISATIONS[normalisation](width_linear),
             ACTIVATIONS[activation](),
         ]
         if dropout > 0:

@@ -45,8 +45,17 @@ def test_a_layer_ends_in_its_activation_or_in_dropout_if_there_is_any(activation
     assert layers[3].p == layers[7].p == 0.25
 
 
+def test_gated_units_are_products_with_gates_from_the_same_inputs():
+    torch.manual_seed(0)
+    network, x = mlp(4, 3, normalisation="none", activation="glu"), torch.randn(5, 4)
+    weight, bias = network[0].weight, network[0].bias
+    unit, gate = x @ weight[:3].T + bias[:3], x @ weight[3:].T + bias[3:]
+    torch.testing.assert_close(network(x), unit * torch.sigmoid(gate))
+    assert mlp(4, 3, 2, activation="glu")(x).shape == (5, 2)
+
+
 def test_an_unknown_activation_is_refused_with_the_known_ones():
-    known = r"\['gelu', 'leaky_relu', 'relu', 'silu', 'tanh'\]"
+    known = r"\['gelu', 'glu', 'leaky_relu', 'relu', 'silu', 'tanh'\]"
     with pytest.raises(ValueError, match=f"unknown activation 'sine'; choose one of {known}"):
         mlp(4, 3, activation="sine")
 
