@@ -137,7 +137,8 @@ def test_rows_on_mnist_come_with_verdicts_and_the_missing_ones_are_named(as_mnis
     (tmp_path / "book/figures").mkdir(parents=True)
     text = generate(results=folder, book=tmp_path / "book")[0].read_text("utf-8")
     assert (
-        "Not trained yet: two levels, bottom-up, two levels, VampPrior and one level, VHP" in text
+        "Not trained yet: “two levels, bottom-up”, “two levels, VampPrior” and “one level, VHP”."
+        in text
     )
     assert "2 of 6 goals are met: one level; ladder of 5 levels, first goal. 2 of them" in text
     assert "| two levels, inferred top-down | 82.4 | 82.50 | missed by 0.10 |" in text
