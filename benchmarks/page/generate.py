@@ -145,12 +145,12 @@ def page(
     """
     mnist, digits = results["mnist"], results["digits"]
     parts = [INTRODUCTION, TITLES["mnist"], mnist_section(mnist, published)]
-    if len(group(mnist)) > 1:
+    if "mnist" in compared(results):
         main = group(mnist)
         parts += [bounds_table("mnist", main), close_pairs(main), gap_text(main)]
     if trials and len(trials) > 1 and "base" in trials:
         parts += [TITLES["trials"], trials_text(trials)]
-    name = "mnist" if len(group(mnist)) > 1 else "digits"
+    name = "mnist" if "mnist" in compared(results) else "digits"
     example, name = results[name], figures.DATA[name]
     parts += [TITLES["spoils"], traps(group(example), published, data=name)]
     parts += [TITLES["digits"], digits_section(digits)]

@@ -16,6 +16,7 @@ from benchmarks.page.records import (
     Row,
     between,
     by_depth,
+    compared,
     group,
     growth,
     listing,
@@ -121,6 +122,37 @@ def front(rows: Mapping[str, Row]) -> list[Row]:
     return chosen
 
 
+def cost_sentences(data: str, main: Mapping[str, Row]) -> str:
+    """Say what training costs and where more seconds buy a better bound.
+
+    Args:
+        data: name of the data set.
+        main: its main rows, at least two.
+
+    Returns:
+        One paragraph.
+    """
+    cheap = min(main.values(), key=lambda row: row.seconds)
+    dear = max(main.values(), key=lambda row: row.seconds)
+    best = front(main)
+    steps = [
+        f"“{b.model.title}” ({a.best - b.best:.2f} nats better at "
+        f"{b.seconds / a.seconds:.1f} times the seconds)"
+        for a, b in zip(best, best[1:], strict=False)
+    ]
+    text = (
+        f"**{DATA[data][:1].upper()}{DATA[data][1:]}.** Training takes "
+        f"{cheap.seconds:,.0f} seconds (“{cheap.model.title}”) to {dear.seconds:,.0f} "
+        f"(“{dear.model.title}”). "
+    )
+    if not steps:
+        return f"{text}The cheapest is also the best."
+    return (
+        f"{text}From the cheapest on, no other model is both cheaper and better: "
+        f"“{best[0].model.title}”, then {listing(steps)}."
+    )
+
+
 def cost_text(results: Results) -> str:
     """Write what a nat costs.
 
@@ -130,42 +162,20 @@ def cost_text(results: Results) -> str:
     Returns:
         Paragraphs, and a folded table.
     """
-    texts, lines = [], []
-    for data, rows in results.items():
-        main = group(rows)
-        if not main:
-            continue
-        cheap = min(main.values(), key=lambda row: row.seconds)
-        dear = max(main.values(), key=lambda row: row.seconds)
-        best = front(main)
-        steps = [
-            f"“{b.model.title}” ({a.best - b.best:.2f} nats better at "
-            f"{b.seconds / a.seconds:.1f} times the seconds)"
-            for a, b in zip(best, best[1:], strict=False)
+    texts = [cost_sentences(data, group(rows)) for data, rows in compared(results).items()]
+    lines = [
+        [
+            f"{row.model.title} ({data})",
+            f"{row.parameters:,}",
+            between(row.values(lambda run: run["best_epoch"]), 0)
+            + f" of {row.runs[0]['epochs']:,}",
+            f"{row.seconds:,.0f}",
+            f"{row.best:.2f}",
         ]
-        text = (
-            f"**{DATA[data][:1].upper()}{DATA[data][1:]}.** Training takes "
-            f"{cheap.seconds:,.0f} seconds (“{cheap.model.title}”) to {dear.seconds:,.0f} "
-            f"(“{dear.model.title}”). "
-        )
-        if len(main) > 1:  # a single model is not compared with anything
-            texts.append(
-                f"{text}From the cheapest on, no other model is both cheaper and better: "
-                f"“{best[0].model.title}”, then {listing(steps)}."
-                if steps
-                else f"{text}The cheapest is also the best."
-            )
-        lines += [
-            [
-                f"{row.model.title} ({data})",
-                f"{row.parameters:,}",
-                between(row.values(lambda run: run["best_epoch"]), 0)
-                + f" of {row.runs[0]['epochs']:,}",
-                f"{row.seconds:,.0f}",
-                f"{row.best:.2f}",
-            ]
-            for row in rows.values()
-        ]
+        for data, rows in results.items()
+        if group(rows)
+        for row in rows.values()
+    ]
     header = ["model", "parameters", "best epoch", "seconds", "−IW-S"]
     return "\n\n".join(
         [*texts, folded("Parameters and seconds", table(header, lines, right=[1, 2, 3, 4]))]
