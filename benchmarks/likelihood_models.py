@@ -25,7 +25,7 @@ class Model:
     words: str
     """Recipe and options; those that all models of a data set share come in addition."""
     group: str = "main"
-    """``"main"``, or ``"depth"`` for the comparison by depth."""
+    """``"main"``, ``"depth"`` for the comparison by depth, ``"warm_up"`` for that of warm-ups."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,7 @@ MNIST = Benchmark(
 )
 """Dynamically binarised MNIST, for the comparison with papers; it wants a GPU."""
 
+_ONE_LEVEL = "--levels 40 --state markov"
 TRIALS = Benchmark(
     shared=f"{_MNIST_SHARED} --levels 40 40 --hidden 300 300 --normalisation batch --epochs 60 "
     "--warm-up 20 --learning-rate 5e-3 --state skip --validation-samples 1",
@@ -173,6 +174,7 @@ TRIALS = Benchmark(
         ),
         "dropout": Model("dropout of 0.1", "bidirectional --dropout 0.1"),
         "silu": Model("SiLU in place of GELU", "bidirectional --activation silu"),
+        "gated": Model("gated linear units in place of GELU", "bidirectional --activation glu"),
         "ladder": Model("precision-weighted merge, SiLU", "ladder"),
         "wide": Model("512 hidden units in place of 300", "bidirectional --hidden 512 512"),
         "as_ladder": Model(
@@ -183,9 +185,18 @@ TRIALS = Benchmark(
             "150 epochs, 50 of them warm-up",
             "bidirectional --epochs 150 --warm-up 50 --validation-samples 100",
         ),
+        "one_level": Model("one level", f"bottom_up {_ONE_LEVEL}", "warm_up"),
+        "one_level_direct": Model("one level", f"bottom_up {_ONE_LEVEL} --warm-up 0", "warm_up"),
+        "vhp": Model("one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp", "warm_up"),
+        "vhp_direct": Model(
+            "one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp --warm-up 0", "warm_up"
+        ),
     },
 )
-"""One change at a time to the two-level model on MNIST, judged on validation images alone."""
+"""One change at a time to the two-level model on MNIST, and the warm-up of others, judged on
+validation images alone."""
+WARM_UPS = (("one_level", "one_level_direct"), ("vhp", "vhp_direct"), ("base", "warm_up_none"))
+"""Pairs of trials that differ in nothing but the warm-up, which the second one lacks."""
 
 BENCHMARKS: dict[str, Benchmark] = {"digits": DIGITS, "mnist": MNIST, "trials": TRIALS}
 """The benchmarks by name, which is that of the data set where the test split is judged."""

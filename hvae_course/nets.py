@@ -48,9 +48,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
-"""Activation functions by name. All act on each unit by itself but ``"glu"``, which multiplies every
-unit by a gate, the sigmoid of another linear function of the same inputs, and so doubles the linear
-layer in front of it.
+"""Activation functions by name. All act on each unit by itself but ``"glu"``, which multiplies
+every unit by a gate, the sigmoid of another linear function of the same inputs, and so doubles the
+linear layer in front of it.
 
 :meta hide-value:
 """

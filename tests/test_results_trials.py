@@ -5,11 +5,17 @@ import shlex
 
 import pytest
 
-from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.likelihood_models import BENCHMARKS, WARM_UPS
 from benchmarks.page.generate import page
 from benchmarks.page.prose import TITLES
 from benchmarks.page.records import RESULTS, Row, load_published, load_results, load_rows
-from benchmarks.page.trials import extremes, training_cost, trials_text, validation_cost
+from benchmarks.page.trials import (
+    extremes,
+    training_cost,
+    trials_text,
+    validation_cost,
+    warm_up_text,
+)
 
 TRIALS = BENCHMARKS["trials"]
 COMMITTED = sorted((RESULTS / "trials").glob("*.json"))
@@ -80,7 +86,45 @@ def test_the_table_has_every_variant_with_its_difference():
     assert "may be luck" not in trials_text(several)
 
 
-@pytest.mark.parametrize("nats", [{}, {"base": [90.0]}, {"dropout": [90.0], "wide": [91.0]}])
+@pytest.mark.parametrize(
+    ("nats", "sentence"),
+    [
+        ((90.0, 89.0, 97.0), "it helps “two levels, concatenation” (2.00 nats) and harms “one l"),
+        ((90.0, 90.5, 97.0), "it helps “one level” (0.50 nats) and “two levels, concatenation” ("),
+        ((90.0, 89.0, 94.0), "it harms “one level” (1.00 nats) and “two levels, concatenation” ("),
+    ],
+)
+def test_who_gains_by_a_warm_up_is_read_from_the_pairs(nats, sentence):
+    one, direct, two = ([value] for value in nats)
+    rows = make_rows(one_level=one, one_level_direct=direct, base=[95.0], warm_up_none=two)
+    text = warm_up_text(rows)
+    assert sentence in text
+    assert f"| one level | 90.00 | {nats[1]:.2f} | " in text and "VHP" not in text
+    assert text in trials_text(rows)
+    assert warm_up_text(make_rows(one_level=one, warm_up_none=two)) == ""
+
+
+def test_pairs_differ_in_the_warm_up_alone():
+    for names in WARM_UPS:
+        words = [TRIALS.train_words(name, seed=0) for name in names]
+        lengths, rest = [], []
+        for of in words:
+            at = of.index("--warm-up")
+            lengths.append(int(of[at + 1]))
+            rest.append(sorted(of[:at] + of[at + 2 :]))
+        assert lengths[0] > lengths[1] == 0
+        assert rest[0] == rest[1]
+
+
+@pytest.mark.parametrize(
+    "nats",
+    [
+        {},
+        {"one_level": [90.0], "base": [90.0]},
+        {"base": [90.0]},
+        {"dropout": [90.0], "wide": [91.0]},
+    ],
+)
 def test_without_a_comparison_there_is_no_section(nats, tmp_path):
     rows = load_results(tmp_path)
     text = page(rows, load_published(), speed=None, measured=None, trials=make_rows(**nats))
@@ -109,5 +153,5 @@ def test_a_committed_trial_is_what_the_table_says_and_was_not_judged_on_test_ima
     flags = [word for word in shlex.split(TRIALS.models[row["model"]].words) if "--" in word]
     names = {"levels": "latent_sizes"}
     expected = {names.get(f[2:], f[2:].replace("-", "_")) for f in flags}
-    recipe = {"recipe"} if row["model"] == "ladder" else set()
+    recipe = {"recipe"} if shlex.split(row["words"])[1] != "bidirectional" else set()
     assert differing == expected | recipe

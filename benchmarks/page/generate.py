@@ -148,7 +148,7 @@ def page(
     if len(group(mnist)) > 1:
         main = group(mnist)
         parts += [bounds_table("mnist", main), close_pairs(main), gap_text(main)]
-    if trials and len(trials) > 1 and "base" in trials:
+    if trials and len(group(trials)) > 1 and "base" in trials:
         parts += [TITLES["trials"], trials_text(trials)]
     name = "mnist" if len(group(mnist)) > 1 else "digits"
     example, name = results[name], figures.DATA[name]
