@@ -25,7 +25,7 @@ class Model:
     words: str
     """Recipe and options; those that all models of a data set share come in addition."""
     group: str = "main"
-    """``"main"``, or ``"depth"`` for the comparison by depth."""
+    """``"main"``, ``"depth"`` for the comparison by depth, ``"warm_up"`` for that of warm-ups."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ DIGITS = Benchmark(
 # What the MNIST models share, and the networks of each; to be changed here and nowhere else.
 _MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999"
 _SMALL = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
+_DIRECT = _SMALL.replace("--warm-up 100", "--warm-up 0")  # a single level gains nothing by one
 # pseudo-inputs must not see each other, so no batch normalisation where they are encoded
 _SMALL_VAMP = (
     "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 400 "
@@ -125,7 +126,8 @@ MNIST = Benchmark(
     shared=_MNIST_SHARED,
     num_samples=5000,
     models={
-        "one_level": Model("one level", f"bottom_up --levels 40 {_SMALL}"),
+        "one_level": Model("one level", f"bottom_up --levels 40 {_DIRECT}"),
+        "one_level_warm_up": Model("one level", f"bottom_up --levels 40 {_SMALL}", "warm_up"),
         "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_SMALL}"),
         "delta": Model("two levels, delta", f"delta --levels 40 40 {_SMALL} --state skip"),
         "concatenation": Model(
@@ -150,6 +152,7 @@ MNIST = Benchmark(
 )
 """Dynamically binarised MNIST, for the comparison with papers; it wants a GPU."""
 
+_ONE_LEVEL = "--levels 40 --state markov"
 TRIALS = Benchmark(
     shared=f"{_MNIST_SHARED} --levels 40 40 --hidden 300 300 --normalisation batch --epochs 60 "
     "--warm-up 20 --learning-rate 5e-3 --state skip --validation-samples 1",
@@ -173,6 +176,7 @@ TRIALS = Benchmark(
         ),
         "dropout": Model("dropout of 0.1", "bidirectional --dropout 0.1"),
         "silu": Model("SiLU in place of GELU", "bidirectional --activation silu"),
+        "gated": Model("gated linear units in place of GELU", "bidirectional --activation glu"),
         "ladder": Model("precision-weighted merge, SiLU", "ladder"),
         "wide": Model("512 hidden units in place of 300", "bidirectional --hidden 512 512"),
         "as_ladder": Model(
@@ -183,9 +187,21 @@ TRIALS = Benchmark(
             "150 epochs, 50 of them warm-up",
             "bidirectional --epochs 150 --warm-up 50 --validation-samples 100",
         ),
+        "one_level": Model("one level", f"bottom_up {_ONE_LEVEL}", "warm_up"),
+        "one_level_direct": Model("one level", f"bottom_up {_ONE_LEVEL} --warm-up 0", "warm_up"),
+        "vhp": Model("one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp", "warm_up"),
+        "vhp_direct": Model(
+            "one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp --warm-up 0", "warm_up"
+        ),
     },
 )
-"""One change at a time to the two-level model on MNIST, judged on validation images alone."""
+"""One change at a time to the two-level model on MNIST, and the warm-up of others, judged on
+validation images alone."""
+WARM_UPS = {
+    "trials": (("one_level", "one_level_direct"), ("vhp", "vhp_direct"), ("base", "warm_up_none")),
+    "mnist": (("one_level_warm_up", "one_level"),),
+}
+"""Pairs of models that differ in nothing but the warm-up, which the second one lacks."""
 
 BENCHMARKS: dict[str, Benchmark] = {"digits": DIGITS, "mnist": MNIST, "trials": TRIALS}
 """The benchmarks by name, which is that of the data set where the test split is judged."""

@@ -148,8 +148,8 @@ def page(
     if "mnist" in compared(results):
         main = group(mnist)
         parts += [bounds_table("mnist", main), close_pairs(main), gap_text(main)]
-    if trials and len(trials) > 1 and "base" in trials:
-        parts += [TITLES["trials"], trials_text(trials)]
+    if trials and len(group(trials)) > 1 and "base" in trials:
+        parts += [TITLES["trials"], trials_text(trials, mnist)]
     name = "mnist" if "mnist" in compared(results) else "digits"
     example, name = results[name], figures.DATA[name]
     parts += [TITLES["spoils"], traps(group(example), published, data=name)]

@@ -235,7 +235,11 @@ def mnist_section(rows: Mapping[str, Row], published: Sequence[Published]) -> st
         Markdown without the title.
     """
     main, models = group(rows), BENCHMARKS["mnist"].models
-    missing = [f"“{model.title}”" for name, model in models.items() if name not in main]
+    missing = [
+        f"“{model.title}”"
+        for name, model in models.items()
+        if model.group == "main" and name not in main
+    ]
     if not main:
         state = (
             "No model has been trained on MNIST for this page yet. Goals and published rows "

@@ -124,7 +124,7 @@ def group(rows: Mapping[str, Row], name: str = "main") -> dict[str, Row]:
 
     Args:
         rows: of one data set.
-        name: ``"main"`` or ``"depth"``.
+        name: ``"main"``, ``"depth"`` or ``"warm_up"``.
 
     Returns:
         Those rows, in the same order.
