@@ -11,6 +11,7 @@ from benchmarks.page.prose import TITLES
 from benchmarks.page.records import RESULTS, Row, load_published, load_results, load_rows
 from benchmarks.page.trials import (
     extremes,
+    handicap,
     training_cost,
     trials_text,
     validation_cost,
@@ -25,6 +26,7 @@ SETTINGS = {
     "hidden": [30, 20],
     "batch_size": 64,
     "learning_rate": 0.005,
+    "normalisation": "layer",
 }
 
 
@@ -113,6 +115,20 @@ def test_the_same_question_in_full_trainings_is_answered_by_both_rows():
     assert "of 83.00 and 82.10\u00a0±\u00a00.14 on test images" in text
     del full["one_level_warm_up"]
     assert "Trained in full" not in warm_up_text(trials, full)
+
+
+def test_settings_that_lost_are_named_where_a_full_training_has_them():
+    trials, full = (
+        make_rows(base=[90.0], layer=[93.0]),
+        make_rows(BENCHMARKS["mnist"], vamp=[87.0]),
+    )
+    text = handicap(trials, full)
+    assert "“two levels, VampPrior” is inferred with the settings of “layer norm" in text
+    assert "cost 3.00 nats" in text and text in trials_text(trials, full)
+    assert handicap(trials, {}) == handicap(make_rows(base=[90.0]), full) == ""
+    assert handicap(make_rows(base=[90.0], layer=[89.0]), full) == ""
+    full["vamp"].runs[0]["settings"] = SETTINGS | {"normalisation": "batch"}
+    assert handicap(trials, full) == ""
 
 
 def test_pairs_differ_in_the_warm_up_alone():

@@ -73,6 +73,32 @@ def signed(nats: float) -> str:
     return f"{nats:+.2f}".replace("-", "−")
 
 
+def handicap(trials: Mapping[str, Row], full: Mapping[str, Row]) -> str:
+    """Say what the VampPrior pays for a normalisation that treats every row on its own.
+
+    Args:
+        trials: all of them.
+        full: all rows on MNIST.
+
+    Returns:
+        One sentence; nothing where the model does not share the settings of a trial that lost.
+    """
+    if "vamp" not in full or "layer" not in trials:
+        return ""
+    row, layer = full["vamp"], trials["layer"]
+    loss = validation_cost(layer) - validation_cost(trials["base"])
+    shared = ("normalisation", "learning_rate")
+    theirs, its = (of.runs[0]["settings"] for of in (row, layer))
+    if loss <= 0 or any(theirs[name] != its[name] for name in shared):
+        return ""
+    return (
+        f"“{row.model.title}” is inferred with the settings of “{layer.model.title}”: in batch "
+        "normalisation pseudo-inputs would change each other's codes. Where all networks have "
+        f"them, these settings cost {loss:.2f} nats above, and part of that is the likely reason "
+        "for what this model misses."
+    )
+
+
 def full_trainings(rows: Mapping[str, Row]) -> str:
     """Write what a warm-up was worth in trainings of full length.
 
@@ -128,8 +154,7 @@ def warm_up_text(rows: Mapping[str, Row], full: Mapping[str, Row]) -> str:
     found = " and ".join(f"{verb} {listing(titles)}" for verb, titles in sides.items() if titles)
     parts = [
         "{term}`Warm-up` keeps upper levels from being given up while they are still of no "
-        "use. Whether a model with nothing to give up needs it was asked with the same "
-        f"settings: it {found}.",
+        f"use. Which models need it was asked with the same settings: it {found}.",
         table(
             ["model", "−ELBO with warm-up", "without", "difference by warm-up"],
             lines,
@@ -184,6 +209,7 @@ def trials_text(trials: Mapping[str, Row], full: Mapping[str, Row]) -> str:
         "of its normalisation and dropout; where it is lower than the validation bound, the "
         "model has begun to fit single images. What a change is worth may differ in a longer "
         f"training{luck}",
+        handicap(trials, full),
         warm_up_text(trials, full),
     ]
     return "\n\n".join(part for part in parts if part)
