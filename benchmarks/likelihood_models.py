@@ -127,7 +127,9 @@ MNIST = Benchmark(
     num_samples=5000,
     models={
         "one_level": Model("one level", f"bottom_up --levels 40 {_DIRECT}"),
-        "one_level_warm_up": Model("one level", f"bottom_up --levels 40 {_SMALL}", "warm_up"),
+        "one_level_warm_up": Model(
+            "one level, with a warm-up", f"bottom_up --levels 40 {_SMALL}", "warm_up"
+        ),
         "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_SMALL}"),
         "delta": Model("two levels, delta", f"delta --levels 40 40 {_SMALL} --state skip"),
         "concatenation": Model(

@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_course import Trace, recipes
+from hvae_course import Trace, fit, recipes
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.training import Checkpoint, History, load_checkpoint, save_checkpoint
@@ -223,10 +224,19 @@ def test_a_run_with_other_settings_is_not_resumed(name, value, before, path, mak
     assert path.read_bytes() == content
 
 
-def test_a_run_on_other_data_is_not_resumed(path, make_model, train, tiny_data, tiny_binary):
-    train(make_model(likelihood="gaussian"), tiny_data, epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match="data was 'digits, binarisation none.*and is 'digits, b"):
-        train(make_model(likelihood="gaussian"), tiny_binary, checkpoint=path)
+def test_a_run_on_other_data_is_not_resumed(path, make_model, train, tiny_data):
+    train(make_model(), tiny_data, epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match="data was 'digits, binarisation none.*and is 'others, b"):
+        train(make_model(), replace(tiny_data, name="others"), checkpoint=path)
+
+
+def test_a_run_in_another_precision_is_not_resumed(
+    path, make_model, train, make_accelerator, tiny_data
+):
+    train(make_model(), epochs=1, checkpoint=path)
+    half = make_accelerator(mixed_precision="bf16")
+    with pytest.raises(ValueError, match="precision was 'no' and is 'bf16'"):
+        fit(make_model(), tiny_data, batch_size=40, checkpoint=path, accelerator=half)
 
 
 @pytest.mark.parametrize(

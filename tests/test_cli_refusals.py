@@ -48,6 +48,7 @@ def refused(capsys, tmp_path, monkeypatch):
         ("ladder --free-bits 1 1 1", "nats has 3 values for 2 levels"),
         ("ladder --free-bits -1", "nats must be zero or more"),
         ("ladder --objective iwae --warm-up 5", "'iwae' has no such terms"),
+        ("ladder --objective iwae", "bound of one draw is the ELBO; give --draws 10"),
         ("ladder --prior vamp", "normalisation='layer' or 'none' for the prior 'vamp'"),
         ("delta --prior mixture", "relative to a diagonal Gaussian prior"),
         ("ladder --prior mixture --prior-options n=3", "prior_options of the prior 'mixture'"),

@@ -84,7 +84,7 @@ def test_an_evaluation_is_that_of_the_package_on_the_data_of_the_run(
     assert main(["evaluate", str(path), *words.split()]) == 0
     data = load("digits", binarisation="threshold")
     expected = evaluate(model, data, num_samples=7, batch_size=50, max_rows=200, seed=3)
-    written = json.loads((folder / "evaluation-test-7.json").read_text())
+    written = json.loads((folder / "evaluation-test-7-seed3.json").read_text())
     fields = files.plain(asdict(expected))
     assert {name: written[name] for name in fields} == fields
     assert written["model"] == files.plain(model.config)
@@ -125,7 +125,37 @@ def test_a_checkpoint_on_its_own_asks_for_its_data(folder, tmp_path, capsys):
     assert "says what it was trained on; give --data" in capsys.readouterr().err
     words = ["--data", "digits", "--binarisation", "threshold", "--samples", "2", "--quiet"]
     assert main(["evaluate", str(path), *words]) == 0
-    assert (tmp_path / "evaluation-test-2.json").exists()
+    assert (tmp_path / "evaluation-alone-digits-threshold-test-2.json").exists()
+    path = Path(shutil.copy(path, tmp_path / "another.pt"))
+    assert main(["evaluate", str(path), *words]) == 0
+    assert len(list(tmp_path.glob("evaluation-*.json"))) == 2  # nobody overwrites anybody
+
+
+def test_named_data_are_made_binary_as_in_training(folder, capsys):
+    words = ["evaluate", str(folder), "--samples", "2", "--quiet"]
+    assert main(words) == 0 and main([*words, "--data", "digits"]) == 0
+    assert [path.name for path in folder.glob("evaluation-*")] == ["evaluation-test-2.json"]
+    assert capsys.readouterr().out.count("digits, binarisation threshold") == 2
+
+
+def test_an_evaluation_that_cannot_be_kept_is_not_begun(folder, tmp_path, capsys):
+    (folder / "evaluation-test-3.part.pt").write_bytes(b"junk")
+    for words, message in (
+        (["--samples", "3"], r"is no part of an evaluation, or is damaged"),
+        (["--json", str(tmp_path)], f"--json is a file for the result, and {tmp_path} is a fold"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["evaluate", str(folder), "--quiet", *words])
+        assert message in capsys.readouterr().err
+
+
+def test_an_interruption_does_not_promise_what_was_not_kept(monkeypatch, capsys):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(analysis.evaluation, "_accumulate", interrupted)
+    assert main(["evaluate", "digits", "--samples", "2", "--quiet"]) == 130
+    assert "interrupted; nothing was kept; begin anew" in capsys.readouterr().out
 
 
 def test_data_that_the_model_was_not_built_for_are_refused(folder, capsys):

@@ -116,12 +116,12 @@ def test_a_device_that_cannot_compile_is_refused():
         check_compiler(torch.device("mps"))
 
 
-@pytest.mark.parametrize("weights", [0.5, (0.5, 2.0)])
+@pytest.mark.parametrize("weights", [0.5, (0.5, 2.0), [0.5, 2.0]])
 def test_prices_become_tensors_and_stay_what_they_are(weights):
     moved = prices_on(Weighted(weights), CPU).weights
-    values = moved if isinstance(weights, tuple) else (moved,)
+    values = (moved,) if isinstance(weights, float) else moved
     assert all(isinstance(value, torch.Tensor) and value.dim() == 0 for value in values)
-    assert moved == weights
+    assert moved == (tuple(weights) if isinstance(weights, list) else weights)
     assert prices_on(elbo, CPU) is elbo
 
 

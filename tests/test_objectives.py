@@ -9,7 +9,7 @@ import torch
 from known_terms import nats, trace_of
 from torch import Tensor
 
-from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo
+from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo, importance_weighted
 
 D = torch.float64
 
@@ -279,3 +279,9 @@ def test_settings_for_another_number_of_levels_are_refused(objective, name, give
 def test_warm_up_times_for_another_number_of_weights_are_refused():
     with pytest.raises(ValueError, match="3 warm-up times for 2 weights; give one per level"):
         WarmUp((1, 2, 3), Weighted((1.0, 1.0))).for_epoch(1)
+
+
+@pytest.mark.parametrize("objective", [elbo, importance_weighted, None])
+def test_what_has_no_prices_cannot_warm_up(objective):
+    with pytest.raises(TypeError, match=r"changes the weights of Weighted\(\) or FreeBits"):
+        WarmUp(5, objective)

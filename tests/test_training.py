@@ -174,7 +174,7 @@ def test_a_learning_rate_that_is_not_positive_is_refused(value, make_model, trai
 
 
 def test_a_batch_that_processes_cannot_share_equally_is_refused(make_model, train):
-    two = SimpleNamespace(num_processes=2)
+    two = SimpleNamespace(num_processes=2, mixed_precision="no")
     with pytest.raises(ValueError, match="batch_size=5 cannot be shared equally by 2 processes"):
         train(make_model(), batch_size=5, accelerator=two)
 

@@ -237,6 +237,8 @@ def test_an_estimate_without_gradients_is_not_kept_for_one_with_them():
     with torch.no_grad():
         kept = trace.levels[0].information
     assert kept is trace.levels[0].information and kept.requires_grad
+    trace = small_vhp().requires_grad_(False)(x)  # frozen: there are no gradients to come by
+    assert trace.levels[0].information is trace.levels[0].information
 
 
 def test_a_diagnosis_follows_from_its_seed_and_leaves_the_random_numbers_alone():

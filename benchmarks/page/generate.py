@@ -88,11 +88,12 @@ def digits_section(rows: Mapping[str, Row]) -> str:
     )
 
 
-def repeat_section(results: Results) -> str:
+def repeat_section(results: Results, trials: Mapping[str, Row]) -> str:
     """Write how to get every row again.
 
     Args:
         results: all rows.
+        trials: all of them; may be empty.
 
     Returns:
         Markdown without the title.
@@ -113,12 +114,14 @@ def repeat_section(results: Results) -> str:
     rows = [row for of_data in results.values() for row in of_data.values()]
     if rows:
         texts.append(folded("Machines and versions", circumstances(rows)))
+        parts = {figures.DATA[data]: found for data, found in results.items()}
+        parts["the trials"] = trials
         minutes = {
-            data: sum(run["seconds"] for row in found.values() for run in row.runs) / 60
-            for data, found in results.items()
+            part: sum(run["seconds"] for row in found.values() for run in row.runs) / 60
+            for part, found in parts.items()
             if found
         }
-        spent = [f"{total:,.0f} for {figures.DATA[data]}" for data, total in minutes.items()]
+        spent = [f"{total:,.0f} for {part}" for part, total in minutes.items()]
         texts.append(f"Minutes of training behind this page, over all runs: {listing(spent)}.")
     return "\n\n".join(texts)
 
@@ -168,7 +171,7 @@ def page(
     if measured is not None:
         parts += [TITLES["scaling"], scaling_text(measured)]
         parts.append(figure("scaling", width=460))
-    parts += [TITLES["repeat"], repeat_section(results)]
+    parts += [TITLES["repeat"], repeat_section(results, trials or {})]
     return "\n\n".join(parts) + "\n"
 
 

@@ -197,8 +197,9 @@ def shortfalls(rows: Mapping[str, Row], published: Sequence[Published]) -> list[
         "A training bound far above the validation bound asks for regularisation or data; one "
         "close to it, or below it, says that the images are not used up, and asks for more epochs "
         "or wider networks. A flat end says little: the learning rate falls to zero there, "
-        "whatever is left to learn. An idle level asks for a longer {term}`warm-up`. The training "
-        "bound is that of a model in training, which normalises by the batch at hand."
+        "whatever is left to learn. An idle level may ask for another {term}`warm-up`, or only "
+        "pass on what is above it ({doc}`04_ladder_merge`). The training bound is that of a model "
+        "in training, which normalises by the batch at hand."
     )
     return [*texts.values(), rule] if texts else []
 

@@ -141,7 +141,7 @@ def cost_sentences(data: str, main: Mapping[str, Row]) -> str:
         for a, b in zip(best, best[1:], strict=False)
     ]
     text = (
-        f"**{DATA[data][:1].upper()}{DATA[data][1:]}.** Training takes "
+        f"**{DATA[data][:1].upper()}{DATA[data][1:]}.** Training one of the main models takes "
         f"{cheap.seconds:,.0f} seconds (“{cheap.model.title}”) to {dear.seconds:,.0f} "
         f"(“{dear.model.title}”). "
     )

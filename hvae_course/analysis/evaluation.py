@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hvae_course.analysis.partial import Partial, fingerprint
+from hvae_course.compatibility import check_data
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
@@ -147,7 +148,7 @@ def evaluate(
 
     Raises:
         ValueError: if the number of samples, the batch size or the memory limit is not positive,
-            the data are outside the likelihood's support, or the file is of another evaluation.
+            the model was built for other data, or the file is of another evaluation.
     """
     if min(num_samples, batch_size, max_rows) < 1:
         raise ValueError(
@@ -168,8 +169,8 @@ def evaluate(
             "prior draws": model.prior.num_samples,
         }
     with evaluating(model), isolated_random(device):
+        check_data(model, data, part)
         seed_all(seed)
-        model.top_down.likelihood.check(part.batch(slice(0, batch_size)))
         done = Partial(partial, run, device)
         for start in range(len(done.columns) * batch_size, len(part), batch_size):
             x = part.batch(slice(start, start + batch_size))

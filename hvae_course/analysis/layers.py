@@ -30,8 +30,8 @@ def latent_sizes(model: HierarchicalVAE) -> list[int]:
     Returns:
         Z_1, ..., Z_L, bottom to top.
     """
-    with evaluating(model):
-        return [level.z.shape[1] for level in model.generate(1, prior_mean).levels]
+    with evaluating(model), isolated_random(model.device):  # not every prior has a mean
+        return [level.z.shape[1] for level in model.generate(1, from_prior).levels]
 
 
 def _check_level(model: HierarchicalVAE, level: int) -> None:

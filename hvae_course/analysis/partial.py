@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hvae_course.atomic import write_whole
 from hvae_course.seeding import generator_states, restore_generators
+from hvae_course.tensor_files import read_tensors, write_tensors
 
 
 def batches_done(path: str | Path | None) -> int:
@@ -20,10 +20,20 @@ def batches_done(path: str | Path | None) -> int:
 
     Returns:
         The number of batches that are done, 0 where there is no file.
+
+    Raises:
+        ValueError: if it is no file of an evaluation.
     """
     if path is None or not Path(path).exists():
         return 0
-    return len(torch.load(path, map_location="cpu", weights_only=True)["columns"])
+    return len(_read(path)["columns"])
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    content = read_tensors(path, kind="part of an evaluation")
+    if not isinstance(content, dict) or {"run", "columns", "generators"} - content.keys():
+        raise ValueError(f"{path} is no part of an evaluation; choose another file, or delete it")
+    return content
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -51,22 +61,24 @@ class Partial:
         device: the device in use.
 
     Raises:
-        ValueError: if the file is of another evaluation.
+        ValueError: if the file is of another evaluation, or of none.
     """
 
     def __init__(
         self, path: str | Path | None, run: Mapping[str, Any], device: torch.device
     ) -> None:
-        self.path, self.run, self.device = path and Path(path), dict(run), device
+        self.path, self.device = path and Path(path), device
+        self.run = {**run, "device": device.type}
         self.columns: list[Tensor] = []
         """Results of the batches that are done, each ``(3 + L, B)``."""
         if self.path is None or not self.path.exists():
             return
-        found = torch.load(self.path, map_location="cpu", weights_only=True)
+        found = _read(self.path)
         before = found["run"]
         changed = [name for name in self.run if before.get(name) != self.run[name]]
         if changed:
-            listed = ", ".join(f"{n} was {before.get(n)!r} and is {run[n]!r}" for n in changed)
+            pairs = [(name, before.get(name), self.run[name]) for name in changed]
+            listed = ", ".join(f"{name} was {was!r} and is {now!r}" for name, was, now in pairs)
             raise ValueError(
                 f"{self.path} holds part of another evaluation: {listed}; finish that one with "
                 "the same settings, or choose another file"
@@ -85,7 +97,7 @@ class Partial:
             return
         content = {"run": self.run, "columns": [c.cpu() for c in self.columns]}
         content["generators"] = generator_states(self.device)
-        write_whole(self.path, lambda file: torch.save(content, file))
+        write_tensors(content, self.path)
 
     def done(self) -> Tensor:
         """End the evaluation and remove the file.

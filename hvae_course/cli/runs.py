@@ -26,6 +26,7 @@ from hvae_course.cli.settings import (
     ModelSettings,
     ObjectiveSettings,
     TrainingSettings,
+    check_draws,
     check_seed,
     find_recipe,
     short_name,
@@ -160,6 +161,7 @@ def train(
             )
         check_seed(training.seed)
         arguments, goal = model.arguments(recipe), objective.make()
+        check_draws(objective, training)
         accelerator = make_accelerator(machine.device, machine.precision)
         rehearse(
             recipe,

@@ -228,3 +228,20 @@ def check_seed(seed: int) -> None:
     """
     if seed < 0:
         raise ValueError(f"--seed must not be negative, got {seed}")
+
+
+def check_draws(objective: ObjectiveSettings, training: TrainingSettings) -> None:
+    """Refuse an importance-weighted objective of one draw, which is the ELBO.
+
+    Args:
+        objective: what is maximised.
+        training: with how many draws.
+
+    Raises:
+        ValueError: if it is that.
+    """
+    if objective.objective == "iwae" and training.num_samples == 1:
+        raise ValueError(
+            "the importance-weighted bound of one draw is the ELBO; give --draws 10, or choose "
+            "--objective elbo"
+        )

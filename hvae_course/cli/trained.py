@@ -1,8 +1,4 @@
-"""Commands that read a trained model: evaluate, sample and diagnose.
-
-The model is the folder of a run, a checkpoint file, or one that comes with the course. Its data
-are those that it was trained on, unless ``--data`` names others.
-"""
+"""Commands that read a trained model: evaluate, sample and diagnose."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -18,39 +14,17 @@ from hvae_course.analysis import diagnose, evaluate, sample
 from hvae_course.analysis.partial import batches_done
 from hvae_course.atomic import write_whole
 from hvae_course.cli.errors import refusing
-from hvae_course.cli.files import read_json, write_json
+from hvae_course.cli.files import write_json
+from hvae_course.cli.found import SourceSettings, find
 from hvae_course.cli.machine import DEVICES, make_accelerator
 from hvae_course.cli.options import option
 from hvae_course.cli.progress import counting_draws
-from hvae_course.cli.runs import CHECKPOINT, CONFIG
 from hvae_course.cli.settings import SPLITS, check_seed
-from hvae_course.data import BINARISATIONS, NAMES, DataSet, DataSpec, load
-from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.plots import image_grid
-from hvae_course.pretrained import PRETRAINED
-from hvae_course.pretrained import load as load_pretrained
-from hvae_course.recipes import build
 from hvae_course.seeding import isolated_random, seed_all
-from hvae_course.training import load_checkpoint
 
 PICTURES = (".pdf", ".png", ".svg")
 """Endings of the files that samples can be written to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceSettings:
-    """Data and device."""
-
-    data: str | None = option(
-        None, "the data set", choices=NAMES, shown="the one that the model was trained on"
-    )
-    binarisation: str | None = option(
-        None, "how grey pixels become binary", choices=BINARISATIONS, shown="as in training"
-    )
-    data_root: str | None = option(
-        None, "folder of mnist and fashion_mnist", shown="HVAE_DATA, or a cache folder"
-    )
-    device: str = option("auto", "where to compute", choices=DEVICES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +41,10 @@ class EvaluateSettings:
     )
     seed: int = option(0, "seed of the draws")
     json: str | None = option(
-        None, "file for the result", shown="evaluation-SPLIT-SAMPLES.json beside the checkpoint"
+        None,
+        "file for the result",
+        shown="evaluation-SPLIT-SAMPLES.json beside the checkpoint, with other data, another seed "
+        "or checkpoint in its name",
     )
     quiet: bool = option(False, "show no progress bar")
 
@@ -96,82 +73,6 @@ class DiagnoseSettings:
     json: str | None = option(None, "file for the table")
 
 
-@dataclass(frozen=True, eq=False)
-class Found:
-    """A trained model, and what is known about it."""
-
-    model: HierarchicalVAE
-    """In evaluation mode."""
-    folder: Path | None
-    """Where its checkpoint is; None for a model of the course."""
-    data: str | None
-    """Name of the data set that it was trained on."""
-    binarisation: str | None
-    """How these data were made binary; None for the usual way."""
-    best_epoch: int | None
-    """The epoch that its weights are of."""
-
-    def load(self, source: SourceSettings) -> DataSet:
-        """Read the data that the model is held against.
-
-        Args:
-            source: which data.
-
-        Returns:
-            The data set.
-
-        Raises:
-            ValueError: if nobody says which, or the model cannot take them.
-        """
-        name = source.data or self.data
-        if name is None:
-            raise ValueError(
-                f"no {CONFIG} beside the checkpoint says what it was trained on; give --data"
-            )
-        usual = self.binarisation if source.data is None else None
-        data = load(name, binarisation=source.binarisation or usual, root=source.data_root)
-        config = self.model.config
-        expected = DataSpec(config["num_features"], config["num_values"])
-        if data.spec != expected:
-            raise ValueError(f"the model takes {expected}, and {data} is {data.spec}")
-        return data
-
-
-def find(target: str) -> Found:
-    """Load a trained model.
-
-    Args:
-        target: the folder of a run, a checkpoint, or a key of
-            `hvae_course.pretrained.models.PRETRAINED`; a path that exists comes first.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        FileNotFoundError: if there is nothing of that name.
-    """
-    path = Path(target)
-    if not path.exists():
-        if target not in PRETRAINED:
-            raise FileNotFoundError(
-                f"{target} is neither a folder of a run nor a checkpoint, nor one of the trained "
-                f"models {', '.join(PRETRAINED)}"
-            )
-        return Found(load_pretrained(target), None, PRETRAINED[target].data, None, None)
-    path = path / CHECKPOINT if path.is_dir() else path
-    checkpoint = load_checkpoint(path)
-    settings = (read_json(path.parent / CONFIG) or {}).get("settings", {})
-    model = build(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
-    return Found(
-        model.eval(),
-        path.parent,
-        settings.get("data"),
-        settings.get("binarisation"),
-        checkpoint.run.get("best_epoch"),
-    )
-
-
 def evaluate_command(
     target: str, *, evaluation: EvaluateSettings, source: SourceSettings, command: str
 ) -> int:
@@ -198,18 +99,22 @@ def evaluate_command(
         settings["max_rows"] = usual if rows is None else rows
         found = find(target)
         data = found.load(source)
-    model, draws = found.model.to(accelerator.device), evaluation.num_samples
+        draws = evaluation.num_samples
+        seed = [f"seed{evaluation.seed}"] if evaluation.seed else []
+        path = found.result(source, evaluation.split, draws, *seed)
+        path = Path(evaluation.json) if evaluation.json else path
+        if path is not None and path.is_dir():
+            raise ValueError(f"--json is a file for the result, and {path} is a folder")
+        partial = path and path.with_suffix(".part.pt")
+        done = batches_done(partial) * evaluation.batch_size * draws
+    model = found.model.to(accelerator.device)
     total = len(data.split(evaluation.split)) * draws
-    path = Path(evaluation.json) if evaluation.json else None
-    if path is None and found.folder is not None:
-        path = found.folder / f"evaluation-{evaluation.split}-{draws}.json"
-    partial = path and path.with_suffix(".part.pt")
-    done = batches_done(partial) * evaluation.batch_size * draws
     try:
         with refusing(), counting_draws(model, total, done=done, quiet=evaluation.quiet):
             result = evaluate(model, data, **settings, partial=partial)
     except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on from there:\n  {command}")
+        kept = "the same command goes on from there" if partial else "nothing was kept; begin anew"
+        print(f"\ninterrupted; {kept}:\n  {command}")
         return 130
     print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
     if path is not None:

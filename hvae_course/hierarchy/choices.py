@@ -74,10 +74,18 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
         below: the choice for every other level.
 
     Returns:
-        A choice for the top-down path.
+        A choice for the top-down path. It raises ValueError at the end of a walk that never asked
+        it for one of these levels.
     """
+    missed = set(values)
 
     def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+        missed.discard(l)
+        if l == 0 and missed:
+            raise ValueError(
+                f"level {', '.join(map(str, sorted(missed)))} was to be held and was never asked "
+                "for; levels count from 0 at the bottom, so that z_1 is 0"
+            )
         return (p, values[l]) if l in values else below(l, h, p)
 
     return choose

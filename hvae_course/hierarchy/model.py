@@ -117,6 +117,10 @@ class HierarchicalVAE(nn.Module):
     def generate(self, n: int, choose: Choose = from_prior) -> Trace:
         """Walk down without data: ancestral samples, or whatever ``choose`` holds fixed.
 
+        The model stays in its mode: in training mode dropout is at work, and batch normalisation
+        takes its statistics from the samples and keeps them. `hvae_course.analysis.layers.sample`
+        sees to that.
+
         Args:
             n: number of rows.
             choose: how each latent is picked; see `hvae_course.hierarchy.choices`.

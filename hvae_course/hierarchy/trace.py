@@ -39,10 +39,10 @@ class Level:
         It is computed once: where the prior's density is itself an estimate
         (`hvae_course.priors.vhp.VHP`), whoever asks sees the same one.
         """
-        known = self.__dict__.get("_information")
-        if known is None or (torch.is_grad_enabled() and not known.requires_grad):
+        known, with_gradients = self.__dict__.get("_information", (None, False))
+        if known is None or (torch.is_grad_enabled() and not with_gradients):
             known = self.q.log_prob(self.z) - self.p.log_prob(self.z)
-            object.__setattr__(self, "_information", known)
+            object.__setattr__(self, "_information", (known, torch.is_grad_enabled()))
         return known
 
 

@@ -7,7 +7,7 @@ what it becomes in the end. It keeps no state, so a resumed run meets the same p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class WarmUp:
 
     Raises:
         ValueError: if a number of epochs is negative.
+        TypeError: if the objective has no weights that could rise.
 
     Source:
         Sønderby et al. (2016), Ladder Variational Autoencoders, arXiv:1602.02282.
@@ -39,6 +40,11 @@ class WarmUp:
 
     def __post_init__(self) -> None:
         check_not_negative(self.epochs, "epochs")
+        if not (is_dataclass(self.objective) and hasattr(self.objective, "weights")):
+            raise TypeError(
+                "a warm-up changes the weights of Weighted() or FreeBits(...), got "
+                f"{self.objective!r}"
+            )
 
     @property
     def duration(self) -> int:

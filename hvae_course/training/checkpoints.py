@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hvae_course.atomic import write_whole
+from hvae_course.tensor_files import read_tensors, write_tensors
 
 FORMAT = 1
 
@@ -38,7 +38,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         path: the file; its folder is made if needed.
     """
     content = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
-    write_whole(path, lambda file: torch.save(content, file))
+    write_tensors(content, path)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -56,10 +56,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; fit(..., checkpoint=path) writes one")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler answers a foreign file with any error there is
-        raise ValueError(f"{path} is no checkpoint, or is damaged: {error}") from error
+    content = read_tensors(path, kind="checkpoint")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(

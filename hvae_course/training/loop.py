@@ -19,6 +19,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hvae_course.compatibility import check_data
 from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Constrained, elbo
@@ -150,7 +151,7 @@ def fit(
             as what it becomes in the end, and so is
             `hvae_course.objectives.constrained.Constrained`, whose state starts afresh.
         num_samples: K, draws of the latents per example.
-        epochs: number of epochs in all, those before a resumption included.
+        epochs: number of epochs in all, those before a resumption included; more stay as they are.
         batch_size: examples per step over all processes; a smaller last batch is left out of the
             epoch (another one each epoch, because the order is new).
         learning_rate: step size of Adam.
@@ -173,20 +174,19 @@ def fit(
         Bound, reconstruction and information per level of every epoch.
 
     Raises:
-        ValueError: if a setting is out of range, the data are outside the likelihood's support, or
-            the checkpoint is of a run with other settings.
+        ValueError: if a setting is out of range, the model was built for other data, or the
+            checkpoint is of a run with other settings.
         FloatingPointError: if the objective is no longer finite.
 
     Warns:
         ConstraintNeverMet: if a constrained objective never met its constraint.
     """
     accelerator = accelerator or Accelerator()
+    prior_rate = learning_rate if prior_learning_rate is None else prior_learning_rate
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "prior_learning_rate": learning_rate
-        if prior_learning_rate is None
-        else prior_learning_rate,
+        "prior_learning_rate": prior_rate,
         "decay": decay,
         "decay_shape": decay_shape,
         "averaging": averaging,
@@ -197,12 +197,13 @@ def fit(
         "data": str(data),
         "objective": describe(objective),
         "num_processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
     }
     check_settings(settings, epochs=epochs, patience=patience)
     forward = compile_step(accelerator.device) if compiled else step
     data = data.to(accelerator.device)
     with isolated_random(accelerator.device):
-        model.top_down.likelihood.check(data.train.batch(slice(0, batch_size)))
+        check_data(model, data, data.train, data.validation)
     history = History()
     resumed = load_checkpoint(checkpoint) if checkpoint and Path(checkpoint).exists() else None
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
@@ -212,14 +213,15 @@ def fit(
     optimizer = torch.optim.Adam(parameter_groups(model, **rates), fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     average = MovingAverage(model, averaging) if averaging else None
-    if isinstance(objective, Constrained):
+    constrained = isinstance(objective, Constrained)
+    if constrained:
         objective.to(accelerator.device).reset()
     if resumed is not None:
         check_same_run(resumed, settings | model.config, path=checkpoint)
         run, best = resumed.run, resumed.weights
         model.load_state_dict(run["weights"])
         optimizer.load_state_dict(run["optimizer"])
-        if isinstance(objective, Constrained):
+        if constrained:
             objective.load_state_dict(run["state"])
         if average is not None:
             average.load_state_dict(run["average"])
@@ -270,7 +272,7 @@ def fit(
                 validation = broadcast(validation).tolist()
                 history.record(epoch, "train", _check_finite(train, epoch))
                 history.record(epoch, "validation", _check_finite(validation, epoch))
-                if isinstance(objective, Constrained):
+                if constrained:
                     history.note(epoch, objective.report())
                 if validation[0] > best_objective:
                     best_objective, history.best_epoch = validation[0], epoch
@@ -285,9 +287,7 @@ def fit(
                         "optimizer": optimizer.state_dict(),
                         "history": history.rows,
                         "settings": settings,
-                        "state": objective.state_dict()
-                        if isinstance(objective, Constrained)
-                        else None,
+                        "state": objective.state_dict() if constrained else None,
                         "average": average and average.state_dict(),
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)

@@ -8,7 +8,7 @@ the compiled function draws the same ones, and its results agree with the other'
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -116,5 +116,5 @@ def prices_on(objective: Objective, device: torch.device) -> Objective:
     def price(weight: float) -> Tensor:
         return torch.tensor(weight, dtype=torch.float64, device=device)
 
-    weights = tuple(map(price, weights)) if isinstance(weights, tuple) else price(weights)
+    weights = tuple(map(price, weights)) if isinstance(weights, Sequence) else price(weights)
     return dataclasses.replace(objective, weights=weights)

@@ -1,0 +1,60 @@
+"""Data that a model was not built for are refused, wherever in a split they are."""
+
+from dataclasses import replace
+
+import pytest
+
+from hvae_course import evaluate
+from hvae_course.compatibility import check_data
+from hvae_course.data import load
+from hvae_course.hierarchy import HierarchicalVAE
+
+
+@pytest.fixture
+def spoilt(tiny_binary):
+    """Binary data with one grey pixel, in the last example of the named split."""
+
+    def spoil(name):
+        split = getattr(tiny_binary, name)
+        pixels = split.pixels.clone()
+        pixels[-1, 5] = 8
+        grey = replace(split, pixels=pixels, redraw=False, max_value=16)
+        black = (split.pixels > 8).to(pixels.dtype) * 16
+        grey.pixels[:-1] = black[:-1]
+        return replace(tiny_binary, **{name: grey})
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_training_looks_at_every_example_that_it_will_use(name, spoilt, make_model, train):
+    data = spoilt(name)
+    with pytest.raises(ValueError, match="binary pixels, got grey values"):
+        train(make_model(data=data), data, batch_size=10)
+
+
+def test_an_evaluation_looks_at_its_own_split_whole(spoilt, make_model):
+    model = make_model(data=spoilt("test"))
+    with pytest.raises(ValueError, match="binary pixels, got grey values"):
+        evaluate(model, spoilt("test"), batch_size=10, num_samples=1)
+    assert evaluate(model, spoilt("train"), batch_size=10, num_samples=1).num_examples == 60
+
+
+def test_a_model_of_grey_values_is_not_held_against_binary_pixels(make_model, train, tiny_binary):
+    model = make_model()  # 0 and 1 are on its grid, and their score would mean nothing
+    for work in (train, evaluate, check_data):
+        with pytest.raises(ValueError, match=r"takes .*num_values=17\), and digits, binarisation"):
+            work(model, tiny_binary)
+
+
+def test_a_model_that_no_recipe_made_is_asked_for_its_likelihood_alone(make_model, tiny_binary):
+    built = make_model(likelihood="gaussian")
+    own = HierarchicalVAE(
+        built.prior, built.bottom_up, posterior=built.posterior, top_down=built.top_down
+    )
+    check_data(own, tiny_binary, tiny_binary.test)
+
+
+def test_all_splits_of_the_digits_pass(make_model):
+    data = load("digits")
+    check_data(make_model(data=data), data, data.train, data.validation, data.test)
