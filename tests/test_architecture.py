@@ -21,14 +21,21 @@ ALLOWED = {
     "nets": set(),
     "seeding": set(),
     "data": set(),
+    "tensor_files": {"atomic"},
     "grey_values": {"gaussians"},
     "hierarchy": {"gaussians"},
+    "compatibility": {"data", "hierarchy"},
     "likelihoods": {"gaussians", "grey_values"},
     "priors": {"gaussians"},
     "posteriors": {"gaussians", "hierarchy"},
     "objectives": {"hierarchy"},
-    "training": {"atomic", "objectives", "hierarchy", "data", "seeding"},
-    "analysis": {"atomic", "hierarchy", "objectives", "data", "gaussians", "seeding"},
+    "training": {
+        *("compatibility", "data", "hierarchy", "objectives", "seeding", "tensor_files"),
+    },
+    "analysis": {
+        *("compatibility", "data", "gaussians", "hierarchy"),
+        *("objectives", "seeding", "tensor_files"),
+    },
     "oracles": {"gaussians", "hierarchy", "likelihoods", "posteriors", "priors"},
     "checks": {
         *("gaussians", "hierarchy", "likelihoods", "objectives"),
@@ -41,7 +48,7 @@ ALLOWED = {
     },
     "pretrained": {"data", "hierarchy", "objectives", "recipes", "training"},
     "cli": {
-        *("analysis", "atomic", "data", "hierarchy", "nets", "objectives"),
+        *("analysis", "atomic", "compatibility", "data", "hierarchy", "nets", "objectives"),
         *("plots", "pretrained", "recipes", "seeding", "training"),
     },
     "__main__": {"cli"},
