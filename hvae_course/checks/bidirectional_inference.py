@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
+from hvae_course.checks.gradients import judge_gradients
 from hvae_course.checks.verdict import Mistake, as_sequence, as_tensor, checked, compare
 from hvae_course.gaussians import diag_normal
 
@@ -142,6 +143,18 @@ def _judge_walk(answer: Callable[..., object], walk: _Walk, hints: bool) -> None
         for hint, variants in _MISTAKES.items():
             found += [(_walk_down(walk, **variant), hint) for variant in variants]
     compare(torch.cat(latents, dim=-1), right, name="a latent", mistakes=found)
+    number = len(sizes)
+
+    def given(*parts: Tensor) -> _Walk:
+        return replace(walk, features=[*parts[:number]], noise=[*parts[number:]])
+
+    names = [f"{name}_{l}" for name in ("d", "noise") for l in range(1, number + 1)]
+    judge_gradients(
+        lambda *parts: torch.cat([*answer(*given(*parts).copies())], dim=-1),
+        lambda *parts: [_walk_down(given(*parts))],
+        [*walk.features, *walk.noise],
+        names=names,
+    )
 
 
 @checked
@@ -246,6 +259,12 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
             )
         )
     compare(values, right, name="the information of a level", mistakes=found)
+    judge_gradients(
+        lambda *z: answer([*z], [*q], [*p]),
+        lambda *z: [_estimates([*z], q, p)],
+        z,
+        names=[f"z_{l}" for l in range(1, levels + 1)],
+    )
 
 
 @checked

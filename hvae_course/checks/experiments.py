@@ -3,7 +3,7 @@
 The loop over settings and seeds is watched through functions that note what they are given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -92,6 +92,8 @@ def judge_experiment(answer: Callable[..., object]) -> str:
         raise Mistake("a setting was changed; make a new dict for a row, such as {**setting, ...}")
     if rows is None:
         raise Mistake("the list of rows is None; does your function end with return?")
+    if isinstance(rows, Iterator):
+        raise Mistake("this is a generator, which has not run yet; return a list")
     _judge_runs(watch.runs)
     if isinstance(rows, pd.DataFrame):
         rows = rows.to_dict("records")

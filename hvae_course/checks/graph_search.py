@@ -169,6 +169,8 @@ def _validated(path: object, task: _Task) -> list[int]:
         nodes = [int(node) for node in path]
     except (TypeError, ValueError):
         kind = type(path).__name__
+        if isinstance(path, list | tuple) and path:
+            kind += f" of {type(path[0]).__name__}"
         raise Mistake(f"the path should be a list of node numbers, yours is {kind}") from None
     start, goal = task.start, task.goal
     if not nodes:

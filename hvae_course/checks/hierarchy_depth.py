@@ -150,7 +150,21 @@ def _choices() -> list[pd.DataFrame]:
     """Tables of runs, with leads of the deeper model around two errors in some."""
     columns = ("validation", "test")
     near = [lead(runs((1, 3), _SEEDS, columns), factor) for factor in (1.3, 1.85, 2.15)]
-    return near + [runs((1, 2, 3, 5), _SEEDS, columns) for _ in range(20)]
+    gains = (
+        {1: (0.0, 0.0, 0.0), 2: (0.9, 1.0, 1.1), 3: (-9.0, 3.0, 15.0)},  # the best mean is luck
+        {1: (0.0, 0.0, 0.0), 2: (-1.0, 1.0, 3.0), 3: (1.9, 2.0, 2.1)},  # only 3 beats 1
+    )
+    made = [
+        pd.DataFrame(
+            [
+                {"levels": l, "seed": k, "validation": v - 100.0, "test": -100.0 - l}
+                for l, values in by_depth.items()
+                for k, v in enumerate(values)
+            ]
+        )
+        for by_depth in gains
+    ]
+    return near + made + [runs((1, 2, 3, 5), _SEEDS, columns) for _ in range(20)]
 
 
 @checked

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from hvae_course.checks.gradients import judge_gradients
 from hvae_course.checks.verdict import Mistake, as_sequence, as_tensor, checked, compare
 
 _DRAWS = 100_000
+_NAMES = ("mean_a", "log_std_a", "mean_b", "log_std_b")
 
 
 def _product(mean_a: Tensor, std_a: Tensor, mean_b: Tensor, std_b: Tensor) -> tuple[Tensor, ...]:
@@ -117,6 +119,12 @@ def _check_moderate_merge(answer: Callable[..., object]) -> None:
         brute = brute if name == "the mean" else brute.log()
         compare(value.flatten(), brute, name=f"{name}, against the product of the densities,")
 
+    def reference(mean_a: Tensor, log_a: Tensor, mean_b: Tensor, log_b: Tensor) -> list[Tensor]:
+        mean, std = _product(mean_a, log_a.double().exp(), mean_b, log_b.double().exp())
+        return [mean, std.log()]
+
+    judge_gradients(answer, reference, inputs, names=_NAMES)
+
 
 def _check_extreme_merge(answer: Callable[..., object]) -> int:
     logs = torch.tensor([-60.0, 0.0, 60.0])
@@ -139,6 +147,14 @@ def _check_extreme_merge(answer: Callable[..., object]) -> int:
             f"right for moderate inputs; at log stds of -60 or 60 {mistake}; is there a clamp or "
             "a small constant?"
         ) from None
+    leaves = [value.clone().requires_grad_() for value in inputs]
+    total = sum(value.sum() for value in answer(*(leaf.clone() for leaf in leaves)))
+    for name, slope in zip(_NAMES, torch.autograd.grad(total, leaves), strict=True):
+        if not torch.isfinite(slope).all():
+            raise Mistake(
+                f"right values, but the gradient of {name} is not finite at log stds of -60 or "
+                "60; what torch.where leaves out still passes NaN back"
+            )
     return len(log_a)
 
 
@@ -275,4 +291,10 @@ def _judge_posterior(answer: Callable[..., object], inputs: tuple[Tensor, ...]) 
             ),
             *((deviation, hint) for (_, deviation), hint in wrong),
         ],
+    )
+    judge_gradients(
+        answer,
+        lambda x, w, s, *prior: _product(x / w, s / w.abs(), *prior),
+        inputs,
+        names=("x", "w", "s", "prior_mean", "prior_std"),
     )

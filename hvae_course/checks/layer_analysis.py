@@ -276,8 +276,10 @@ def levels_of(answer: Callable[..., dict]) -> str:
     for own, asked, (_, t) in zip(given, right, cases, strict=True):
         for factor in asked:
             if own[factor] != asked[factor]:
+                mine = own[factor]
+                mine = f"the text {mine!r}" if isinstance(mine, str) else mine
                 raise Mistake(
-                    f"the level of {factor} should be {asked[factor]}, yours is {own[factor]}, "
-                    f"at the threshold {t}"
+                    f"the level of {factor} should be {asked[factor]}, yours is {mine}, at the "
+                    f"threshold {t}"
                 )
     raise Mistake("the levels are not those of the highest scores")

@@ -151,7 +151,7 @@ def vhp_bound(answer: Callable[..., object]) -> str:
         judge_bound(answer, likelihood - 2, zeta - 1, q)
 
     likelihood, zeta, q = torch.randn(3, 4, 3).unbind()
-    for shift in (-1000.0, 1000.0):
+    for shift in (torch.tensor([s, 0.0, s]) for s in (-1000.0, 1000.0)):
         value = answer(likelihood + shift, zeta.clone(), q.clone())
         right = (likelihood.double() + zeta - q).logsumexp(dim=0) + shift - math.log(4)
         refuse_overflow(

@@ -160,6 +160,12 @@ def judge_width(answer: Callable[..., object]) -> str:
             )
         if all(f(right) == budget for _, right, f, budget, _ in wrong) and set(errors) == {0, -1}:
             raise Mistake(exact)
+        cases = zip(errors, found, strict=True)
+        inexact = [e for e, (_, right, f, budget, _) in cases if f(right) != budget]
+        if set(errors) == {0, 1} and all(inexact):
+            raise Mistake(
+                "this is the first width that reaches the budget; asked is the last that fits"
+            )
         if set(errors) == {0, 1}:
             raise Mistake("this rounds up where the next width is nearer; never exceed the budget")
         if value > right:

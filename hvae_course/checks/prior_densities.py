@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
+from hvae_course.checks.gradients import judge_gradients
 from hvae_course.checks.verdict import Mistake, compare
 
 
@@ -78,6 +79,12 @@ def judge_bound(
         right,
         name="the bound",
         mistakes=found,
+    )
+    judge_gradients(
+        answer,
+        lambda likelihood, zeta, q: [bound(likelihood.double() + zeta - q)],
+        (likelihood, zeta, q),
+        names=("log_p_z_given_zeta", "log_p_zeta", "log_q_zeta"),
     )
 
 
@@ -160,3 +167,9 @@ def judge_mixture(answer: Callable[..., object], z: Tensor, means: Tensor, stds:
         ),
     ]
     compare(answer(z.clone(), means.clone(), stds.clone()), right, name="log p(z)", mistakes=found)
+    judge_gradients(
+        answer,
+        lambda z, means, stds: [components(z, means, stds).sum(dim=-1).logsumexp(dim=1)],
+        (z, means, stds),
+        names=("z", "means", "stds"),
+    )

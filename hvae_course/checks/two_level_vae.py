@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hvae_course.checks.joint_draws import alike, slips
 from hvae_course.checks.verdict import (
     Mistake,
     as_tensor,
@@ -20,7 +21,7 @@ from hvae_course.checks.verdict import (
     compare_gradients,
     over_the_batch,
 )
-from hvae_course.gaussians import diag_normal, kl_normal, standard_normal
+from hvae_course.gaussians import diag_normal
 from hvae_course.oracles import LinearGaussian, two_level_terms
 
 _MODEL = LinearGaussian((0.8, 0.9), (0.5, 0.3), size=2)
@@ -108,66 +109,6 @@ def gaussian_kl(answer: Callable[..., Tensor]) -> str:
     return f"agrees with {len(shapes)} closed forms, their gradients and 100,000 draws"
 
 
-@torch.no_grad()
-def _slips(
-    x: Tensor, q1: Callable, q2: Callable, p1: Callable, px: Callable
-) -> list[tuple[Tensor, str]]:
-    """What typical mistakes give for one draw per example, each ``(B,)``, with its hint."""
-    q = q1(x)
-    z1, again = q.sample(), q.sample()
-    z2, apart, of_mean = q2(z1).sample(), q2(again).sample(), q2(q.mean).sample()
-    prior = standard_normal(z2.shape[-1], like=z2)
-
-    def weight(z1: Tensor, z2: Tensor) -> Tensor:
-        above = p1(z2).log_prob(z1) + prior.log_prob(z2)
-        return px(z1).log_prob(x) + above - q.log_prob(z1) - q2(z1).log_prob(z2)
-
-    log_px, log_p1, log_p2 = px(z1).log_prob(x), p1(z2).log_prob(z1), prior.log_prob(z2)
-    log_q1, log_q2 = q.log_prob(z1), q2(z1).log_prob(z2)
-    right, top = weight(z1, z2), kl_normal(q2(z1), prior)
-    closed = log_px - kl_normal(q, p1(z2))
-    trap = (
-        "this takes KL(q(z_1 | x) || p(z_1 | z_2)) in closed form, the trap of the chapter; z_2 "
-        "was drawn from z_1, so score both densities of z_1 at that draw"
-    )
-    redrawn = (
-        "z_1 seems to be drawn a second time; the z_1 from which z_2 was drawn is the one that "
-        "log p(z_1 | z_2) and all the others score"
-    )
-    integrated = (
-        "right on average, but the KL of z_2 is in closed form; asked are the five log-densities "
-        "of one joint draw, which give log p(x) without noise when q is exact"
-    )
-    return [
-        (closed + log_p2 - log_q2, trap),
-        (closed - top, trap),
-        (right - log_p1 + p1(z2).log_prob(again), redrawn),
-        (weight(z1, apart), redrawn),
-        (weight(z1, of_mean), "z_2 is drawn from the mean of q(z_1 | x), not from its draw"),
-        (right - log_p2, "the prior of z_2 is missing: add log p(z_2) of N(0, I)"),
-        (right - log_p1, "log p(z_1 | z_2) is missing"),
-        (right + log_q2, "log q(z_2 | z_1) is missing; without it z_2 is not charged for"),
-        (right + log_q1, "log q(z_1 | x) is missing; without it z_1 is not charged for"),
-        (right - log_px, "the reconstruction log p(x | z_1) is missing"),
-        (right - 2 * log_px, "the reconstruction has the wrong sign: log p(x | z_1) is added"),
-        (-right, "this is the negative bound, a loss; asked is the bound, to be maximised"),
-        (2 * log_px - right, "the signs of p and q are turned round; q is subtracted"),
-        (right - log_px + px(z2).log_prob(x), "x is scored under px(z_2); the decoder reads z_1"),
-        (log_px + log_p1 - log_q1 - top, integrated),
-        (log_px + log_p1 + q.entropy() - top, integrated),
-    ]
-
-
-def _alike(a: Tensor, b: Tensor) -> bool:
-    """Whether two sets of independent draws agree in mean and spread, in standard errors."""
-    squares = [(draws - draws.mean()) ** 2 for draws in (a.double(), b.double())]
-    for left, right in ((a.double(), b.double()), squares):
-        error = ((left.var() + right.var()) / len(a)).sqrt() + 1e-6
-        if (left.mean() - right.mean()).abs() > 5 * error:
-            return False
-    return True
-
-
 @checked
 def joint_elbo(answer: Callable[..., Tensor]) -> str:
     r"""The bound from one joint draw, :eq:`eq-log-weight`.
@@ -192,13 +133,16 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
     name = "with the exact posterior every draw is log p(x); the bound"
     x_many = torch.tensor([[1.3, -0.4]]).repeat(_DRAWS, 1)
     mean, offset = torch.tensor([0.4, 0.7]), torch.tensor([0.3, -0.5])
-    mean, offset = (v.expand(_DRAWS, 2).clone().requires_grad_() for v in (mean, offset))
+    scales = torch.full((2,), math.log(0.6)), torch.full((2,), math.log(0.3))
+    q_parameters = mean, scales[0], offset, scales[1]
+    q_parameters = [v.expand(_DRAWS, 2).clone().requires_grad_() for v in q_parameters]
+    mean, log_std, offset, log_rest = q_parameters
 
     def rough_1(x: Tensor) -> torch.distributions.Independent:
-        return diag_normal(mean, torch.full_like(mean, math.log(0.6)))
+        return diag_normal(mean, log_std)
 
     def rough_2(z1: Tensor) -> torch.distributions.Independent:
-        return diag_normal(0.6 * z1 + offset, torch.full_like(offset, math.log(0.3)))
+        return diag_normal(0.6 * z1 + offset, log_rest)
 
     rough, failed = (rough_1, rough_2, p1, px), None
     try:
@@ -209,29 +153,35 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
         failed = mistake
     value = answer(x_many.clone(), *rough)
     draws = as_tensor(value, (_DRAWS,), name="the bound")
-    at = mean[:1].detach().double().requires_grad_(), offset[:1].detach().double().requires_grad_()
+    at = [v[:1].detach().double().requires_grad_() for v in q_parameters]
     exact = two_level_terms(
         x_many[:1].double(),
         weights=_MODEL.weights,
         variances=_MODEL.variances,
         mean=at[0],
-        variance=at[0].new_tensor(0.6**2),
+        variance=(2 * at[1]).exp(),
         gain=at[0].new_tensor(0.6),
-        offset=at[1],
-        residual=at[0].new_tensor(0.3**2),
+        offset=at[2],
+        residual=(2 * at[3]).exp(),
     ).elbo.sum()
+    (one, _), *mistakes = slips(x_many, *rough)
     if failed or (draws.mean() - exact).abs() > 5 * draws.std() / _DRAWS**0.5:
-        for wrong, hint in _slips(x_many, *rough):
-            if _alike(draws, wrong):
+        for wrong, hint in mistakes:
+            if alike(draws, wrong):
                 raise Mistake(hint)
         raise failed or Mistake(
             f"right for an exact posterior, but for another one the mean over {_DRAWS:,} draws "
             f"should be {exact.item():.3f}, yours is {draws.mean():.3f}"
         )
+    if not alike(draws, one):
+        raise Mistake(
+            "right on average, but its spread is not that of one draw of (z_1, z_2) per example; "
+            "are several draws averaged?"
+        )
     if not value.requires_grad:
         raise Mistake("the value is right, but no gradient passes; do not detach or use no_grad()")
-    own = torch.autograd.grad(value.sum(), (mean, offset), allow_unused=True)
-    pairs = zip((1, 2), own, torch.autograd.grad(exact, at), strict=True)
+    own = torch.autograd.grad(value.sum(), q_parameters, allow_unused=True)
+    pairs = zip((1, 1, 2, 2), own, torch.autograd.grad(exact, at), strict=True)
     for level, got, right in reversed(list(pairs)):  # z_2 passes gradients on to z_1
         got = torch.zeros_like(mean) if got is None else got
         if ((got.mean(0) - right[0]).abs() > 5 * got.std(0) / _DRAWS**0.5 + 1e-4).any():
@@ -287,7 +237,7 @@ def importance_weighted(answer: Callable[..., Tensor]) -> str:
         compare(value, expected, name=f"the bound with K = {shape[1]}", mistakes=mistakes)
         compare_gradients(value, expected, [log_w], names=["log_weights"])
     for shift in (-2000.0, 1500.0):
-        log_w = torch.randn(4, 5) + shift
+        log_w = torch.randn(4, 5) + shift * torch.tensor([[1.0], [0.5], [0.0], [1.0]])
         value = answer(log_w.clone())
         if isinstance(value, Tensor) and not value.isfinite().all():
             raise Mistake(

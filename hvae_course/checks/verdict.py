@@ -141,7 +141,7 @@ def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError):
             kind = type(value).__name__
-            raise Mistake(f"{name} should be a tensor, your function gave {kind}") from None
+            raise Mistake(f"{name} should be numbers, your function gave {kind}") from None
     if tuple(value.shape) != tuple(shape):
         hint = ""
         if value.numel() == 1 and len(shape) > 0:

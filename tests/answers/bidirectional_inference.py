@@ -129,6 +129,7 @@ WRONG = {
     ],
     "level_information": [
         (_charge("    return [*(-value)]"), "the sign is wrong"),
+        (_charge("    return [*value.detach()]"), "no gradient passes through it"),
         (_charge("    return [kl_divergence(*pair) for pair in zip(q, p)]"), "closed-form KL"),
         (
             _charge(

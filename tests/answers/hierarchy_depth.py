@@ -576,6 +576,31 @@ def choose_depth(table):
 """,
             "first depth that is better than the shallowest",
         ),
+        (
+            """
+def choose_depth(table):
+    values = table.pivot(index="seed", columns="levels", values="validation")
+    best = values.mean().idxmax()
+    for depth in sorted(values.columns):
+        gain = values[best] - values[depth]
+        if depth == best or gain.mean() <= 2 * gain.sem():
+            return int(depth)
+""",
+            "should be 2",
+        ),
+        (
+            """
+def choose_depth(table):
+    values = table.pivot(index="seed", columns="levels", values="validation")
+    champion, *others = sorted(values.columns)
+    for depth in others:
+        gain = values[depth] - values[champion]
+        if gain.mean() > 2 * gain.sem():
+            champion = depth
+    return int(champion)
+""",
+            "should be 2",
+        ),
     ],
     "levels_in_use": [
         (_use("[level for", "[level - 1 for"), "counted from 0"),

@@ -123,6 +123,17 @@ WRONG = {
             "1 / std in front of the means",
         ),
         (_merge("    return mean"), "should be 2 values"),
+        (_merge("    return mean.detach(), log_std.detach()"), "no gradient passes through it"),
+        (_merge("    log_std = log_std.detach()"), "with respect to log_std_a is not"),
+        (
+            _merge(
+                "    near = torch.where(log_std_a < log_std_b, mean_a, mean_b)\n"
+                "    near = torch.where(log_std_a == log_std_b, (mean_a + mean_b) / 2, near)\n"
+                "    mean = (a * mean_a + b * mean_b) / (a + b)\n"
+                "    mean = torch.where(mean.isfinite(), mean, near)"
+            ),
+            "what torch.where leaves out still passes NaN back",
+        ),
     ],
     "posterior_by_merging": [
         (_posterior("    message_std = s * w.abs()"), "the message has the std s * w"),
@@ -180,6 +191,7 @@ WRONG = {
             ),
             "the second value is the log std",
         ),
+        (_posterior("    message_mean = message_mean.detach()"), "no gradient reaches x"),
     ],
 }
 

@@ -233,6 +233,7 @@ WRONG = {
             "2 log 2 pi is missing",
         ),
         (_return(_VAMP, "log_q.exp().mean(dim=1)"), "this is the density"),
+        (_return(_VAMP, f"({_MIXTURE}).detach()"), "no gradient passes through it"),
         (_return(_VAMP, "log_q.max(dim=1).values"), "the nearest component alone"),
         (_return(_VAMP, f"({_MIXTURE}).mean()"), "the mean over the batch"),
         (

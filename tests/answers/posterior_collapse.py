@@ -148,6 +148,7 @@ WRONG = {
     ],
     "active_units": [
         (_units("int((means.std(0) > threshold).sum())"), "standard deviation is compared"),
+        (_units("int((means.amax(0) - means.amin(0) > threshold).sum())"), "the range of the"),
         (_units("int((means.var(1) > threshold).sum())"), "variance over the dimensions"),
         (_units("int(((means**2).mean(0) > threshold).sum())"), "mean square"),
         (_units("int((means.mean(0).abs() > threshold).sum())"), "how large a mean is"),

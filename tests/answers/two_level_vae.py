@@ -216,6 +216,21 @@ WRONG = {
             .replace("q2(z1).log_prob(z2)", "q2(z1).log_prob(z2).detach()"),
             "but no gradient passes",
         ),
+        (
+            ELBO.replace("q1(x).log_prob(z1)", "q1(x).log_prob(z1).detach()").replace(
+                "q2(z1).log_prob(z2)", "q2(z1).log_prob(z2).detach()"
+            ),
+            "the gradient of the parameters of q(z_2 | .)",
+        ),
+        (
+            ELBO.replace("joint_elbo", "one_draw")
+            + """
+
+def joint_elbo(*parts):
+    return sum(one_draw(*parts) for _ in range(10)) / 10
+""",
+            "are several draws averaged?",
+        ),
     ],
     "importance_weighted": [
         (_iwae("log_weights.mean(1)"), "mean of the logarithms"),
@@ -224,6 +239,10 @@ WRONG = {
         (_iwae("log_weights.logsumexp(1) - log(b)"), "divides by the size of the batch"),
         (_iwae("log_weights.logsumexp(1) / k"), "1/K stands outside"),
         (_iwae("log_weights.exp().mean(1).log()"), "as logsumexp does"),
+        (
+            _iwae("(log_weights - log_weights.max()).exp().mean(1).log() + log_weights.max()"),
+            "as logsumexp does",
+        ),
         (_iwae("log_weights.logsumexp(0) - log(b)"), "goes over the batch"),
         (_iwae("log_weights.logsumexp(0) - log(k)"), "goes over the batch"),
         (_iwae("log_weights.sum(1)"), "adds up the log-weights"),

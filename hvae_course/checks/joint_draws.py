@@ -1,0 +1,88 @@
+"""One joint draw of a two-level VAE, scored as the usual mistakes score it."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hvae_course.gaussians import kl_normal, standard_normal
+
+
+@torch.no_grad()
+def slips(
+    x: Tensor, q1: Callable, q2: Callable, p1: Callable, px: Callable
+) -> list[tuple[Tensor, str]]:
+    """What typical mistakes give for one draw per example.
+
+    Args:
+        x: data ``(B, D)``.
+        q1: gives q(z_1 | x).
+        q2: gives q(z_2 | z_1).
+        p1: gives p(z_1 | z_2).
+        px: gives p(x | z_1).
+
+    Returns:
+        Pairs of values ``(B,)`` and a hint; the first has no hint, it is the right log-weight.
+    """
+    q = q1(x)
+    z1, again = q.sample(), q.sample()
+    z2, apart, of_mean = q2(z1).sample(), q2(again).sample(), q2(q.mean).sample()
+    prior = standard_normal(z2.shape[-1], like=z2)
+
+    def weight(z1: Tensor, z2: Tensor) -> Tensor:
+        above = p1(z2).log_prob(z1) + prior.log_prob(z2)
+        return px(z1).log_prob(x) + above - q.log_prob(z1) - q2(z1).log_prob(z2)
+
+    log_px, log_p1, log_p2 = px(z1).log_prob(x), p1(z2).log_prob(z1), prior.log_prob(z2)
+    log_q1, log_q2 = q.log_prob(z1), q2(z1).log_prob(z2)
+    right, top = weight(z1, z2), kl_normal(q2(z1), prior)
+    closed = log_px - kl_normal(q, p1(z2))
+    trap = (
+        "this takes KL(q(z_1 | x) || p(z_1 | z_2)) in closed form, the trap of the chapter; z_2 "
+        "was drawn from z_1, so score both densities of z_1 at that draw"
+    )
+    redrawn = (
+        "z_1 seems to be drawn a second time; the z_1 from which z_2 was drawn is the one that "
+        "log p(z_1 | z_2) and all the others score"
+    )
+    integrated = (
+        "right on average, but the KL of z_2 is in closed form; asked are the five log-densities "
+        "of one joint draw, which give log p(x) without noise when q is exact"
+    )
+    return [
+        (right, ""),
+        (closed + log_p2 - log_q2, trap),
+        (closed - top, trap),
+        (right - log_p1 + p1(z2).log_prob(again), redrawn),
+        (weight(z1, apart), redrawn),
+        (weight(z1, of_mean), "z_2 is drawn from the mean of q(z_1 | x), not from its draw"),
+        (right - log_p2, "the prior of z_2 is missing: add log p(z_2) of N(0, I)"),
+        (right - log_p1, "log p(z_1 | z_2) is missing"),
+        (right + log_q2, "log q(z_2 | z_1) is missing; without it z_2 is not charged for"),
+        (right + log_q1, "log q(z_1 | x) is missing; without it z_1 is not charged for"),
+        (right - log_px, "the reconstruction log p(x | z_1) is missing"),
+        (right - 2 * log_px, "the reconstruction has the wrong sign: log p(x | z_1) is added"),
+        (-right, "this is the negative bound, a loss; asked is the bound, to be maximised"),
+        (2 * log_px - right, "the signs of p and q are turned round; q is subtracted"),
+        (right - log_px + px(z2).log_prob(x), "x is scored under px(z_2); the decoder reads z_1"),
+        (log_px + log_p1 - log_q1 - top, integrated),
+        (log_px + log_p1 + q.entropy() - top, integrated),
+    ]
+
+
+def alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two sets of independent draws agree in mean and spread, in standard errors.
+
+    Args:
+        a: ``(N,)``.
+        b: ``(N,)``.
+
+    Returns:
+        False if they differ by more than five standard errors.
+    """
+    squares = [(draws - draws.mean()) ** 2 for draws in (a.double(), b.double())]
+    for left, right in ((a.double(), b.double()), squares):
+        error = ((left.var() + right.var()) / len(a)).sqrt() + 1e-6
+        if (left.mean() - right.mean()).abs() > 5 * error:
+            return False
+    return True
