@@ -79,7 +79,7 @@ def evaluate_command(
     """Print the bounds on log p(x) of a trained model and write them as JSON.
 
     Args:
-        target: see `find`.
+        target: see `hvae_course.cli.found.find`.
         evaluation: split, draws and where to write.
         source: data and device.
         command: what was typed, for the file.
@@ -136,7 +136,7 @@ def sample_command(target: str, *, samples: SampleSettings, command: str) -> int
     """Draw images from a trained model into a picture.
 
     Args:
-        target: see `find`.
+        target: see `hvae_course.cli.found.find`.
         samples: how many, and where to.
         command: not used.
 
@@ -177,7 +177,7 @@ def diagnose_command(
     """Print what every level of a trained model carries.
 
     Args:
-        target: see `find`.
+        target: see `hvae_course.cli.found.find`.
         diagnosis: split, draws, thresholds and where to write.
         source: data and device.
         command: what was typed, for the file.
