@@ -113,6 +113,9 @@ def test_the_same_question_in_full_trainings_is_answered_by_both_rows():
     text = warm_up_text(trials, full)
     assert "“one level” has a −ELBO of 87.00 with it and 86.10 without on validation" in text
     assert "of 83.00 and 82.10\u00a0±\u00a00.14 on test images" in text
+    assert "prefers the other one" not in text
+    full["one_level"].runs[0]["test"]["log_likelihood"]["mean"] = -90.0
+    assert "importance-weighted bound prefers the other one" in warm_up_text(trials, full)
     del full["one_level_warm_up"]
     assert "Trained in full" not in warm_up_text(trials, full)
 
