@@ -31,6 +31,7 @@ from hvae_course.cli.settings import (
     find_recipe,
     short_name,
 )
+from hvae_course.compatibility import check_data
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes import build_seeded
@@ -177,8 +178,7 @@ def train(
         loaded = data.load()
         network = build_seeded(recipe, loaded, arguments, seed=training.seed)
         with torch.random.fork_rng(devices=[]):
-            x = loaded.train.batch(slice(0, training.batch_size))
-            network.top_down.likelihood.check(x)
+            check_data(network, loaded, loaded.train.select(slice(0, training.batch_size)))
         after = _epochs_done(folder / CHECKPOINT, network.config)
     main = accelerator.is_main_process
     try:
