@@ -30,7 +30,7 @@ def agree(values, expected):
 def wrong_posterior(chain):
     """A bottom-up posterior that is not the true one, but not far from it."""
     return [
-        LinearGaussianLayer(0.8 * head.weight, 1.5 * math.exp(2 * head.log_std), 0.1)
+        LinearGaussianLayer(0.8 * head.slope, 1.5 * math.exp(2 * head.log_std), 0.1)
         for head in chain.posterior_chain()
     ]
 

@@ -19,7 +19,7 @@ X = CHAIN.sample_x(40, seed=1)
 
 
 def layer_log_prob(head, value, given):
-    return Normal(head.weight * given + head.offset, math.exp(head.log_std)).log_prob(value)
+    return Normal(head.slope * given + head.offset, math.exp(head.log_std)).log_prob(value)
 
 
 def drawn(model):
@@ -54,7 +54,7 @@ def test_from_the_top_the_aggregate_of_z_1_is_conditional_on_z_2(kind):
     low = CHAIN.posterior_conditionals()[0]
     z1, z2 = (level.z for level in trace.levels)
     log_q2 = layer_log_prob(top, z2, X.T)  # (N, N), draws by examples
-    a, b = low.weights
+    a, b = low.slopes
     log_q1 = Normal(a * X.T + b * z2, math.exp(low.log_std)).log_prob(z1)
     aggregate = log_q2.logsumexp(dim=1) - math.log(len(X))
     conditional = (log_q1 + log_q2).logsumexp(dim=1) - log_q2.logsumexp(dim=1)

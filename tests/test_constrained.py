@@ -82,7 +82,7 @@ def test_under_a_loose_constraint_rewo_ends_with_the_elbo():
     linear, objective = fitted(ReWO(0.03), LOOSE)
     exact = LinearGaussian((1.0,), (STD**2,)).posterior_chain()[0]
     assert objective.beta.item() == pytest.approx(1, abs=1e-3)
-    assert linear.a.item() == pytest.approx(exact.weight, abs=1e-3)
+    assert linear.a.item() == pytest.approx(exact.slope, abs=1e-3)
     assert linear.log_std.item() == pytest.approx(exact.log_std, abs=1e-3)
     assert linear().levels[0].information.mean() > cheapest(LOOSE)[0] + 0.05
 
@@ -166,7 +166,7 @@ def test_below_a_price_of_one_the_value_may_exceed_log_px(beta):
     assert excess.mean() > 5 * standard_error(excess)
     torch.testing.assert_close(bound, log_px.expand(len(bound)), rtol=0, atol=1e-12)
     variance = 1 / (1 / 1.0 + 1 / 0.25)  # of z_1 given x, whose prior variance is 1
-    gap = LinearGaussian((1.0,), (0.25,)).posterior_chain()[0].weight * 1.1
+    gap = LinearGaussian((1.0,), (0.25,)).posterior_chain()[0].slope * 1.1
     kl = 0.5 * (variance + gap**2 - 1 - math.log(variance))
     assert agree(excess, (1 - beta) * kl)
 

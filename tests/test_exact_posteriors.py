@@ -103,8 +103,8 @@ def pair(covariance: Tensor, of: int, given: list[int]) -> LinearGaussianPair:
 
 def delta_to(q: LinearGaussianPair, p: LinearGaussianPair | None) -> Delta:
     """The delta rule that takes the prior to the posterior, with x in front of the state."""
-    weights = torch.tensor(q.weights, dtype=D)
-    weights[1:] -= torch.tensor(p.weights if p else (), dtype=D)
+    weights = torch.tensor(q.slopes, dtype=D)
+    weights[1:] -= torch.tensor(p.slopes if p else (), dtype=D)
     net = nn.Linear(len(weights), 2, dtype=D)
     net.weight.data = torch.stack([weights, torch.zeros_like(weights)])
     log_scale = q.log_std - (p.log_std if p else 0.0)

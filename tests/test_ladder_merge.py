@@ -122,10 +122,10 @@ def test_messages_go_up_by_convolution_and_division(levels):
     """They are p(x | z_l): the covariance says how x depends on z_l, with no other level."""
     chain = CHAINS[levels]
     c, mean, spread = chain.covariance(), 1.0, 0.0  # the message of x about itself
-    for l, (w, s) in enumerate(zip(chain.weights, chain.variances, strict=True), start=1):
+    for l, (w, s) in enumerate(zip(chain.slopes, chain.variances, strict=True), start=1):
         mean, spread = mean / w, (spread + s) / w**2
         head = chain.messages()[l - 1]
-        assert (head.weight, 2 * head.log_std) == pytest.approx((mean, math.log(spread)))
+        assert (head.slope, 2 * head.log_std) == pytest.approx((mean, math.log(spread)))
         gain, rest = conditional(c, 0, [l])  # p(x | z_l) = N(gain z_l, rest)
         assert (mean, spread) == pytest.approx((1 / gain.item(), (rest / gain[0] ** 2).item()))
 
@@ -168,7 +168,7 @@ def best_with_slope(chain, slope):
 @pytest.mark.parametrize("kind", ["mean field", "delta of x alone", "exact"])
 def test_the_gap_of_a_rule_that_follows_z_2_with_the_wrong_slope(kind):
     chain, x = TWO, torch.tensor([[1.3]], dtype=D)
-    w1, s1 = chain.weights[1], chain.variances[1]
+    w1, s1 = chain.slopes[1], chain.variances[1]
     (_, b), _ = conditional(chain.covariance(), 1, [0, 2])
     slope = {"mean field": 0.0, "delta of x alone": w1, "exact": b.item()}[kind]
     top, gain, v1, gap = best_with_slope(chain, slope)

@@ -22,7 +22,7 @@ CHAIN = LinearGaussian((0.8, -1.1, 0.6), (0.3, 0.5, 0.2))
 
 def test_covariance_agrees_with_writing_out_the_linear_map():
     """The vector (x, z_1, z_2, z_3) is a matrix times independent noise."""
-    w, s = CHAIN.weights, CHAIN.variances
+    w, s = CHAIN.slopes, CHAIN.variances
     noise_to_value = torch.zeros(4, 4, dtype=torch.float64)
     noise_to_value[3, 3] = 1
     for l in (2, 1, 0):
@@ -57,7 +57,7 @@ def test_posterior_conditionals_agree_with_inverting_the_covariance(num_levels):
         weights = -precision[0, 1:] / precision[0, 0]
         assert (weights[1:-1].abs() < 1e-10).all()  # z_l+1 stands for all that is above it
         expected = [weights[-1], *weights[:1]] if l < num_levels else [weights[-1]]
-        assert head.weights == pytest.approx([w.item() for w in expected])
+        assert head.slopes == pytest.approx([w.item() for w in expected])
         assert math.exp(-2 * head.log_std) == pytest.approx(precision[0, 0].item())
 
 
@@ -75,7 +75,7 @@ def test_messages_are_proportional_to_the_likelihood_of_each_level(num_levels):
 
 
 def test_a_level_on_which_x_does_not_depend_has_no_message():
-    match = r"weights \(1.0, 0.0\) x does not depend on every level.* use non-zero weights"
+    match = r"slopes \(1.0, 0.0\) x does not depend on every level.* use non-zero slopes"
     with pytest.raises(ValueError, match=match):
         LinearGaussian((1.0, 0.0), (0.3, 0.5)).messages()
 
@@ -103,7 +103,7 @@ def test_samples_follow_the_evidence():
 @pytest.mark.parametrize("variances", [(0.1,), (0.1, -0.2, 0.3), (0.1, 0.0, 0.3)])
 def test_every_weight_needs_one_positive_variance(variances):
     with pytest.raises(ValueError, match="needs one positive variance"):
-        LinearGaussian(CHAIN.weights, variances)
+        LinearGaussian(CHAIN.slopes, variances)
 
 
 def test_the_spine_refuses_a_posterior_of_another_depth():
@@ -118,11 +118,11 @@ def test_terms_reproduce_the_worked_example_of_the_chapter():
     x = torch.tensor(1.3, dtype=torch.float64)
     terms = two_level_terms(
         x,
-        weights=chain.weights,
+        slopes=chain.slopes,
         variances=chain.variances,
-        mean=q1.weight * x,
+        mean=q1.slope * x,
         variance=torch.tensor(2 * q1.log_std, dtype=torch.float64).exp(),
-        gain=torch.tensor(q2.weight, dtype=torch.float64),
+        gain=torch.tensor(q2.slope, dtype=torch.float64),
         offset=torch.tensor(0.0, dtype=torch.float64),
         residual=torch.tensor(2 * q2.log_std, dtype=torch.float64).exp(),
     )

@@ -145,9 +145,9 @@ def test_the_exact_terms_of_z_2_are_what_the_objective_converges_to():
     trace = chain.hvae(Chain(heads))(x)
     level_1, level_2 = trace.levels
     sampled = prices[0] * level_1.p.log_prob(level_1.z) - prices[1] * level_2.information
-    variance = q1.weight**2 * chain.covariance()[0, 0] + math.exp(2 * q1.log_std)
+    variance = q1.slope**2 * chain.covariance()[0, 0] + math.exp(2 * q1.log_std)
     w, g, s, r = (
-        torch.tensor(v, dtype=D) for v in ([0.6], [q2.weight], [0.5], math.exp(2 * q2.log_std))
+        torch.tensor(v, dtype=D) for v in ([0.6], [q2.slope], [0.5], math.exp(2 * q2.log_std))
     )
     exact = collapse_terms(w, g, s, r, variance.reshape(1, 1), prices)
     assert agree(sampled, (exact - prices[0] * 0.5 * math.log(2 * math.pi)).item())

@@ -45,7 +45,7 @@ def wrong_rules(chain):
     """A top-down posterior by concatenation that is not the true one, but not far from it."""
     heads = chain.posterior_conditionals()
     wrong = [
-        LinearGaussianPair([0.8 * w for w in q.weights], 1.5 * math.exp(2 * q.log_std))
+        LinearGaussianPair([0.8 * w for w in q.slopes], 1.5 * math.exp(2 * q.log_std))
         for q in heads
     ]
     return TopDownPosterior([Concatenation(head) for head in wrong])
@@ -138,7 +138,8 @@ def test_a_delta_of_nothing_costs_exactly_nothing():
     nothing = torch.zeros(7, 4, dtype=D)
     assert (kl_delta(nothing, nothing, p) == 0).all()
     rule = Delta(Constant(*[0.0] * 8))
-    assert (kl_normal(rule(nothing, nothing, p), p) == 0).all()
+    # exp(log(std)) is std to one unit in the last place on some processors
+    assert (kl_normal(rule(nothing, nothing, p), p) < 1e-30).all()
 
 
 @pytest.mark.equation("eq-delta-kl")
@@ -178,9 +179,9 @@ def test_the_exact_shift_is_a_gain_times_what_the_prior_did_not_expect(levels):
     x, z = torch.randn(2, 40, chain.size, dtype=D)  # z stands for z_l+1
     g, v = 1.0, 0.0
     for l, head in enumerate(chain.posterior_conditionals()):
-        g, v = g * chain.weights[l], v + g**2 * chain.variances[l]  # x | z_l ~ N(g z_l, v)
+        g, v = g * chain.slopes[l], v + g**2 * chain.variances[l]  # x | z_l ~ N(g z_l, v)
         top = l == levels - 1
-        mean, variance = (0 * x, 1.0) if top else (chain.weights[l + 1] * z, None)
+        mean, variance = (0 * x, 1.0) if top else (chain.slopes[l + 1] * z, None)
         variance = variance or chain.variances[l + 1]
         gain = g * variance / (g**2 * variance + v)
         q = head(x if top else torch.cat([x, z], dim=1))
@@ -215,7 +216,7 @@ def smallest_kl(x, slope):
 @pytest.mark.equation("eq-following-gap")
 @pytest.mark.parametrize("slope", [-0.5, 0.0, 0.51136, 0.9, 1.5])
 def test_the_gap_of_a_slope_is_the_least_kl_that_any_such_posterior_reaches(slope):
-    (w0, w1), (s0, s1) = TWO.weights, TWO.variances
+    (w0, w1), (s0, s1) = TWO.slopes, TWO.variances
     gain = w0 * s1 / (w0**2 * s1 + s0)
     exact, residual = w1 * (1 - gain * w0), s1 * (1 - gain * w0)
     spread = math.exp(2 * TWO.posterior_marginals()[1].log_std)  # Var(z_2 | x)
@@ -226,12 +227,12 @@ def test_the_gap_of_a_slope_is_the_least_kl_that_any_such_posterior_reaches(slop
 @pytest.mark.equation("eq-following-gap")
 def test_the_best_delta_that_sees_x_alone_misses_the_evidence_by_its_gap():
     torch.manual_seed(0)
-    (_, w), (s0, s1) = TWO.weights, TWO.variances
+    (_, w), (s0, s1) = TWO.slopes, TWO.variances
     gain, top = s1 / (s0 + s1), TWO.posterior_marginals()[1]
     residual, spread = (1 - gain) * s1, math.exp(2 * top.log_std)
     curvature = (gain * w) ** 2 / residual
     variance2 = 1 / (1 / spread + curvature)
-    offset = gain * (1 - w * top.weight)  # of the exact shift, at the mean of z_2
+    offset = gain * (1 - w * top.slope)  # of the exact shift, at the mean of z_2
 
     class Shift(nn.Module):
         def forward(self, d):
@@ -240,7 +241,7 @@ def test_the_best_delta_that_sees_x_alone_misses_the_evidence_by_its_gap():
 
     rules = [
         Delta(Shift(), reads_state=False),
-        Direct(LinearGaussianLayer(top.weight, variance2)),
+        Direct(LinearGaussianLayer(top.slope, variance2)),
     ]
     x = torch.tensor([[1.3]], dtype=D)
     log_w = TWO.hvae(TopDownPosterior(rules))(x, 400_000).log_weight(x)

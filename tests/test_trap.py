@@ -21,11 +21,11 @@ def test_the_closed_form_objective_on_the_spine_has_its_exact_expectation():
     sampled = trace.log_px(x) - sum(kl_normal(level.q, level.p) for level in trace.levels)
     terms = two_level_terms(
         x,
-        weights=TWO.weights,
+        slopes=TWO.slopes,
         variances=TWO.variances,
-        mean=q1.weight * x,
+        mean=q1.slope * x,
         variance=torch.tensor(2 * q1.log_std, dtype=D).exp(),
-        gain=torch.tensor(q2.weight, dtype=D),
+        gain=torch.tensor(q2.slope, dtype=D),
         offset=torch.tensor(0.0, dtype=D),
         residual=torch.tensor(2 * q2.log_std, dtype=D).exp(),
     )
@@ -37,7 +37,7 @@ def test_the_closed_form_objective_on_the_spine_has_its_exact_expectation():
 def test_the_closed_form_averages_the_prior_over_an_independent_z_1():
     q = random_q(20)
     x, w, s1 = torch.tensor(1.3, dtype=D), 0.7, 0.3
-    terms = two_level_terms(x, weights=(1.0, w), variances=(0.25, s1), **q)
+    terms = two_level_terms(x, slopes=(1.0, w), variances=(0.25, s1), **q)
 
     def log_p1(z1, z2):
         return log_normal(z1, w * z2, s1)
@@ -66,7 +66,7 @@ def test_the_conditional_kl_is_the_marginal_kl_plus_mutual_information():
 def test_the_closed_form_is_the_elbo_of_the_marginals_minus_mutual_information():
     """Every term on the right by quadrature, none by the formula under test."""
     q, x = random_q(20), torch.tensor(1.3, dtype=D)
-    (w0, w1), (s0, s1) = weights, variances = (1.1, 0.7), (0.25, 0.3)
+    (w0, w1), (s0, s1) = slopes, variances = (1.1, 0.7), (0.25, 0.3)
     v2, m2 = q["gain"] ** 2 * q["variance"] + q["residual"], q["gain"] * q["mean"] + q["offset"]
 
     def log_ratio_of_marginals(z1, z2):
@@ -80,7 +80,7 @@ def test_the_closed_form_is_the_elbo_of_the_marginals_minus_mutual_information()
 
     expected = quadrature(q, log_ratio_of_marginals, joint=False)
     expected = expected - quadrature(q, log_dependence, joint=True)
-    terms = two_level_terms(x, weights=weights, variances=variances, **q)
+    terms = two_level_terms(x, slopes=slopes, variances=variances, **q)
     torch.testing.assert_close(terms.closed_form, expected, rtol=0, atol=1e-6)
 
 
@@ -98,7 +98,7 @@ def test_the_chain_on_the_spine_samples_the_covariance_of_the_oracle(levels):
 @pytest.mark.equation("eq-linear-evidence")
 def test_the_evidence_agrees_with_integration_over_both_latents():
     nodes, weights = (torch.tensor(a) for a in np.polynomial.hermite_e.hermegauss(80))
-    (w0, w1), (s0, s1) = TWO.weights, TWO.variances
+    (w0, w1), (s0, s1) = TWO.slopes, TWO.variances
     z2 = nodes[:, None]
     z1 = w1 * z2 + s1**0.5 * nodes[None, :]
     x = torch.linspace(-2, 2, 5, dtype=D)
@@ -113,6 +113,6 @@ def test_the_evidence_agrees_with_integration_over_both_latents():
 def test_the_linear_gap_is_w_times_covariance_over_variance():
     q, w, s1 = random_q(50), 0.9, 0.19
     x = torch.tensor(0.4, dtype=D)
-    terms = two_level_terms(x, weights=(1.0, w), variances=(0.25, s1), **q)
+    terms = two_level_terms(x, slopes=(1.0, w), variances=(0.25, s1), **q)
     covariance = q["gain"] * q["variance"]
     torch.testing.assert_close(terms.elbo - terms.closed_form, w * covariance / s1)

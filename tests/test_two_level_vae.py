@@ -88,7 +88,7 @@ def test_log_weight_of_L_levels_is_the_sum_of_its_log_densities(sizes):
 @pytest.mark.equation("eq-evidence-gap")
 def test_the_gap_of_the_bound_is_the_kl_to_the_true_posterior():
     """Draw by draw: log w = log p(x) + log p(z | x) - log q(z | x)."""
-    chain, x = LinearGaussian(TWO.weights, TWO.variances), torch.tensor([[0.7]], dtype=D)
+    chain, x = LinearGaussian(TWO.slopes, TWO.variances), torch.tensor([[0.7]], dtype=D)
     trace = chain.hvae(Chain(wrong_posterior(chain)))(x, 5_000)
     c = chain.covariance()
     gain = c[1:, 0] / c[0, 0]
@@ -181,7 +181,7 @@ def test_exact_terms_do_not_lower_the_variance_where_the_posterior_is_exact():
 @pytest.mark.parametrize("levels", [2, 3])
 def test_importance_weighted_bounds_rise_towards_the_evidence(levels):
     torch.manual_seed(0)
-    chain, n = LinearGaussian(CHAINS[levels].weights, CHAINS[levels].variances), 20_000
+    chain, n = LinearGaussian(CHAINS[levels].slopes, CHAINS[levels].variances), 20_000
     x = chain.sample_x(1).expand(n, -1)
     model, bounds = chain.hvae(Chain(wrong_posterior(chain))), {}
     for k in (1, 4, 16):

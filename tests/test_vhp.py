@@ -76,7 +76,7 @@ def test_one_draw_loses_the_distance_of_the_two_posteriors_of_zeta():
 @pytest.mark.parametrize("num_samples", [1, 4])
 def test_the_exponential_of_the_bound_is_unbiased(num_samples):
     z = torch.tensor([0.6, 0.5], dtype=D).expand(100_000, -1)
-    close = LinearGaussianLayer(EXACT.weight, 1.5 * math.exp(2 * EXACT.log_std), 0.1)
+    close = LinearGaussianLayer(EXACT.slope, 1.5 * math.exp(2 * EXACT.log_std), 0.1)
     torch.manual_seed(0)
     assert agree(vhp(close, num_samples)().log_prob(z).exp(), PRIOR.log_px(z[:1]).exp())
 
@@ -171,8 +171,8 @@ def test_the_nested_estimate_rises_with_the_draws_of_the_prior(outer):
 @pytest.mark.equation("eq-nested")
 def test_the_nested_weight_is_unbiased():
     x = torch.tensor([[0.7, -0.4]], dtype=D)
-    hvae = model(LinearGaussianLayer(EXACT_CODE.weight, 0.3), EXACT, 1)
-    hvae.prior.inference = LinearGaussianLayer(EXACT.weight, 0.6)
+    hvae = model(LinearGaussianLayer(EXACT_CODE.slope, 0.3), EXACT, 1)
+    hvae.prior.inference = LinearGaussianLayer(EXACT.slope, 0.6)
     torch.manual_seed(0)
     copies = x.expand(100_000, -1)
     assert agree(hvae(copies).log_weight(copies).exp(), CHAIN.log_px(x).exp())

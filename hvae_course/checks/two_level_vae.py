@@ -156,7 +156,7 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
     at = [v[:1].detach().double().requires_grad_() for v in q_parameters]
     exact = two_level_terms(
         x_many[:1].double(),
-        weights=_MODEL.weights,
+        slopes=_MODEL.slopes,
         variances=_MODEL.variances,
         mean=at[0],
         variance=(2 * at[1]).exp(),

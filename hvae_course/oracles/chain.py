@@ -36,42 +36,42 @@ from hvae_course.priors import StandardNormal
 class LinearGaussian:
     r"""Linear-Gaussian chain :math:`z_L \to \dots \to z_1 \to x` (:eq:`eq-linear`).
 
-    .. math:: z_L \sim N(0, 1), \qquad z_l \sim N(w_l z_{l+1}, s_l), \qquad x \sim N(w_0 z_1, s_0)
+    .. math:: z_L \sim N(0, 1), \qquad z_l \sim N(a_l z_{l+1}, s_l), \qquad x \sim N(a_0 z_1, s_0)
 
     Every level holds ``size`` independent copies of the same chain, so diagonal posteriors can be
     exact.
 
     Args:
-        weights: ``(w_0, ..., w_{L-1})``, bottom to top.
+        slopes: ``(a_0, ..., a_{L-1})``, bottom to top.
         variances: ``(s_0, ..., s_{L-1})``, bottom to top.
         size: number of independent copies D.
 
     Raises:
-        ValueError: if there is not one positive variance per weight.
+        ValueError: if there is not one positive variance per slope.
     """
 
-    weights: Sequence[float]
+    slopes: Sequence[float]
     variances: Sequence[float]
     size: int = 1
 
     def __post_init__(self) -> None:
-        if len(self.weights) != len(self.variances) or not all(s > 0 for s in self.variances):
+        if len(self.slopes) != len(self.variances) or not all(s > 0 for s in self.variances):
             raise ValueError(
-                f"each of the {len(self.weights)} weights needs one positive variance, got "
+                f"each of the {len(self.slopes)} slopes needs one positive variance, got "
                 f"{tuple(self.variances)}"
             )
 
     @property
     def num_levels(self) -> int:
         """L, the number of latent levels."""
-        return len(self.weights)
+        return len(self.slopes)
 
     def covariance(self) -> Tensor:
         """Covariance of ``(x, z_1, ..., z_L)`` of one copy, float64, ``(L + 1, L + 1)``."""
         covariance = torch.ones(1, 1, dtype=torch.float64)
-        for w, s in zip(reversed(self.weights), reversed(self.variances), strict=True):
-            cross = w * covariance[:1]  # (1, n), covariance of the new variable with those above
-            own = w * cross[:, :1] + s
+        for a, s in zip(reversed(self.slopes), reversed(self.variances), strict=True):
+            cross = a * covariance[:1]  # (1, n), covariance of the new variable with those above
+            own = a * cross[:, :1] + s
             covariance = torch.cat(
                 [torch.cat([own, cross], dim=1), torch.cat([cross.T, covariance], dim=1)]
             )
@@ -135,7 +135,7 @@ class LinearGaussian:
             L layers, bottom to top.
         """
         return [
-            LinearGaussianLayer(w, s) for w, s in zip(self.weights, self.variances, strict=True)
+            LinearGaussianLayer(a, s) for a, s in zip(self.slopes, self.variances, strict=True)
         ]
 
     def messages(self) -> list[LinearGaussianLayer]:
@@ -145,17 +145,17 @@ class LinearGaussian:
             L layers from x, bottom to top, for `hvae_course.posteriors.precision`.
 
         Raises:
-            ValueError: if a weight is zero, so that x says nothing about the levels above it.
+            ValueError: if a slope is zero, so that x says nothing about the levels above it.
         """
-        if 0 in self.weights:
+        if 0 in self.slopes:
             raise ValueError(
-                f"with weights {tuple(self.weights)} x does not depend on every level, and "
-                "what it says about a level has no finite variance; use non-zero weights"
+                f"with slopes {tuple(self.slopes)} x does not depend on every level, and "
+                "what it says about a level has no finite variance; use non-zero slopes"
             )
         heads, gain, variance = [], 1.0, 0.0
-        for w, s in zip(self.weights, self.variances, strict=True):
+        for a, s in zip(self.slopes, self.variances, strict=True):
             variance += gain**2 * s  # of x given the level above
-            gain *= w
+            gain *= a
             heads.append(LinearGaussianLayer(1 / gain, variance / gain**2))
         return heads
 
@@ -169,8 +169,8 @@ class LinearGaussian:
         for l in range(1, self.num_levels + 1):
             given = [0, l + 1] if l < self.num_levels else [0]
             cross, own = c[given, l], c[given][:, given]
-            weights = torch.linalg.solve(own, cross)
-            heads.append(LinearGaussianPair(weights.tolist(), (c[l, l] - weights @ cross).item()))
+            slopes = torch.linalg.solve(own, cross)
+            heads.append(LinearGaussianPair(slopes.tolist(), (c[l, l] - slopes @ cross).item()))
         return heads
 
     def exact_rules(self, kind: str) -> TopDownPosterior:

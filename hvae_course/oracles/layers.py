@@ -12,17 +12,17 @@ from hvae_course.likelihoods import Likelihood
 
 
 class LinearGaussianLayer(nn.Module):
-    r"""N(weight * input + offset, variance), element by element.
+    r"""N(slope * input + offset, variance), element by element.
 
     Args:
-        weight: slope.
+        slope: factor of the input.
         variance: positive variance.
         offset: constant added to the mean.
     """
 
-    def __init__(self, weight: float, variance: float, offset: float = 0.0) -> None:
+    def __init__(self, slope: float, variance: float, offset: float = 0.0) -> None:
         super().__init__()
-        self.weight, self.offset = weight, offset
+        self.slope, self.offset = slope, offset
         self.log_std = 0.5 * math.log(variance)
 
     def forward(self, value: Tensor) -> Independent:
@@ -34,21 +34,21 @@ class LinearGaussianLayer(nn.Module):
         Returns:
             Diagonal Gaussian over ``(D,)``.
         """
-        mean = self.weight * value + self.offset
+        mean = self.slope * value + self.offset
         return diag_normal(mean, mean.new_tensor(self.log_std))
 
 
 class LinearGaussianPair(nn.Module):
-    r"""N(a d + b h, variance) on the concatenation of d and h, element by element.
+    r"""N(c d + b h, variance) on the concatenation of d and h, element by element.
 
     Args:
-        weights: a and b; at the top level, where there is no h, a alone.
+        slopes: c and b; at the top level, where there is no h, c alone.
         variance: positive variance.
     """
 
-    def __init__(self, weights: Sequence[float], variance: float) -> None:
+    def __init__(self, slopes: Sequence[float], variance: float) -> None:
         super().__init__()
-        self.weights = tuple(weights)
+        self.slopes = tuple(slopes)
         self.log_std = 0.5 * math.log(variance)
 
     def forward(self, features: Tensor) -> Independent:
@@ -60,13 +60,13 @@ class LinearGaussianPair(nn.Module):
         Returns:
             Diagonal Gaussian over ``(D,)``.
         """
-        parts = features.chunk(len(self.weights), dim=-1)
-        mean = sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        parts = features.chunk(len(self.slopes), dim=-1)
+        mean = sum(slope * part for slope, part in zip(self.slopes, parts, strict=True))
         return diag_normal(mean, mean.new_tensor(self.log_std))
 
 
 class LinearGaussianDelta(nn.Module):
-    """Shift and raw log-scale that take a prior N(w h, s) to a posterior N(a d + b h, v).
+    """Shift and raw log-scale that take a prior N(a h, s) to a posterior N(c d + b h, r).
 
     Args:
         posterior: the posterior to reach.
@@ -75,9 +75,9 @@ class LinearGaussianDelta(nn.Module):
 
     def __init__(self, posterior: LinearGaussianPair, prior: LinearGaussianLayer | None) -> None:
         super().__init__()
-        a, *b = posterior.weights
-        w, log_std = (prior.weight, prior.log_std) if prior else (0.0, 0.0)
-        self.weights = (a, *(weight - w for weight in b))
+        c, *b = posterior.slopes
+        a, log_std = (prior.slope, prior.log_std) if prior else (0.0, 0.0)
+        self.slopes = (c, *(slope - a for slope in b))
         scale = posterior.log_std - log_std
         self.raw = LOG_STD_BOUND * math.atanh(scale / LOG_STD_BOUND)  # undoes bound_log_std
 
@@ -90,8 +90,8 @@ class LinearGaussianDelta(nn.Module):
         Returns:
             ``(B, 2 D)``.
         """
-        parts = features.chunk(len(self.weights), dim=-1)
-        shift = sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        parts = features.chunk(len(self.slopes), dim=-1)
+        shift = sum(slope * part for slope, part in zip(self.slopes, parts, strict=True))
         return torch.cat([shift, torch.full_like(shift, self.raw)], dim=-1)
 
 

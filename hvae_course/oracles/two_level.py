@@ -24,7 +24,7 @@ class TwoLevelTerms:
 def two_level_terms(
     x: Tensor,
     *,
-    weights: tuple[Tensor | float, Tensor | float],
+    slopes: tuple[Tensor | float, Tensor | float],
     variances: tuple[Tensor | float, Tensor | float],
     mean: Tensor,
     variance: Tensor,
@@ -39,7 +39,7 @@ def two_level_terms(
 
     Args:
         x: data, any shape; everything is element by element and may need gradients.
-        weights: ``(w_0, w_1)`` of the chain, as in `LinearGaussian`.
+        slopes: ``(a_0, a_1)`` of the chain, as in `LinearGaussian`.
         variances: ``(s_0, s_1)`` of the chain.
         mean: mean of q(z_1 | x).
         variance: variance of q(z_1 | x).
@@ -50,18 +50,18 @@ def two_level_terms(
     Returns:
         The four terms, each of the broadcast shape.
     """
-    (w0, w1), (s0, s1) = weights, variances
+    (a0, a1), (s0, s1) = slopes, variances
     mean2, variance2, cov = gain * mean + offset, gain**2 * variance + residual, gain * variance
 
     def log(value: Tensor | float) -> Tensor:
         return torch.log(torch.as_tensor(value, dtype=variance.dtype))
 
     log_2pi = math.log(2 * math.pi)
-    reconstruction = -0.5 * (log_2pi + log(s0) + ((x - w0 * mean) ** 2 + w0**2 * variance) / s0)
+    reconstruction = -0.5 * (log_2pi + log(s0) + ((x - a0 * mean) ** 2 + a0**2 * variance) / s0)
     entropy1 = 0.5 * (log_2pi + 1 + log(variance))
-    spread = (mean - w1 * mean2) ** 2 + variance + w1**2 * variance2
+    spread = (mean - a1 * mean2) ** 2 + variance + a1**2 * variance2
     log_p1_product = -0.5 * (log_2pi + log(s1) + spread / s1)  # z_1 drawn apart from z_2
-    log_p1_joint = log_p1_product + w1 * cov / s1  # z_1 and z_2 drawn together
+    log_p1_joint = log_p1_product + a1 * cov / s1  # z_1 and z_2 drawn together
     kl2_conditional = 0.5 * (residual + mean2**2 + gain**2 * variance - 1 - log(residual))
     kl2_marginal = 0.5 * (variance2 + mean2**2 - 1 - log(variance2))
     return TwoLevelTerms(
