@@ -17,6 +17,7 @@ ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "atomic": set(),
+    "claims": set(),
     "gaussians": set(),
     "nets": set(),
     "seeding": set(),
