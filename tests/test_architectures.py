@@ -193,7 +193,7 @@ def test_a_level_without_hidden_layers_hands_its_feature_on(recipe, make_model):
 def test_widths_by_level_must_be_one_for_each(name):
     with pytest.raises(ValueError, match=f"{name} is one .*, or one for each of 3 levels, got 2"):
         Architecture(latent_sizes=SIZES, **{name: ((8,), (8,))})
-    with pytest.raises(ValueError, match=rf"{name} is .* got both: \(8, \(8,\), 8\)"):
+    with pytest.raises(ValueError, match=rf"{name} is .* got a mixture: \(8, \(8,\), 8\)"):
         Architecture(latent_sizes=SIZES, **{name: (8, (8,), 8)})
     with pytest.raises(ValueError, match=r"positive size.* and hidden=.*8, 8, 0"):
         Architecture(latent_sizes=SIZES, **{name: ((8,), (8,), (0,))})

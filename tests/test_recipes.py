@@ -136,7 +136,7 @@ def test_under_autocast_every_density_is_float32(recipe, likelihood, make_model)
 
 @recipe_names
 @depths
-def test_a_model_is_built_again_from_its_configuration(recipe, sizes, make_model):
+def test_a_model_is_rebuilt_from_its_configuration(recipe, sizes, make_model):
     model = make_model(
         recipe, latent_sizes=sizes, hidden=(8, 6), normalisation="layer", likelihood="gaussian"
     )
@@ -216,6 +216,7 @@ def test_an_unknown_normalisation_is_refused(recipe, make_model):
 
 @pytest.mark.parametrize("config", [{}, {"recipe": "nvae"}], ids=str)
 def test_a_configuration_of_no_recipe_is_refused_with_the_known_ones(config):
-    match = f"recipe {config.get('recipe')!r}, known are bottom_up_vae, .*; a model"
+    recipe = config.get("recipe")
+    match = f"unknown recipe {recipe!r} .*; known recipes are bottom_up_vae, .*; build any other"
     with pytest.raises(ValueError, match=match):
         build(config)

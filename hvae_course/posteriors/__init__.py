@@ -1,4 +1,4 @@
-"""Posterior families: how the latents are inferred from data, one file each."""
+"""Posterior families, one file each: how the latents are inferred from the data."""
 
 from hvae_course.posteriors.base import Posterior, PosteriorRule, TopDownPosterior
 from hvae_course.posteriors.chain import Chain

@@ -2,8 +2,8 @@ r"""Top-down inference by concatenation, the posterior of chapter 5 (:eq:`eq-con
 
 .. math:: q(z_l \mid x, z_{>l}) = N\bigl(\mu(d_l, h), \sigma^2(d_l, h)\bigr)
 
-A network sees both what the data say about this level and what the levels above have decided. It
-knows nothing of the prior that it will be compared with, and has to learn to agree with it.
+One network reads the bottom-up feature of the level and the state from above. It does not see the
+prior that its output is compared with and has to learn to agree with it.
 """
 
 import torch

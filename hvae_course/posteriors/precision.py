@@ -2,9 +2,9 @@ r"""The precision-weighted merge of the ladder VAE, chapter 4 (:eq:`eq-ladder-me
 
 .. math:: q(z_l \mid x, z_{>l}) \propto \tilde q(z_l \mid x)\; p(z_l \mid z_{>l})
 
-What the data say about a level and what the levels above expect are two opinions about the same
-:math:`z_l`. Their product weighs each by its precision, as exact conditioning does in a
-linear-Gaussian model.
+The message of x and the prior from the levels above are two Gaussians over the same
+:math:`z_l`. Their normalised product weights each by its precision, as exact conditioning does in
+a linear-Gaussian model.
 """
 
 import torch
@@ -20,12 +20,13 @@ def merge_parameters(
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and log standard deviation of the normalised product of two Gaussians.
 
-    .. math:: w = \mathrm{sigmoid}(2 \log\sigma_b - 2 \log\sigma_a), \qquad
-              \mu = w \mu_a + (1 - w) \mu_b, \qquad
+    .. math:: \gamma = \mathrm{sigmoid}(2 \log\sigma_b - 2 \log\sigma_a), \qquad
+              \mu = \gamma \mu_a + (1 - \gamma) \mu_b, \qquad
               2 \log\sigma = -\log(\sigma_a^{-2} + \sigma_b^{-2})
 
-    The weight is the share of a's precision. Written with logarithms throughout, because the
-    reciprocals of the textbook form overflow float32 at log-variances near 90.
+    :math:`\gamma` is the share of a in the total precision (:eq:`eq-merge-stable`). Everything
+    stays in logarithms, because the reciprocals of the textbook form overflow or vanish in float32
+    at log-variances near -90 and 100.
 
     Args:
         mean_a: any shape.
@@ -34,11 +35,11 @@ def merge_parameters(
         log_std_b: same shape.
 
     Returns:
-        Mean and log standard deviation, same shape; finite whenever the arguments are moderate
-        (log-variances between -200 and 200 in float32).
+        Mean and log standard deviation, same shape; in float32 they and their gradients are
+        finite for all pairs of log-variances between -200 and 200.
     """
-    weight = torch.sigmoid(2 * (log_std_b - log_std_a))
-    mean = weight * mean_a + torch.sigmoid(2 * (log_std_a - log_std_b)) * mean_b
+    share = torch.sigmoid(2 * (log_std_b - log_std_a))
+    mean = share * mean_a + torch.sigmoid(2 * (log_std_a - log_std_b)) * mean_b
     return mean, -0.5 * torch.logaddexp(-2 * log_std_a, -2 * log_std_b)
 
 
@@ -53,7 +54,7 @@ def precision_weighted_merge(a: Independent, b: Independent) -> Independent:
         b: diagonal Gaussian over the same event; batch shapes broadcast.
 
     Returns:
-        Diagonal Gaussian; its variance is smaller than either.
+        Diagonal Gaussian, with a smaller variance than either.
 
     Raises:
         TypeError: if either is not a diagonal Gaussian.
@@ -78,10 +79,10 @@ def precision_weighted_merge(a: Independent, b: Independent) -> Independent:
 
 
 class PrecisionWeighted(PosteriorRule):
-    """``q(z_l | x, z_>l)``: the data's opinion about z_l, merged with the prior.
+    """``q(z_l | x, z_>l)``: the message of x about z_l, merged with the prior.
 
     Args:
-        head: module d_l -> the data's opinion, a diagonal Gaussian over z_l.
+        head: module d_l -> message, a diagonal Gaussian over z_l.
     """
 
     reads_prior = True
@@ -95,7 +96,7 @@ class PrecisionWeighted(PosteriorRule):
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state from above; it acts through p alone.
+            h: state from above, not used; the levels above act through p.
             p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Models by name, and the settings that they share."""
+"""Models by name, and the settings that all of them share."""
 
 from hvae_course.recipes.architecture import STATES, Architecture
 from hvae_course.recipes.likelihoods import LIKELIHOODS

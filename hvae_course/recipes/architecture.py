@@ -1,4 +1,4 @@
-"""The settings that recipes share, and the parts that are built from them."""
+"""The settings that all recipes share, and the parts built from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +25,7 @@ from hvae_course.recipes.priors import PRIORS, make_prior
 from hvae_course.recipes.widths import Widths, check_number, flat, of_level
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
-"""Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above as well.
+"""Top-down states by name: ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
 
 :meta hide-value:
 """
@@ -33,7 +33,7 @@ STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate
 
 @dataclass(frozen=True)
 class Architecture:
-    """What the networks of a model are like; every recipe takes these as keyword arguments.
+    """Sizes and kinds of a model's networks; every recipe takes these as keyword arguments.
 
     Raises:
         ValueError: if a size is not positive, or a name is unknown.
@@ -43,29 +43,29 @@ class Architecture:
     """Z_1, ..., Z_L, bottom to top."""
     hidden: Widths = (256,)
     """Widths of the hidden layers of every network, or one such sequence per level, bottom to top.
-    A level's own are in its posterior and in the generative network that reads its latent."""
+    Those of level l apply to its posterior and to the generative network that reads z_l."""
     inference_hidden: Widths | None = None
-    """Widths in the inference networks; None for the same as in the generative ones."""
+    """Widths in the inference networks; None for those of the generative networks."""
     normalisation: str = "batch"
     """A key of `hvae_course.nets.NORMALISATIONS`, for every network."""
     generative_normalisation: str | None = None
-    """Another normalisation for the generative networks; None for the same."""
+    """Normalisation of the generative networks; None for the same as in the others."""
     activation: str = "silu"
     """A key of `hvae_course.nets.ACTIVATIONS`."""
     dropout: float = 0.0
-    """Probability with which a hidden unit is left out in training."""
+    """Probability of dropping a hidden unit in training."""
     state: str = "markov"
-    """A key of `STATES`: what the generative networks see of the levels above."""
+    """A key of `STATES`: which of the levels above the generative networks see."""
     likelihood: str | None = None
     """A key of `hvae_course.recipes.likelihoods.LIKELIHOODS`; None for Bernoulli on binary pixels,
     categorical up to 32 grey values, discretised logistic above, isotropic Gaussian for real
     values."""
     likelihood_options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the likelihood, as ``{"std": 0.1}`` for the isotropic Gaussian."""
+    """Settings of the likelihood, such as ``{"std": 0.1}`` for the isotropic Gaussian."""
     prior: str = "standard"
     """A key of `hvae_course.recipes.priors.PRIORS`, for the top level."""
     prior_options: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the prior, as ``{"num_components": 500}``."""
+    """Settings of the prior, such as ``{"num_components": 500}``."""
 
     def __post_init__(self) -> None:
         for name in ("hidden", "inference_hidden"):
@@ -97,7 +97,7 @@ class Architecture:
 
     @property
     def state_sizes(self) -> tuple[int, ...]:
-        """Width of the state that level l meets, bottom to top; 0 at the top."""
+        """Width of the state that reaches each level, bottom to top; 0 at the top."""
         if self.state == "markov":
             return (*self.latent_sizes[1:], 0)
         return tuple(accumulate(reversed(self.latent_sizes), initial=0))[-2::-1]
@@ -106,11 +106,11 @@ class Architecture:
         """Width of the deterministic feature d_l.
 
         Args:
-            data: the data set, or what a model must know of it.
+            data: the data set or its specification.
             level: counted from 0 next to the data; -1 for the data themselves.
 
         Returns:
-            Width of the last hidden layer of inference up to this level, D where there is none.
+            Width of the last hidden layer on the way up to this level; D if there is none.
         """
         below = [w for l in range(level + 1) for w in self._widths(l, generative=False)]
         return (spec_of(data).num_features, *below)[-1]
@@ -124,8 +124,8 @@ class Architecture:
 
         Args:
             size_in: width of the input.
-            level: whose widths, counted from 0 next to the data.
-            generative: whether it belongs to the generative model or to inference.
+            level: the level whose widths apply, counted from 0 next to the data.
+            generative: True for the generative model, False for inference.
 
         Returns:
             A multilayer perceptron that ends in a hidden layer.
@@ -142,13 +142,13 @@ class Architecture:
     def network(
         self, size_in: int, size_out: int, *, level: int, generative: bool = False
     ) -> nn.Sequential:
-        """Hidden layers and a linear layer.
+        """Hidden layers followed by a linear layer.
 
         Args:
             size_in: width of the input.
             size_out: width of the output.
-            level: whose widths, counted from 0 next to the data.
-            generative: whether it belongs to the generative model or to inference.
+            level: the level whose widths apply, counted from 0 next to the data.
+            generative: True for the generative model, False for inference.
 
         Returns:
             A module ``(B, size_in) -> (B, size_out)``.
@@ -158,13 +158,13 @@ class Architecture:
     def gaussian(
         self, size_in: int, size_out: int, *, level: int, generative: bool = False
     ) -> nn.Sequential:
-        """Hidden layers that end in a Gaussian.
+        """Hidden layers followed by a Gaussian head.
 
         Args:
             size_in: width of the input.
             size_out: number of latent dimensions.
-            level: whose widths, counted from 0 next to the data.
-            generative: whether it belongs to the generative model or to inference.
+            level: the level whose widths apply, counted from 0 next to the data.
+            generative: True for the generative model, False for inference.
 
         Returns:
             A module from ``(B, size_in)`` to a distribution over ``(size_out,)``.
@@ -188,7 +188,7 @@ class Architecture:
         """One feature per level, d_l = f_l(d_l-1).
 
         Args:
-            data: the data set, or what a model must know of it.
+            data: the data set or its specification.
 
         Returns:
             The deterministic bottom-up path.
@@ -200,7 +200,7 @@ class Architecture:
         """The generative network p(z_L-1 | z_L) ... p(x | z).
 
         Args:
-            spec: what the model must know of its data.
+            spec: specification of the data.
 
         Returns:
             The top-down path, the same for every recipe.
@@ -220,8 +220,8 @@ class Architecture:
         """The likelihood p(x | z).
 
         Args:
-            spec: what the model must know of its data.
-            size_in: width of the state that it reads.
+            spec: specification of the data.
+            size_in: width of the state that the likelihood reads.
 
         Returns:
             The decoder.
@@ -242,20 +242,20 @@ class Architecture:
         posterior: Posterior,
         **settings: Any,  # noqa: ANN401
     ) -> HierarchicalVAE:
-        """Join an inference part to the generative model, and record how.
+        """Join inference to the generative model and record the configuration.
 
         Args:
             recipe: name of the recipe.
-            data: the data set, or what a model must know of it.
+            data: the data set or its specification.
             bottom_up: deterministic features.
             posterior: posterior over the L levels.
-            **settings: the recipe's own settings.
+            **settings: settings that only this recipe has.
 
         Returns:
             The untrained model.
 
         Raises:
-            TypeError: if this posterior cannot go with this prior.
+            TypeError: if the posterior cannot be combined with the prior.
         """
         spec = spec_of(data)
         config = {"recipe": recipe, "num_features": spec.num_features}
@@ -272,27 +272,27 @@ class Architecture:
         if self.prior != "standard" and posterior.reads_top_prior:
             raise TypeError(
                 f"the top level's posterior of {recipe} is relative to a diagonal Gaussian prior, "
-                f"and the prior {self.prior!r} is none; choose a recipe whose top level is "
-                "inferred from the data alone, as ladder_vae or bidirectional_vae"
+                f"and the prior {self.prior!r} is not one; choose a recipe whose top level is "
+                "inferred from the data alone, such as ladder_vae or bidirectional_vae"
             )
         if self.prior == "vamp":
             with torch.no_grad():
-                model.eval().top_prior()  # refuses a posterior without q(z_L | x) at once
+                model.eval().top_prior()  # fails here if the posterior has no q(z_L | x)
         return model.train()
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """The same setting in types that every file format has."""
+    """Convert a setting to dictionaries, lists, strings and numbers, which every format has."""
     if isinstance(value, Mapping):
         return {name: _plain(entry) for name, entry in value.items()}
     return [*map(_plain, value)] if isinstance(value, tuple | list) else value
 
 
 def spec_of(data: DataSet | DataSpec) -> DataSpec:
-    """What a model must know of its data.
+    """Specification of a data set: all that a model needs to know of its data.
 
     Args:
-        data: the data set, or its specification.
+        data: the data set or its specification.
 
     Returns:
         The specification.

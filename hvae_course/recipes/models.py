@@ -1,8 +1,8 @@
-"""Models by the names that people know them by.
+"""Models by their usual names.
 
-The only place that does. A recipe assembles the parts and records how, so that `build` can do it
-again from a checkpoint's configuration. All share one generative model; what differs is how its
-latents are inferred.
+A recipe assembles a model from parts and records the configuration, so that `build` can rebuild it
+from a checkpoint. All recipes share one generative model and differ in how they infer its latents.
+No other module of the package knows the names.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ def bottom_up_vae(
     """Hierarchical VAE with bottom-up inference, any number of levels (chapter 1).
 
     Args:
-        data: the data set, or what a model must know of it.
+        data: the data set or its specification.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
     Returns:
@@ -55,10 +55,10 @@ def mean_field_vae(
     data: DataSet | DataSpec,
     **architecture: Any,  # noqa: ANN401
 ) -> HierarchicalVAE:
-    """Hierarchical VAE whose levels are inferred from the data independently (chapter 1).
+    """Hierarchical VAE with mean-field inference, each level from the data alone (chapter 1).
 
     Args:
-        data: the data set, or what a model must know of it.
+        data: the data set or its specification.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
     Returns:
@@ -84,8 +84,8 @@ def delta_vae(
     """Top-down VAE whose posteriors are relative to the priors (chapter 3).
 
     Args:
-        data: the data set, or what a model must know of it.
-        reads_state: whether the shift of a level depends on the levels above, or on x alone.
+        data: the data set or its specification.
+        reads_state: whether the delta of a level depends on the levels above or on x alone.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
     Returns:
@@ -114,11 +114,11 @@ def ladder_vae(
     merge_top: bool = False,
     **architecture: Any,  # noqa: ANN401
 ) -> HierarchicalVAE:
-    """Ladder VAE: the data's opinion about a level, merged with its prior (chapter 4).
+    """Ladder VAE: the message of x about each level, merged with its prior (chapter 4).
 
     Args:
-        data: the data set, or what a model must know of it.
-        merge_top: whether the top level is merged with N(0, I) as well; not so in the original.
+        data: the data set or its specification.
+        merge_top: whether the top level is merged with N(0, I) as well; the original does not.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
     Returns:
@@ -149,9 +149,9 @@ def bidirectional_vae(
     """Top-down VAE that concatenates bottom-up feature and top-down state (chapter 5).
 
     Args:
-        data: the data set, or what a model must know of it.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`; layer
-            normalisation and GELU unless they say otherwise.
+        data: the data set or its specification.
+        **architecture: fields of `hvae_course.recipes.architecture.Architecture`, except that the
+            defaults here are layer normalisation and GELU.
 
     Returns:
         The untrained model.
@@ -177,10 +177,10 @@ def vae(
     latent_size: int = 16,
     **architecture: Any,  # noqa: ANN401
 ) -> HierarchicalVAE:
-    """The ordinary VAE: a hierarchy of one level.
+    """The ordinary VAE, a hierarchy of one level.
 
     Args:
-        data: the data set, or what a model must know of it.
+        data: the data set or its specification.
         latent_size: number of latent dimensions.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
@@ -199,7 +199,7 @@ def two_level_vae(
     """The two-level VAE of chapter 1: z_2 -> z_1 -> x, inferred bottom-up.
 
     Args:
-        data: the data set, or what a model must know of it.
+        data: the data set or its specification.
         latent_sizes: Z_1 and Z_2.
         **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
 
@@ -230,41 +230,41 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
 def build_seeded(
     recipe: str, data: DataSet | DataSpec, settings: Mapping[str, Any], *, seed: int
 ) -> HierarchicalVAE:
-    """Build a model whose first weights follow from a seed; the caller's numbers stay as they are.
+    """Build a model with seeded initial weights, leaving the global random state untouched.
 
     Args:
         recipe: a key of `RECIPES`.
-        data: the data set, or what a model must know of it.
+        data: the data set or its specification.
         settings: arguments of the recipe.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Returns:
         The untrained model.
     """
     with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would reach the generators of other devices too
+        # torch.manual_seed would also reset the generators of other devices
         torch.default_generator.manual_seed(seed)
         return RECIPES[recipe](data, **settings)
 
 
 def build(config: Mapping[str, Any]) -> HierarchicalVAE:
-    """Build a model again from the configuration in a checkpoint.
+    """Rebuild a model from the configuration in a checkpoint.
 
     Args:
-        config: ``model.config`` of a model that a recipe made.
+        config: ``model.config`` of a model built by a recipe.
 
     Returns:
         The same architecture, with fresh weights.
 
     Raises:
-        ValueError: if the configuration names no known recipe.
+        ValueError: if the configuration does not name a known recipe.
     """
     settings = dict(config)
     recipe = settings.pop("recipe", None)
     if recipe not in RECIPES:
         raise ValueError(
-            f"the configuration names recipe {recipe!r}, known are {', '.join(RECIPES)}; a model "
-            "that no recipe made must be built by hand before its weights are loaded"
+            f"unknown recipe {recipe!r} in the configuration; known recipes are "
+            f"{', '.join(RECIPES)}; build any other model by hand before loading its weights"
         )
     spec = DataSpec(settings.pop("num_features"), settings.pop("num_values"))
     return RECIPES[recipe](spec, **settings)
