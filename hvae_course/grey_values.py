@@ -1,7 +1,7 @@
-"""Distributions over images with K grey values on the grid 0, 1/(K-1), ..., 1.
+"""Distributions over images with V grey values on the grid 0, 1/(V-1), ..., 1.
 
-PyTorch scores integers with a categorical distribution and has no discretised logistic. Both live
-here on the same grid in [0, 1] that the encoder reads, so no caller converts between the two.
+PyTorch's categorical distribution scores integers, and PyTorch has no discretised logistic. Both
+distributions here score the grid in [0, 1] that the encoder reads, so callers convert nothing.
 """
 
 import torch
@@ -31,10 +31,10 @@ def _grid(num_values: int, *, like: Tensor) -> Tensor:
 
 
 class GreyCategorical(Distribution):
-    """Independent categorical distributions over the grey values 0, 1/(K-1), ..., 1.
+    """Independent categorical distributions over the grey values 0, 1/(V-1), ..., 1.
 
     Args:
-        logits: ``(B, D, K)``, unnormalised log-probabilities.
+        logits: ``(B, D, V)``, unnormalised log-probabilities.
     """
 
     arg_constraints = {}
@@ -48,7 +48,7 @@ class GreyCategorical(Distribution):
     def mean(self) -> Tensor:
         """Expected grey value, ``(B, D)``, in [0, 1]."""
         probs = self.base.probs
-        # a product and a sum, because autocast would compute a matrix product in half precision
+        # a product and a sum, because autocast computes matrix products in half precision
         return (probs * _grid(self.num_values, like=probs)).sum(dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -78,16 +78,17 @@ class GreyCategorical(Distribution):
 class DiscretizedLogisticDistribution(Distribution):
     r"""Independent logistic distributions, integrated over the bin of each grey value.
 
-    .. math:: P(x = v) = \operatorname{sigm}\Bigl(\frac{v + \delta - \mu}{s}\Bigr)
-              - \operatorname{sigm}\Bigl(\frac{v - \delta - \mu}{s}\Bigr),
-              \qquad \delta = \frac{1}{2 (K - 1)}
+    .. math:: P(x) = \operatorname{sigm}\Bigl(\frac{x + \delta - \mu}{\sigma}\Bigr)
+              - \operatorname{sigm}\Bigl(\frac{x - \delta - \mu}{\sigma}\Bigr),
+              \qquad \delta = \frac{1}{2 (V - 1)}
 
-    The first and the last bin take the tails, so the probabilities sum to one.
+    The first and the last bin include the tails, so the probabilities sum to one
+    (:eq:`eq-discretised-logistic`).
 
     Args:
         mean: location ``(B, D)``.
-        log_scale: log s, ``(B, D)``.
-        num_values: K, number of grey values.
+        log_scale: logarithm of the scale sigma, ``(B, D)``.
+        num_values: V, number of grey values.
     """
 
     arg_constraints = {}
@@ -110,7 +111,7 @@ class DiscretizedLogisticDistribution(Distribution):
         half_bin = 0.5 / (self.num_values - 1)
         upper = (value - self.location + half_bin) / self.scale
         lower = (value - self.location - half_bin) / self.scale
-        # sigm(u) - sigm(l) = sigm(u) sigm(-l) (1 - exp(l - u)), which never subtracts near-equals
+        # sigm(u) - sigm(l) = sigm(u) sigm(-l) (1 - exp(l - u)) without a difference of near-equals
         width = torch.log(-torch.expm1(-2 * half_bin / self.scale))
         inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + width
         first, last = value < half_bin, value > 1 - half_bin

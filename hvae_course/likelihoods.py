@@ -1,12 +1,11 @@
 r"""Likelihoods p(x | z): the last step of the walk down.
 
 Each class holds a network and turns its output into a distribution over one data vector. All sum
-over the data dimensions, so a reconstruction term is in nats per example and can be added to KL
-terms as it is (a mean over pixels instead would be a bound on nothing).
+over the D data dimensions, so a reconstruction term is in nats per example, like the KL terms (a
+mean over pixels instead would weight the KL terms D times as much).
 
-Images are vectors with values in [0, 1]. An image with K grey values lies on the grid
-:math:`\{0, \tfrac{1}{K-1}, \dots, 1\}`, which is what `Categorical` and `DiscretizedLogistic`
-score.
+Images are vectors with values in [0, 1]. An image with V grey values lies on the grid
+:math:`\{0, \tfrac{1}{V-1}, \dots, 1\}`, which `Categorical` and `DiscretizedLogistic` score.
 """
 
 import torch
@@ -26,7 +25,7 @@ class Likelihood(nn.Module):
     """
 
     outputs_per_pixel = 1
-    """How many numbers the network gives per data dimension (for K grey values, K times this)."""
+    """Number of network outputs per data dimension (for `Categorical`, per grey value)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -58,7 +57,11 @@ def _check_grid(x: Tensor, num_values: int, name: str) -> None:
 
 
 class Bernoulli(Likelihood):
-    """Binary pixels, parametrised by logits so that no probability is ever clamped."""
+    r"""Binary pixels, parametrised by logits so that no probability is clamped.
+
+    Refuses grey values x. Their cross-entropy is not :math:`\log p(x \mid z)` but the mean of
+    :math:`\log p(b \mid z)` over binarisations b of x (:eq:`eq-grey-cross-entropy`).
+    """
 
     def check(self, x: Tensor) -> None:
         """Refuse grey values.
@@ -96,7 +99,7 @@ class GreyLikelihood(Likelihood):
 
     Args:
         net: module from the top-down state to the parameters of the distribution.
-        num_values: K, number of grey values.
+        num_values: V, number of grey values.
     """
 
     def __init__(self, net: nn.Module, num_values: int) -> None:
@@ -112,14 +115,14 @@ class GreyLikelihood(Likelihood):
             x: a batch of data ``(B, D)``.
 
         Raises:
-            ValueError: if a value is off the grid of K grey values.
+            ValueError: if a value is off the grid of V grey values.
         """
         super().check(x)
         _check_grid(x, self.num_values, type(self).__name__)
 
 
 class Categorical(GreyLikelihood):
-    """Any number of grey values, each with a probability of its own."""
+    """One logit per pixel and grey value."""
 
     def forward(self, h: Tensor) -> GreyCategorical:
         """Give p(x | z).
@@ -130,11 +133,11 @@ class Categorical(GreyLikelihood):
         Returns:
             Distribution over ``(D,)``.
         """
-        return GreyCategorical(self.net(h).unflatten(-1, (-1, self.num_values)))  # (B, D, K)
+        return GreyCategorical(self.net(h).unflatten(-1, (-1, self.num_values)))  # (B, D, V)
 
 
 class DiscretizedLogistic(GreyLikelihood):
-    """Grey values as bins of a logistic density: two numbers per pixel, however many values.
+    """Grey values as bins of a logistic density, with two parameters per pixel for any V.
 
     Source:
         Salimans et al. (2017), PixelCNN++, arXiv:1701.05517.
@@ -161,11 +164,11 @@ class IsotropicGaussian(Likelihood):
     .. math:: -\log p(x \mid z) = \frac{1}{2 \sigma^2} \lVert x - g(z) \rVert^2
               + D \log \sigma + \tfrac{D}{2} \log 2\pi
 
-    With a fixed scale the reconstruction term is a squared error, whose weight the scale is.
+    With a fixed scale the reconstruction term is a squared error, up to a constant.
 
     Args:
         net: module from the top-down state to the mean g(z), ``(B, D)``.
-        std: standard deviation; where it starts if it is learned.
+        std: standard deviation; its initial value if it is learned.
         learned: whether the scale is a parameter.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons, the only networks the course needs."""
+"""Multilayer perceptrons, with normalisations and activations by name."""
 
 from itertools import pairwise
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm1d):
     """Batch normalisation that accepts a batch of one.
 
-    A single example has no batch statistics. PyTorch refuses it in training mode; here it is
-    normalised with the running statistics, as in evaluation, and leaves them as they are.
+    A single example has no batch variance, and PyTorch refuses it in training mode. Here it is
+    normalised with the running statistics, as in evaluation, and does not update them.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ NORMALISATIONS: dict[str, type[nn.Module]] = {
     "layer": nn.LayerNorm,
     "none": nn.Identity,
 }
-"""Normalisations by name; each is constructed with the layer's width.
+"""Normalisations by name; each takes the layer's width.
 
 :meta hide-value:
 """
@@ -48,9 +48,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
 }
-"""Activation functions by name. All act on each unit by itself but ``"glu"``, which multiplies
-every unit by a gate, the sigmoid of another linear function of the same inputs, and so doubles the
-linear layer in front of it.
+"""Activation functions by name. All act on each unit separately, except ``"glu"``. It multiplies
+each unit by a gate, the sigmoid of a second linear function of the same inputs, so the linear
+layer in front of it is twice as wide.
 
 :meta hide-value:
 """
@@ -65,7 +65,7 @@ def mlp(
         *sizes: input width, then the width of each hidden layer. One size alone is the identity.
         normalisation: a key of `NORMALISATIONS`.
         activation: a key of `ACTIVATIONS`.
-        dropout: probability with which a hidden unit is left out in training; 0 adds no layer.
+        dropout: probability of setting a hidden unit to zero in training; 0 adds no layer.
 
     Returns:
         A network from ``(B, sizes[0])`` to ``(B, sizes[-1])``.

@@ -32,7 +32,7 @@ def grid(num_values: int) -> Tensor:
 
 
 def probabilities(distribution: Distribution) -> Tensor:
-    """Probability of each grey value of the one pixel, (K, B)."""
+    """Probability of each grey value of the one pixel, (V, B)."""
     shape = distribution.batch_shape + distribution.event_shape
     images = grid(distribution.num_values).view(-1, *[1 for _ in shape]).expand(-1, *shape)
     return distribution.log_prob(images).exp()
@@ -58,7 +58,7 @@ def test_the_mean_is_the_expectation_over_all_grey_values(kind, num_values):
 def test_sample_frequencies_agree_with_the_probabilities(kind, num_values):
     p, n = make(kind, num_values), 50_000
     drawn = (p.sample((n,))[..., 0] * (num_values - 1)).round().long()  # (n, B)
-    frequency = F.one_hot(drawn, num_values).double().mean(0).T  # (K, B)
+    frequency = F.one_hot(drawn, num_values).double().mean(0).T  # (V, B)
     probability = probabilities(p)
     standard_error = (probability * (1 - probability) / n).sqrt()
     assert ((frequency - probability).abs() < 5 * standard_error + 1 / n).all()
@@ -125,12 +125,12 @@ def test_logistic_probabilities_are_differences_of_sigmoids(num_values):
     half = 0.5 / (num_values - 1)
     edges = torch.cat([grid(num_values) - half, grid(num_values)[-1:] + half])
     cumulative = torch.sigmoid((edges[:, None] - p.location[:, 0]) / p.scale[:, 0])
-    cumulative[0], cumulative[-1] = 0, 1  # the end bins take the tails
+    cumulative[0], cumulative[-1] = 0, 1  # the end bins include the tails
     torch.testing.assert_close(probabilities(p), cumulative.diff(dim=0), rtol=1e-9, atol=1e-12)
 
 
 @pixels
-def test_a_wide_logistic_leaves_half_to_each_end(num_values):
+def test_a_wide_logistic_has_half_its_mass_in_each_end_bin(num_values):
     half = torch.full((1, 1), 0.5, dtype=torch.float64)
     p = DiscretizedLogisticDistribution(half, 20 * half + 20, num_values)
     ends = probabilities(p)[[0, -1], 0]

@@ -18,7 +18,7 @@ from hvae_course.likelihoods import (
 from hvae_course.objectives.constrained import squared_error
 from hvae_course.recipes import LIKELIHOODS
 
-K = 5  # grey values
+V = 5  # grey values
 REAL = ("gaussian", "isotropic_gaussian")
 names = pytest.mark.parametrize("name", LIKELIHOODS)
 
@@ -27,11 +27,11 @@ def make(name: str, net: nn.Module | None = None) -> Likelihood:
     """A likelihood whose state is the network's output itself, unless a network is given."""
     net = net or nn.Identity()
     grey = name in ("categorical", "discretized_logistic")
-    return LIKELIHOODS[name](net, K) if grey else LIKELIHOODS[name](net)
+    return LIKELIHOODS[name](net, V) if grey else LIKELIHOODS[name](net)
 
 
 def num_outputs(name: str, pixels: int) -> int:
-    return pixels * {"bernoulli": 1, "categorical": K, "isotropic_gaussian": 1}.get(name, 2)
+    return pixels * {"bernoulli": 1, "categorical": V, "isotropic_gaussian": 1}.get(name, 2)
 
 
 def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -42,7 +42,7 @@ def support(name: str) -> Tensor:
     """Every value of a pixel, or a fine grid for the Gaussians."""
     if name in REAL:
         return torch.linspace(-40, 40, 80_001, dtype=torch.float64)
-    return torch.linspace(0, 1, 2 if name == "bernoulli" else K, dtype=torch.float64)
+    return torch.linspace(0, 1, 2 if name == "bernoulli" else V, dtype=torch.float64)
 
 
 @names
@@ -80,9 +80,9 @@ def test_one_row_of_outputs_gives_one_distribution_over_an_image(name, batch, pi
 
 
 def pixel(name: str, raw: Tensor, d: int, pixels: int) -> Tensor:
-    """The outputs that belong to one pixel."""
+    """The outputs of one pixel."""
     if name == "categorical":
-        return raw[:, d * K : (d + 1) * K]
+        return raw[:, d * V : (d + 1) * V]
     return raw[:, d::pixels]  # mean and scale come in two halves
 
 
@@ -148,7 +148,7 @@ def test_extreme_outputs_give_finite_losses_and_gradients(name, value, pattern, 
 
 
 @pytest.mark.parametrize("logit", [20.0, 40.0, 1e3])
-def test_a_confidently_wrong_bernoulli_pixel_costs_its_logit_and_keeps_its_gradient(logit):
+def test_the_loss_of_a_confidently_wrong_bernoulli_pixel_is_its_logit_with_gradient_one(logit):
     for sign, pixel in ((1, 0.0), (-1, 1.0)):
         raw = torch.tensor([[sign * logit]], requires_grad=True)
         loss = -make("bernoulli")(raw).log_prob(torch.tensor([[pixel]])).sum()
@@ -167,7 +167,7 @@ def test_the_bound_on_the_scale_bounds_the_gaussian_density(bound):
 
 
 @names
-def test_a_likelihood_accepts_what_it_draws(name):
+def test_a_likelihood_accepts_its_own_draws(name):
     likelihood = make(name)
     likelihood.check(likelihood(outputs(name, 20, 6, torch.float32)).sample())
 
@@ -199,7 +199,7 @@ def test_bernoulli_refuses_grey_values():
 def test_grey_likelihoods_refuse_values_off_their_grid(kind, value):
     match = rf"{kind.__name__} scores 5 grey values 0, 1/4, ..., 1, got values between .* off that"
     with pytest.raises(ValueError, match=match):
-        kind(nn.Identity(), K).check(torch.tensor([[0.0, value]]))
+        kind(nn.Identity(), V).check(torch.tensor([[0.0, value]]))
 
 
 @pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])

@@ -61,7 +61,7 @@ def test_an_unknown_activation_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, 1.5, float("nan")])
-def test_dropout_that_is_no_probability_below_one_is_refused(dropout):
+def test_dropout_that_is_not_a_probability_below_one_is_refused(dropout):
     with pytest.raises(ValueError, match=rf"probability in \[0, 1\), got {dropout}"):
         mlp(4, 3, dropout=dropout)
 
@@ -78,7 +78,7 @@ def test_constant_batches_give_finite_outputs_and_gradients(
 
 @pytest.fixture
 def norm() -> BatchNorm:
-    """Batch normalisation that has seen a few batches."""
+    """Batch normalisation after a few training batches."""
     norm = BatchNorm(3)
     for _ in range(5):
         norm(2 * torch.randn(10, 3) + 1)
@@ -92,7 +92,7 @@ def test_one_example_is_normalised_with_the_running_statistics(norm):
     torch.testing.assert_close(norm.train()(x), norm.eval()(x))
 
 
-def test_one_example_leaves_the_running_statistics_alone(norm):
+def test_one_example_does_not_update_the_running_statistics(norm):
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     norm.train()(torch.randn(1, 3))
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())

@@ -1,4 +1,4 @@
-"""Posterior families: which draw depends on what."""
+"""Posterior families: what each draw depends on."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ SIZES = (4, 3, 2)  # Z_1, Z_2, Z_3
 
 
 class Mean(nn.Module):
-    """A head whose Gaussian is centred at its input, which shows what that input was."""
+    """A head whose Gaussian is centred at its input, so that the mean shows the input."""
 
     def forward(self, features: Tensor) -> Distribution:
         return diag_normal(features, torch.zeros_like(features))
@@ -63,7 +63,7 @@ def test_each_link_of_the_chain_starts_from_the_draw_below(d):
         below = z
 
 
-def test_the_chain_hands_out_one_joint_draw_however_often_it_is_asked(chain, d):
+def test_the_chain_hands_out_the_same_joint_draw_on_every_call(chain, d):
     choose = chain([d])
     for l in (2, 1, 0, 2):
         h = torch.randn(5, 3, dtype=torch.float64)
@@ -71,12 +71,12 @@ def test_the_chain_hands_out_one_joint_draw_however_often_it_is_asked(chain, d):
         assert q is q_again and z is z_again
 
 
-def test_two_passes_of_the_chain_draw_anew(chain, d):
+def test_two_passes_of_the_chain_give_different_draws(chain, d):
     first, second = (chain([d])(2, d, prior(2))[1] for _ in range(2))
     assert not torch.equal(first, second)
 
 
-def test_the_chain_looks_at_the_first_feature_alone(chain, d):
+def test_the_chain_reads_only_the_first_feature(chain, d):
     torch.manual_seed(1)
     first = [chain([d])(l, d, prior(l))[1] for l in range(3)]
     torch.manual_seed(1)
@@ -84,7 +84,7 @@ def test_the_chain_looks_at_the_first_feature_alone(chain, d):
     assert all(map(torch.equal, first, second))
 
 
-def test_levels_of_the_chain_move_together_given_the_data(assert_mean):
+def test_levels_of_the_chain_are_correlated_given_the_data(assert_mean):
     choose = Chain([Mean(), Mean()])([torch.zeros(50_000, 1, dtype=torch.float64)])
     (_, z1), (_, z2) = (choose(l, z, prior(0)) for l, z in ((0, None), (1, None)))
     assert_mean(z1 * z2, 1.0)  # z_2 = z_1 + noise, so their covariance is the variance of z_1
@@ -97,7 +97,7 @@ def test_levels_of_the_mean_field_are_independent_given_the_data(assert_mean):
     assert_mean(z1 * z2, 0.0)
 
 
-def test_the_direct_rule_is_blind_to_what_is_above(d):
+def test_the_direct_rule_ignores_state_and_prior(d):
     rule = Direct(GaussianHead(6, 3)).double()
     first = rule(d, torch.randn(5, 2), prior(1))
     second = rule(d, torch.randn(5, 2), prior(2))
@@ -132,7 +132,7 @@ def test_a_draw_carries_gradients_to_its_parameters(name, batch, request):
 
 
 @pytest.mark.parametrize("name", ["chain", "mean_field"])
-def test_draws_follow_the_distribution_they_are_handed_out_with(name, request, assert_mean):
+def test_draws_follow_the_distribution_that_comes_with_them(name, request, assert_mean):
     posterior = request.getfixturevalue(name)
     features = [torch.randn(1, 6, dtype=torch.float64).expand(20_000, -1)] * 3
     choose = posterior(features)
@@ -150,7 +150,7 @@ def test_a_wrong_number_of_features_is_refused(mean_field, d, number):
         mean_field([d] * number)
 
 
-# q(z_L | x), which a prior may be made of
+# q(z_L | x), from which a prior can be built
 
 
 def test_the_top_of_a_chain_of_one_level_is_its_only_posterior(d):
@@ -162,13 +162,13 @@ def test_the_top_of_a_chain_of_one_level_is_its_only_posterior(d):
 
 @pytest.mark.parametrize("levels", [2, 3])
 def test_a_longer_chain_has_no_top_in_closed_form(levels, chain, d):
-    match = f"bottom-up inference over {levels} levels .* no closed form, so no prior can be made"
+    match = f"bottom-up inference over {levels} levels .* no closed form, so no prior can be built"
     with pytest.raises(TypeError, match=match):
         Chain([Mean()] * levels).top([d])
 
 
 @pytest.mark.parametrize("rule", [Direct, Concatenation])
-def test_the_top_of_a_walk_down_is_what_its_rule_says_of_the_highest_feature(rule):
+def test_the_top_of_a_walk_down_is_its_rule_at_the_highest_feature(rule):
     features = [torch.randn(5, 6, dtype=torch.float64) for _ in range(2)]
     posterior = TopDownPosterior([rule(GaussianHead(6, 4)), rule(GaussianHead(6, 3))]).double()
     q = posterior.top(features)
@@ -180,13 +180,13 @@ def test_the_top_of_a_walk_down_is_what_its_rule_says_of_the_highest_feature(rul
 
 
 @pytest.mark.parametrize("rule", [Delta, PrecisionWeighted])
-def test_a_top_rule_that_reads_the_prior_cannot_make_one(rule, d):
+def test_no_prior_can_be_built_from_a_top_rule_that_reads_the_prior(rule, d):
     posterior = TopDownPosterior([Direct(Mean()), rule(nn.Identity())])
     match = f"top-level rule that does not read the prior, got {rule.__name__}; use Direct at"
     with pytest.raises(TypeError, match=match):
         posterior.top([d, d])
     below = TopDownPosterior([rule(nn.Identity()), Direct(Mean())])
-    assert torch.equal(below.top([d, d + 1]).mean, d + 1)  # only the top level matters
+    assert torch.equal(below.top([d, d + 1]).mean, d + 1)  # only the top rule is used
 
 
 def test_a_chain_without_heads_is_refused():
@@ -194,7 +194,7 @@ def test_a_chain_without_heads_is_refused():
         Chain([])
 
 
-def test_the_number_of_levels_is_that_of_the_parts(chain, mean_field):
+def test_the_number_of_levels_is_the_number_of_parts(chain, mean_field):
     assert chain.num_levels == mean_field.num_levels == 3
 
 

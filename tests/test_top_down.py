@@ -12,7 +12,7 @@ SIZES = (4, 3, 2)  # Z_1, Z_2, Z_3
 
 
 class Conditional(nn.Module):
-    """A prior whose mean is the sum of the state, which shows what that state was."""
+    """A prior whose mean is the sum of the state, so that the mean shows the state."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

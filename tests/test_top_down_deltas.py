@@ -12,7 +12,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from hvae_course import recipes
 from hvae_course.data import DataSpec
 from hvae_course.gaussians import diag_normal, kl_normal
-from hvae_course.likelihoods import Categorical, DiscretizedLogistic
+from hvae_course.likelihoods import Bernoulli, Categorical, DiscretizedLogistic
 from hvae_course.nets import BatchNorm
 from hvae_course.oracles import LinearGaussianLayer, LinearGaussianPair
 from hvae_course.posteriors import Concatenation, Delta, Direct, TopDownPosterior
@@ -45,7 +45,7 @@ def wrong_rules(chain):
     """A top-down posterior by concatenation that is not the true one, but not far from it."""
     heads = chain.posterior_conditionals()
     wrong = [
-        LinearGaussianPair([0.8 * w for w in q.slopes], 1.5 * math.exp(2 * q.log_std))
+        LinearGaussianPair([0.8 * slope for slope in q.slopes], 1.5 * math.exp(2 * q.log_std))
         for q in heads
     ]
     return TopDownPosterior([Concatenation(head) for head in wrong])
@@ -54,7 +54,7 @@ def wrong_rules(chain):
 @pytest.mark.equation("eq-top-down")
 @depths
 @pytest.mark.parametrize("state", ["markov", "skip"])
-def test_each_level_is_drawn_given_the_data_and_the_very_draws_above(sizes, state):
+def test_each_level_is_drawn_given_the_data_and_the_same_draws_above(sizes, state):
     model, x = delta_model(sizes, state=state), images(5)
     trace, d = model(x), model.bottom_up(x)
     h = torch.zeros(5, 0, dtype=D)
@@ -114,7 +114,7 @@ def test_the_kl_of_z_1_needs_its_expectation_over_z_2():
 def test_a_delta_shifts_the_mean_and_scales_the_standard_deviation():
     shift, log_scale = (0.3, -1.2), (0.5, -0.4)
     p = diag_normal(*torch.randn(2, 7, 2, dtype=D))
-    rule = Delta(Constant(*shift, *log_scale), log_std_bound=1e6)  # a bound that does nothing
+    rule = Delta(Constant(*shift, *log_scale), log_std_bound=1e6)  # a bound without effect
     q = rule(torch.zeros(7, 4, dtype=D), torch.zeros(7, 3, dtype=D), p)
     torch.testing.assert_close(q.mean, p.mean + torch.tensor(shift, dtype=D))
     torch.testing.assert_close(q.stddev, p.stddev * torch.tensor(log_scale, dtype=D).exp())
@@ -133,7 +133,7 @@ def test_the_delta_kl_is_the_kl_of_the_distributions_sampled_from():
 
 
 @pytest.mark.equation("eq-delta-kl")
-def test_a_delta_of_nothing_costs_exactly_nothing():
+def test_a_delta_that_changes_nothing_has_a_kl_of_exactly_zero():
     p = diag_normal(*torch.randn(2, 7, 4, dtype=D))
     nothing = torch.zeros(7, 4, dtype=D)
     assert (kl_delta(nothing, nothing, p) == 0).all()
@@ -160,33 +160,34 @@ def test_moving_the_mean_of_the_prior_leaves_the_delta_kl_and_moves_the_posterio
 
 
 @pytest.mark.equation("eq-delta-error")
-def test_the_formula_is_wrong_by_what_the_safeguard_did_to_the_scale():
+def test_the_formula_is_wrong_by_a_function_of_the_changed_scale():
     torch.manual_seed(0)
     p = diag_normal(*torch.randn(2, 50, 3, dtype=D))
-    shift, log_scale, log_c = torch.randn(3, 50, 3, dtype=D)
-    q = diag_normal(p.mean + shift, p.base_dist.scale.log() + log_scale + log_c)
+    shift, log_scale, log_rho = torch.randn(3, 50, 3, dtype=D)
+    q = diag_normal(p.mean + shift, p.base_dist.scale.log() + log_scale + log_rho)
     error = kl_divergence(q, p) - kl_delta(shift, log_scale, p)
-    c2, scale2 = (2 * log_c).exp(), (2 * log_scale).exp()
-    torch.testing.assert_close(error, 0.5 * ((c2 - 1) * scale2 - c2.log()).sum(dim=1))
+    rho2, scale2 = (2 * log_rho).exp(), (2 * log_scale).exp()
+    torch.testing.assert_close(error, 0.5 * ((rho2 - 1) * scale2 - rho2.log()).sum(dim=1))
     assert (error > 0).any() and (error < 0).any()
 
 
 @pytest.mark.equation("eq-delta-exact")
 @pytest.mark.parametrize("levels", [1, 2, 3, 5])
-def test_the_exact_shift_is_a_gain_times_what_the_prior_did_not_expect(levels):
+def test_the_exact_shift_is_the_share_of_the_data_times_what_the_prior_did_not_predict(levels):
     """Against the conditionals that the oracle finds by solving the full covariance."""
     chain = CHAINS[levels]
     x, z = torch.randn(2, 40, chain.size, dtype=D)  # z stands for z_l+1
-    g, v = 1.0, 0.0
+    a_bar, v = 1.0, 0.0
     for l, head in enumerate(chain.posterior_conditionals()):
-        g, v = g * chain.slopes[l], v + g**2 * chain.variances[l]  # x | z_l ~ N(g z_l, v)
+        a_bar, v = a_bar * chain.slopes[l], v + a_bar**2 * chain.variances[l]
+        # x | z_l ~ N(a_bar z_l, v)
         top = l == levels - 1
         mean, variance = (0 * x, 1.0) if top else (chain.slopes[l + 1] * z, None)
         variance = variance or chain.variances[l + 1]
-        gain = g * variance / (g**2 * variance + v)
+        share = a_bar**2 * variance / (a_bar**2 * variance + v)
         q = head(x if top else torch.cat([x, z], dim=1))
-        torch.testing.assert_close(q.mean, mean + gain * (x - g * mean))
-        torch.testing.assert_close(q.variance, torch.full_like(x, variance * (1 - gain * g)))
+        torch.testing.assert_close(q.mean, mean + share * (x / a_bar - mean))
+        torch.testing.assert_close(q.variance, torch.full_like(x, variance * (1 - share)))
 
 
 def smallest_kl(x, slope):
@@ -216,28 +217,28 @@ def smallest_kl(x, slope):
 @pytest.mark.equation("eq-following-gap")
 @pytest.mark.parametrize("slope", [-0.5, 0.0, 0.51136, 0.9, 1.5])
 def test_the_gap_of_a_slope_is_the_least_kl_that_any_such_posterior_reaches(slope):
-    (w0, w1), (s0, s1) = TWO.slopes, TWO.variances
-    gain = w0 * s1 / (w0**2 * s1 + s0)
-    exact, residual = w1 * (1 - gain * w0), s1 * (1 - gain * w0)
-    spread = math.exp(2 * TWO.posterior_marginals()[1].log_std)  # Var(z_2 | x)
-    gap = 0.5 * math.log1p((slope - exact) ** 2 * spread / residual)
+    (a0, a1), (s0, s1) = TWO.slopes, TWO.variances
+    share = a0**2 * s1 / (a0**2 * s1 + s0)
+    exact, r1 = a1 * (1 - share), s1 * (1 - share)
+    r2 = math.exp(2 * TWO.posterior_marginals()[1].log_std)  # Var(z_2 | x)
+    gap = 0.5 * math.log1p((slope - exact) ** 2 * r2 / r1)
     assert smallest_kl(0.7, slope) == pytest.approx(gap, abs=1e-8)
 
 
 @pytest.mark.equation("eq-following-gap")
-def test_the_best_delta_that_sees_x_alone_misses_the_evidence_by_its_gap():
+def test_the_best_blind_delta_misses_the_evidence_by_its_gap():
     torch.manual_seed(0)
-    (_, w), (s0, s1) = TWO.slopes, TWO.variances
-    gain, top = s1 / (s0 + s1), TWO.posterior_marginals()[1]
-    residual, spread = (1 - gain) * s1, math.exp(2 * top.log_std)
-    curvature = (gain * w) ** 2 / residual
-    variance2 = 1 / (1 / spread + curvature)
-    offset = gain * (1 - w * top.slope)  # of the exact shift, at the mean of z_2
+    (_, a), (s0, s1) = TWO.slopes, TWO.variances
+    share, top = s1 / (s0 + s1), TWO.posterior_marginals()[1]
+    r1, r2 = (1 - share) * s1, math.exp(2 * top.log_std)
+    curvature = (share * a) ** 2 / r1
+    variance2 = 1 / (1 / r2 + curvature)
+    slope = share * (1 - a * top.slope)  # of the exact shift, at the mean of z_2
 
     class Shift(nn.Module):
         def forward(self, d):
-            raw = torch.full_like(d, 7 * math.atanh(0.5 * math.log(1 - gain) / 7))
-            return torch.cat([offset * d, raw], dim=1)
+            raw = torch.full_like(d, 7 * math.atanh(0.5 * math.log(1 - share) / 7))
+            return torch.cat([slope * d, raw], dim=1)
 
     rules = [
         Delta(Shift(), reads_state=False),
@@ -245,23 +246,23 @@ def test_the_best_delta_that_sees_x_alone_misses_the_evidence_by_its_gap():
     ]
     x = torch.tensor([[1.3]], dtype=D)
     log_w = TWO.hvae(TopDownPosterior(rules))(x, 400_000).log_weight(x)
-    gap = 0.5 * math.log1p(curvature * spread)
+    gap = 0.5 * math.log1p(curvature * r2)
     assert agree(log_w, TWO.log_px(x).item() - gap)
 
 
 @pytest.mark.equation("eq-batch-statistics")
 def test_statistics_of_a_layer_depend_on_where_its_input_comes_from():
-    """Linear layer on z: mean and variance under N(m, s^2) are those of batch normalisation."""
+    """Batch normalisation finds the mean and the variance of a linear layer under each input."""
     torch.manual_seed(0)
     linear, mean, std = nn.Linear(3, 5).double(), torch.randn(3, dtype=D), torch.rand(3, dtype=D)
-    for m, s in ((mean, std), (torch.zeros(3, dtype=D), torch.ones(3, dtype=D))):
+    for mu, sigma in ((mean, std), (torch.zeros(3, dtype=D), torch.ones(3, dtype=D))):
         norm = BatchNorm(5, momentum=None).double()  # the cumulative average of all batches
-        outputs = [linear(m + s * torch.randn(500, 3, dtype=D)) for _ in range(100)]
+        outputs = [linear(mu + sigma * torch.randn(500, 3, dtype=D)) for _ in range(100)]
         for a in outputs:
             norm(a)
         a = torch.cat(outputs)
-        expected = linear.weight @ m + linear.bias
-        variance = (linear.weight**2) @ s**2
+        expected = linear.weight @ mu + linear.bias
+        variance = (linear.weight**2) @ sigma**2
         for i in range(5):
             assert agree(a[:, i], expected[i])
             assert agree((a[:, i] - expected[i]) ** 2, variance[i])
@@ -298,3 +299,46 @@ def test_the_discretised_logistic_integrates_its_density_over_each_bin(num_value
             density = torch.sigmoid(u) * torch.sigmoid(-u) / px.scale  # of a logistic variable
             torch.testing.assert_close(probability, (density * weights).sum(dim=1) * half)
     torch.testing.assert_close(total, torch.ones_like(total))
+
+
+def discrete_model(seed, values=3, pixels=4):
+    """p(z), log p(b | z) of all binary images b, a grey image x, P(b | x) and some q(z)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(values, pixels, generator=generator, dtype=D)
+    log_prior, log_q = (
+        torch.randn(values, generator=generator, dtype=D).log_softmax(dim=0) for _ in range(2)
+    )
+    x = torch.rand(pixels, generator=generator, dtype=D)
+    b = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=D)] * pixels)  # (2^D, D)
+    log_pb = Bernoulli(nn.Identity())(logits).log_prob(b[:, None])  # (2^D, values)
+    p_b = (b * x + (1 - b) * (1 - x)).prod(dim=1)
+    return logits, log_prior, log_pb, x, p_b, log_q
+
+
+@pytest.mark.equation("eq-grey-cross-entropy")
+@pytest.mark.parametrize("seed", range(200))
+def test_the_cross_entropy_of_grey_values_bounds_the_likelihood_of_their_binarisation(seed):
+    logits, log_prior, log_pb, x, p_b, log_q = discrete_model(seed)
+    torch.testing.assert_close(p_b.sum(), torch.ones((), dtype=D))
+    grey = Bernoulli(nn.Identity())(logits).log_prob(x)  # cross-entropy with targets x
+    torch.testing.assert_close(grey, p_b @ log_pb)
+    q = log_q.exp()
+    bound = q @ (grey + log_prior - log_q)
+    log_joint = log_prior + log_pb
+    log_evidence = log_joint.logsumexp(dim=1)
+    log_posterior = log_joint - log_evidence[:, None]
+    gap = p_b @ ((log_q - log_posterior) @ q)
+    torch.testing.assert_close(bound, p_b @ log_evidence - gap)
+    assert gap >= 0
+    # an encoder that sees b can reach the expected log-likelihood itself
+    seeing = (log_posterior.exp() * (log_joint - log_posterior)).sum(dim=1)
+    torch.testing.assert_close(p_b @ seeing, p_b @ log_evidence)
+
+
+@pytest.mark.equation("eq-grey-cross-entropy")
+@pytest.mark.parametrize("logit", [-5.0, 0.0, 0.3, 8.0])
+def test_the_cross_entropy_of_grey_values_is_not_the_log_of_a_density(logit):
+    nodes, weights = (torch.tensor(a) for a in np.polynomial.legendre.leggauss(50))
+    x = 0.5 + 0.5 * nodes[:, None]
+    density = Bernoulli(nn.Identity())(torch.full_like(x, logit)).log_prob(x).exp()
+    assert (weights * density).sum() / 2 <= 0.5 + 1e-12

@@ -1,8 +1,8 @@
-r"""What a posterior is: a map from bottom-up features to a choice for the top-down path.
+r"""Interface of the posteriors: from bottom-up features to a choice for the top-down path.
 
-A posterior that factorises from the top, :math:`q(z \mid x) = \prod_l q(z_l \mid x, z_{>l})`, is
-one rule per level, and the walk down applies them. One that factorises from the bottom draws all
-latents on the way up and hands them out on the way down.
+A posterior that factorises from the top, :math:`q(z \mid x) = \prod_l q(z_l \mid x, z_{>l})`, has
+one rule per level, which the walk down applies. A posterior that factorises from the bottom draws
+all latents on the way up and hands them out on the way down.
 """
 
 from abc import ABC, abstractmethod
@@ -18,7 +18,7 @@ class Posterior(nn.Module, ABC):
     """Posterior over all levels."""
 
     draws_bottom_up = False
-    """Whether z_1 is drawn first and every level sees the ones below, or z_L first."""
+    """Whether the posterior draws z_1 first, and each level from the draws below it."""
     reads_top_prior = False
     """Whether the posterior of the top level depends on the prior p(z_L)."""
 
@@ -40,19 +40,19 @@ class Posterior(nn.Module, ABC):
 
     @abstractmethod
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
-        """Hold all latents at given values, and give the q that could have drawn them.
+        """Fix all latents at given values, and give the q of each level there.
 
         Args:
             features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
             latents: z_1, ..., z_L, each ``(B, Z_l)``.
 
         Returns:
-            A choice whose q are those of the features and whose z are the given values.
+            A choice whose q belong to the features and whose z are the given values.
         """
 
     @abstractmethod
     def top(self, features: Sequence[Tensor]) -> Distribution:
-        """Give q(z_L | x), which a prior may be made of.
+        """Give q(z_L | x), from which a prior can be built.
 
         Args:
             features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
@@ -69,7 +69,7 @@ class PosteriorRule(nn.Module, ABC):
     """Posterior over one level, given what is known when the walk down reaches it."""
 
     reads_prior = False
-    """Whether q depends on p; such a rule cannot give the top level a prior made of q."""
+    """Whether q depends on p; no prior can be built from the q(z_L | x) of such a rule."""
 
     @abstractmethod
     def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
@@ -77,7 +77,7 @@ class PosteriorRule(nn.Module, ABC):
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries ``z_>l``.
+            h: state computed from ``z_>l``.
             p: prior ``p(z_l | z_>l)``; None only for a rule that does not read it.
 
         Returns:
@@ -123,14 +123,14 @@ class TopDownPosterior(Posterior):
         return choose
 
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
-        """Hold all latents at given values, and give the q that could have drawn them.
+        """Fix all latents at given values, and give the q of each level there.
 
         Args:
             features: ``(d_1, ..., d_L)``, one per level.
             latents: z_1, ..., z_L.
 
         Returns:
-            A choice whose q is the rule of each level, given the held values above it.
+            A choice whose q comes from the rule of each level, given the values above it.
 
         Raises:
             ValueError: if there is not one feature per level.
@@ -143,13 +143,13 @@ class TopDownPosterior(Posterior):
         return choose
 
     def top(self, features: Sequence[Tensor]) -> Distribution:
-        """Give q(z_L | x), which a prior may be made of.
+        """Give q(z_L | x), from which a prior can be built.
 
         Args:
             features: ``(d_1, ..., d_L)``, one per level.
 
         Returns:
-            What the rule of the top level says before there is a prior.
+            The distribution that the top level's rule gives without a prior.
 
         Raises:
             TypeError: if that rule reads the prior.
@@ -158,8 +158,8 @@ class TopDownPosterior(Posterior):
         rule, d = self.rules[-1], features[-1]
         if rule.reads_prior:
             raise TypeError(
-                f"a prior made of q(z_L | x) needs a top-level rule that does not read the prior, "
-                f"got {type(rule).__name__}; use Direct at the top level"
+                "a prior built from q(z_L | x) needs a top-level rule that does not read the "
+                f"prior, got {type(rule).__name__}; use Direct at the top level"
             )
         return rule(d, d.new_empty(len(d), 0), None)
 

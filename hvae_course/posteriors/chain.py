@@ -2,9 +2,9 @@ r"""Bottom-up inference, the posterior of chapter 1 (:eq:`eq-chain`).
 
 .. math:: q(z_1, \dots, z_L \mid x) = q(z_1 \mid x) \prod_{l=2}^{L} q(z_l \mid z_{l-1})
 
-The chain turns the arrows of the generative model around. Each draw becomes the input of the next,
-so all latents are drawn on the way up, jointly, before the walk down begins. That the walk down
-sees *the same* joint draw is what makes the log-ratio of a trace an unbiased estimate of the ELBO.
+The chain reverses the arrows of the generative model. Each draw is the input of the next one, so
+all latents are drawn on the way up, before the walk down begins. The walk down reads *the same*
+joint draw; this makes the log-ratio of a trace an unbiased estimate of the ELBO.
 """
 
 from collections.abc import Sequence
@@ -60,14 +60,14 @@ class Chain(Posterior):
         return choose
 
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
-        """Hold all latents at given values, and give the q that could have drawn them.
+        """Fix all latents at given values, and give the q of each level there.
 
         Args:
             features: ``(d_1,)``; higher features are not used.
             latents: z_1, ..., z_L.
 
         Returns:
-            A choice whose q looks at the held value below.
+            A choice whose q reads the given value below it.
         """
         below = (features[0], *latents)
 
@@ -77,7 +77,7 @@ class Chain(Posterior):
         return choose
 
     def top(self, features: Sequence[Tensor]) -> Distribution:
-        """Give q(z_L | x), which a prior may be made of.
+        """Give q(z_L | x), from which a prior can be built.
 
         Args:
             features: ``(d_1,)``; higher features are not used.
@@ -91,7 +91,7 @@ class Chain(Posterior):
         if self.num_levels > 1:
             raise TypeError(
                 f"with bottom-up inference over {self.num_levels} levels q(z_L | x) has no closed "
-                "form, so no prior can be made of it; infer the top level from the data, as the "
-                "top-down recipes do"
+                "form, so no prior can be built from it; choose a top-down recipe, which infers "
+                "the top level from the data"
             )
         return self.heads[0](features[0])

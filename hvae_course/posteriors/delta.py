@@ -2,8 +2,8 @@ r"""Posteriors relative to the prior, chapter 3 (:eq:`eq-delta`).
 
 .. math:: q(z_l \mid x, z_{>l}) = N\bigl(\mu_p + \Delta\mu,\; (\sigma_p\, \Delta\sigma)^2\bigr)
 
-The network says how the data *change* what the levels above expect. Where it says nothing,
-:math:`\Delta\mu = 0` and :math:`\Delta\sigma = 1`, the posterior is the prior and costs nothing.
+The network gives the *change* that the data make to the prior. Where :math:`\Delta\mu = 0` and
+:math:`\Delta\sigma = 1`, the posterior equals the prior and the KL is zero.
 """
 
 import torch
@@ -20,9 +20,9 @@ def kl_delta(shift: Tensor, log_scale: Tensor, p: Independent) -> Tensor:
     .. math:: \mathrm{KL} = \tfrac12 \sum_i \Bigl[ \frac{\Delta\mu_i^2}{\sigma_{p,i}^2}
               + \Delta\sigma_i^2 - 1 - \log \Delta\sigma_i^2 \Bigr]
 
-    An identity, for a posterior that is exactly prior plus delta. Once the sum of the log-scales
-    is clamped, or anything added to a scale, it is not the KL of the distribution that is sampled;
-    `hvae_course.gaussians.kl_normal` always is.
+    An identity for a posterior that is exactly prior plus delta. If the sum of the log-scales is
+    clamped, or a constant added to a scale, the draws come from another distribution, and this is
+    not its KL; `hvae_course.gaussians.kl_normal` of the two distributions always is.
 
     Args:
         shift: :math:`\Delta\mu`, ``(B, Z)``.
@@ -45,8 +45,8 @@ class Delta(PosteriorRule):
     Args:
         net: module to ``(B, 2 Z_l)``, the shift and the raw log-scale, from the concatenation of
             d_l and h, or from d_l alone.
-        reads_state: whether the network sees h. If it does not, the shift is the same whatever
-            the prior says, and even in a linear-Gaussian model q cannot be exact.
+        reads_state: whether the network sees h. Without it the shift does not depend on the prior,
+            and q cannot be exact even in a linear-Gaussian model.
         log_std_bound: largest magnitude of the log-scale, see
             `hvae_course.gaussians.bound_log_std`.
     """
@@ -66,7 +66,7 @@ class Delta(PosteriorRule):
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries ``z_>l``, ``(B, H)``.
+            h: state computed from ``z_>l``, ``(B, H)``.
 
         Returns:
             Two tensors ``(B, Z_l)``.
@@ -80,7 +80,7 @@ class Delta(PosteriorRule):
 
         Args:
             d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries ``z_>l``, ``(B, H)``.
+            h: state computed from ``z_>l``, ``(B, H)``.
             p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
 
         Returns:

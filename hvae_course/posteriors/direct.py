@@ -1,10 +1,10 @@
-r"""Mean-field inference: every level looks at the data alone (:eq:`eq-direct`).
+r"""Mean-field inference: every level reads the data alone (:eq:`eq-direct`).
 
 .. math:: q(z_1, \dots, z_L \mid x) = \prod_{l=1}^{L} q(z_l \mid x)
 
-Given x the levels are independent under q, so this family cannot express that z_1 and z_2 move
-together. It serves at the top level, where there is nothing above, and as the baseline that the
-closed-form objective of chapter 1 secretly optimises.
+Given x the levels are independent under q, so this family cannot express a dependence between z_1
+and z_2. It serves at the top level, which has no level above it, and as a baseline: the
+closed-form objective of chapter 1 is the ELBO of such a posterior minus a mutual information.
 """
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from hvae_course.posteriors.base import PosteriorRule
 
 
 class Direct(PosteriorRule):
-    """q(z_l | x): a function of the bottom-up feature, blind to the levels above.
+    """q(z_l | x), a function of the bottom-up feature that ignores the levels above.
 
     Args:
         head: module d_l -> q(z_l | x).

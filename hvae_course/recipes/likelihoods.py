@@ -30,7 +30,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 
 
 def usual_likelihood(num_values: int | None) -> str:
-    """What likelihood suits data.
+    """Choose the default likelihood for a kind of data.
 
     Args:
         num_values: number of values a pixel can take; None for real values.
@@ -55,16 +55,16 @@ def make_likelihood(
     """Build the likelihood p(x | z).
 
     Args:
-        name: a key of `LIKELIHOODS`; None for the usual one.
-        spec: what the model must know of its data.
+        name: a key of `LIKELIHOODS`; None for the default.
+        spec: size and kind of the data.
         make_net: function from the number of outputs to a network.
-        options: settings of that likelihood.
+        options: settings of the likelihood.
 
     Returns:
-        The decoder.
+        The likelihood with its network.
 
     Raises:
-        ValueError: if it has no such setting, or cannot score such data.
+        ValueError: if it does not have one of the settings, or cannot score such data.
     """
     name = name or usual_likelihood(spec.num_values)
     kind, options = LIKELIHOODS[name], dict(options)
