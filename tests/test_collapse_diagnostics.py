@@ -94,14 +94,14 @@ def test_all_information_of_a_chain_is_code_mismatch_and_the_error_of_inference(
 
 
 @pytest.mark.equation("eq-top-split")
-def test_the_top_of_a_chain_pays_for_what_it_shares_with_z_1_and_for_its_mismatch():
-    variance, gain, residual = 1.7, 0.6, 0.3
+def test_the_top_of_a_chain_carries_what_it_shares_with_z_1_and_its_mismatch():
+    variance, slope, residual = 1.7, 0.6, 0.3
     z1 = variance**0.5 * torch.randn(200_000, 1, dtype=D)
-    q = LinearGaussianLayer(gain, residual)(z1)
-    paid = kl_normal(q, diag_normal(torch.zeros_like(z1), torch.zeros(1, dtype=D)))
-    total = gain**2 * variance + residual
+    q = LinearGaussianLayer(slope, residual)(z1)
+    information = kl_normal(q, diag_normal(torch.zeros_like(z1), torch.zeros(1, dtype=D)))
+    total = slope**2 * variance + residual
     shared, mismatch = 0.5 * math.log(total / residual), 0.5 * (total - 1 - math.log(total))
-    assert agree(paid, shared + mismatch)
+    assert agree(information, shared + mismatch)
 
 
 @pytest.mark.equation("eq-active-unit")

@@ -31,7 +31,7 @@ def gradients(objective, terms: tuple[Tensor, ...]) -> list[Tensor]:
 # Weights
 
 
-def test_weighted_charges_each_level_its_price_from_z_1_upward(given):
+def test_weights_multiply_the_levels_from_z_1_upward(given):
     assert_value(Weighted((2.0, 3.0, 0.5)), given, [-14.75, -30.5])
     assert_value(Weighted(2.0), given, [-20.5, -39.0])
     assert_value(Weighted(0.0), given, [-10.0, -20.0])
@@ -53,7 +53,7 @@ SECOND = {
 
 
 @pytest.mark.parametrize("name", SECOND)
-def test_the_second_setting_changes_what_z_2_pays_and_nothing_else(name, given):
+def test_the_second_setting_changes_the_kl_term_of_z_2_and_nothing_else(name, given):
     first, second = (gradients(objective, given) for objective in SECOND[name])
     changed = [not torch.equal(a, b) for a, b in zip(first, second, strict=True)]
     assert changed == [False, False, True, False]  # reconstruction, z_1, z_2, z_3
@@ -62,7 +62,7 @@ def test_the_second_setting_changes_what_z_2_pays_and_nothing_else(name, given):
 # Free bits
 
 
-def test_a_level_below_its_floor_is_charged_the_floor_and_feels_nothing(given):
+def test_a_level_below_its_floor_counts_as_the_floor_and_gets_no_gradient(given):
     free, plain = FreeBits((2.5, 0.4, 5.0)), Weighted()
     assert_value(free, given, [-10 - 2.5 - 0.4 - 5.0, -20 - 2.5 - 0.4 - 5.0])
     pulls = gradients(free, given)
@@ -70,7 +70,7 @@ def test_a_level_below_its_floor_is_charged_the_floor_and_feels_nothing(given):
     assert all((pull == 0).all() for pull in pulls[1:])
 
 
-def test_a_level_above_its_floor_is_charged_what_every_example_uses(given):
+def test_a_level_above_its_floor_counts_as_it_is_for_every_example(given):
     """Also an example that lies below the floor itself, like the first one of z_1 here."""
     free, plain = FreeBits((1.9, 0.3, 4.9)), Weighted()
     assert_value(free, given, elbo(*trace_of(*given)).tolist())
@@ -91,7 +91,7 @@ def test_no_free_bits_are_the_elbo_where_information_is_positive_and_a_floor_whe
     assert_value(FreeBits(0.0), (nats(-10.0, -20.0), nats(-3.0, 1.0)), [-10.0, -20.0])
 
 
-def test_a_floor_under_each_example_charges_more_than_is_used():
+def test_a_floor_under_each_example_counts_more_than_is_used():
     """The mean is 0.6, above the floor, and half of the examples lie below it."""
     terms = (nats(0.0, 0.0, 0.0, 0.0), nats(0.0, 0.2, 1.0, 1.2))
     under_batch, under_each = FreeBits(0.5), FreeBits(0.5, floor="example")
@@ -101,11 +101,11 @@ def test_a_floor_under_each_example_charges_more_than_is_used():
     assert gradients(under_each, terms)[1].tolist() == [0.0, 0.0, -0.25, -0.25]
 
 
-def test_noise_alone_raises_the_charge_of_a_floor_under_each_example():
+def test_noise_alone_raises_the_kl_term_with_a_floor_under_each_example():
     information = 0.5 + torch.randn(100_000, 1, dtype=D)
     trace, x = trace_of(torch.zeros_like(information), information)
-    charge = -FreeBits(0.5, floor="example")(trace, x)
-    excess = charge - 0.5  # the mean of max(0, noise) is 1 / sqrt(2 pi)
+    counted = -FreeBits(0.5, floor="example")(trace, x)
+    excess = counted - 0.5  # the mean of max(0, noise) is 1 / sqrt(2 pi)
     expected = 1 / math.sqrt(2 * math.pi)
     assert abs(excess.mean() - expected) < 5 * excess.std() / len(excess) ** 0.5
 
@@ -130,14 +130,14 @@ def test_draws_of_an_example_are_averaged_before_the_floor():
 # Warm-up
 
 
-def test_the_price_rises_linearly_from_the_first_epoch_and_then_stays_one():
+def test_the_kl_weight_rises_linearly_from_the_first_epoch_and_then_stays_one():
     warm_up = WarmUp(4)
-    prices = [warm_up.for_epoch(epoch).weights for epoch in range(1, 7)]
-    assert prices == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    weights = [warm_up.for_epoch(epoch).weights for epoch in range(1, 7)]
+    assert weights == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert warm_up.duration == 4
 
 
-def test_every_level_may_warm_up_in_its_own_time():
+def test_every_level_may_have_its_own_warm_up_time():
     warm_up = WarmUp((4, 0, 2))
     assert warm_up.for_epoch(1) == Weighted((0.25, 1.0, 0.5))
     assert warm_up.for_epoch(3) == Weighted((0.75, 1.0, 1.0))
@@ -145,7 +145,7 @@ def test_every_level_may_warm_up_in_its_own_time():
     assert WarmUp(0).for_epoch(1) == Weighted(1.0) and WarmUp(0).duration == 0
 
 
-def test_the_warm_up_multiplies_the_final_prices():
+def test_the_warm_up_multiplies_the_final_weights():
     assert WarmUp(4, Weighted(3.0)).for_epoch(2) == Weighted(1.5)
     assert WarmUp(4, Weighted((1.0, 3.0))).for_epoch(2) == Weighted((0.5, 1.5))
     assert WarmUp((4, 2), Weighted(3.0)).for_epoch(1) == Weighted((0.75, 1.5))
@@ -170,15 +170,15 @@ def still(train, make_model, objective, **settings):
     return train(model, objective=objective, learning_rate=1e-30, **settings)
 
 
-def assert_objective(history, split: str, pay: Callable[[float, float, float], float]) -> None:
-    """The last objective is the reconstruction minus what the three levels pay."""
+def assert_objective(history, split: str, kl: Callable[[float, float, float], float]) -> None:
+    """The last objective is the reconstruction minus the KL term of the three levels."""
     information = [history.last("information", split, level=l) for l in (1, 2, 3)]
     assert min(information) > 0
-    expected = history.last("reconstruction", split) - pay(*information)
+    expected = history.last("reconstruction", split) - kl(*information)
     assert history.last("objective", split) == pytest.approx(expected, abs=1e-3)
 
 
-PAY = {
+KL_TERMS = {
     "weights": (Weighted((2.0, 30.0, 5.0)), lambda i1, i2, i3: 2 * i1 + 30 * i2 + 5 * i3),
     "floors and weights": (
         FreeBits((0.0, 90.0, 80.0), weights=(1.0, 2.0, 3.0)),
@@ -187,12 +187,12 @@ PAY = {
 }
 
 
-@pytest.mark.parametrize("name", PAY)
-def test_training_pays_for_the_levels_from_z_1_upward(name, train, make_model):
-    objective, pay = PAY[name]
+@pytest.mark.parametrize("name", KL_TERMS)
+def test_training_weights_the_levels_from_z_1_upward(name, train, make_model):
+    objective, kl = KL_TERMS[name]
     history = still(train, make_model, objective)
     for split in ("train", "validation"):
-        assert_objective(history, split, pay)
+        assert_objective(history, split, kl)
 
 
 def test_training_warms_up_and_validation_uses_the_final_objective(train, make_model):
@@ -202,7 +202,7 @@ def test_training_warms_up_and_validation_uses_the_final_objective(train, make_m
     assert_objective(history, "validation", lambda i1, i2, i3: 2 * i1 + 30 * i2 + 5 * i3)
 
 
-def test_the_history_holds_raw_information_whatever_the_objective_makes_of_it(train, make_model):
+def test_the_history_holds_raw_information_whatever_the_objective(train, make_model):
     objectives = (elbo, FreeBits(90.0), FreeBits(90.0, floor="example"), WarmUp(4))
     frames = [still(train, make_model, objective).frame for objective in objectives]
     raw = [frame.query("quantity != 'objective'") for frame in frames]
@@ -236,7 +236,7 @@ def test_a_resumed_warm_up_is_the_one_that_was_not_interrupted(
     + [(Weighted(2.0), Weighted((1.0, 2.0))), (Weighted(), elbo)],
     ids=lambda objective: getattr(objective, "__name__", str(objective)),
 )
-def test_a_run_with_other_prices_is_not_resumed(before, now, train, make_model, tmp_path):
+def test_a_run_with_other_weights_is_not_resumed(before, now, train, make_model, tmp_path):
     path = tmp_path / "checkpoint.pt"
     train(make_model(), objective=before, epochs=1, checkpoint=path)
     with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
@@ -282,6 +282,6 @@ def test_warm_up_times_for_another_number_of_weights_are_refused():
 
 
 @pytest.mark.parametrize("objective", [elbo, importance_weighted, None])
-def test_what_has_no_prices_cannot_warm_up(objective):
+def test_what_has_no_weights_cannot_warm_up(objective):
     with pytest.raises(TypeError, match=r"changes the weights of Weighted\(\) or FreeBits"):
         WarmUp(5, objective)

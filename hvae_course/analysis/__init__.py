@@ -1,4 +1,4 @@
-"""What one does with a trained model."""
+"""Evaluate, diagnose and use a trained model."""
 
 from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate

@@ -1,7 +1,7 @@
-r"""What every level carries: information, active units, and what the aggregated posterior adds.
+r"""What every level carries: information, active units, and its split at the aggregated posterior.
 
-A level can be idle in more than one way, and no single number shows them all. The table of
-`diagnose` puts them side by side, one row per level from z_1 upward (chapter 2).
+A level can be unused in more than one way, and no single number shows all of them. The table of
+`diagnose` puts several side by side, one row per level from z_1 upward (chapter 2).
 """
 
 import math
@@ -18,7 +18,7 @@ from hvae_course.seeding import isolated_random, seed_all
 
 
 def _informative_units(level: Level, threshold: float) -> int | None:
-    """Latent dimensions that carry more than so many nats; None where q and p do not factorise."""
+    """Count latent dimensions that carry more nats; None where q and p do not factorise."""
     if not (is_diag_normal(level.q) and is_diag_normal(level.p)):
         return None
     ratio = level.q.base_dist.log_prob(level.z) - level.p.base_dist.log_prob(level.z)
@@ -26,10 +26,10 @@ def _informative_units(level: Level, threshold: float) -> int | None:
 
 
 def _active_units(level: Level, num_samples: int, threshold: float) -> int:
-    """Latent dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`)."""
+    """Count latent dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`)."""
     means = level.q.mean.unflatten(0, (-1, num_samples))  # (N K, Z_l) -> (N, K, Z_l)
     variance = means.mean(dim=1).var(dim=0)
-    if num_samples > 1:  # what the draws of the other levels add to the variance of K of them
+    if num_samples > 1:  # the sampling noise that a mean over K draws still has
         variance = variance - means.var(dim=1).mean(dim=0) / num_samples
     return int((variance > threshold).sum())
 
@@ -37,7 +37,7 @@ def _active_units(level: Level, num_samples: int, threshold: float) -> int:
 def _densities(
     model: HierarchicalVAE, x: Tensor, max_rows: int
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """One draw per example, under the posterior of every example.
+    """Score one draw per example under the posterior of every example.
 
     Returns per level ``log q(z_l^n | x_m, .)`` as ``(N, N)`` and ``log p(z_l^n | .)`` as ``(N,)``.
     """
@@ -45,7 +45,7 @@ def _densities(
     levels, _ = model.top_down.walk(prior, model.posterior(features), n)
     log_p = [level.p.log_prob(level.z) for level in levels]
     chunk, rows = max(1, max_rows // n), []
-    for start in range(0, n, chunk):  # every draw of the chunk, with the features of everyone
+    for start in range(0, n, chunk):  # each draw of the chunk, with the features of all examples
         held = [level.z[start : start + chunk].repeat_interleave(n, dim=0) for level in levels]
         pairs = len(held[0])
         choose = model.posterior.score([d.repeat(pairs // n, 1) for d in features], held)
@@ -59,23 +59,27 @@ def aggregate_split(
 ) -> tuple[list[Tensor], list[Tensor]]:
     r"""Split every level's information at the aggregated posterior (:eq:`eq-aggregate-split`).
 
-    .. math:: \mathbb E \log \frac{q(z_l \mid x, \cdot)}{p(z_l \mid z_{>l})}
-              = \underbrace{\mathbb E \log \frac{q(z_l \mid x, \cdot)}{q(z_l \mid \cdot)}}_{
-                I_q(n;\, z_l \mid \cdot)}
-              + \mathbb E \log \frac{q(z_l \mid \cdot)}{p(z_l \mid z_{>l})}
+    .. math:: \mathbb E \log \frac{q(z_l \mid x, z_{<l})}{p(z_l \mid z_{>l})}
+              = \underbrace{\mathbb E \log \frac{q(z_l \mid x, z_{<l})}{q(z_l \mid z_{<l})}}_{
+                I_q(n;\, z_l \mid z_{<l})}
+              + \underbrace{\mathbb E \log \frac{q(z_l \mid z_{<l})}{p(z_l \mid z_{>l})}}_{
+                \text{marginal term}}
 
-    The dot is what the posterior draws before this level: the levels above for top-down
-    inference, those below for bottom-up inference. :math:`q(z) = \frac1N \sum_n q(z \mid x_n)`
-    is the posterior averaged over the N examples given.
+    This is the form for bottom-up inference, whose posterior draws the levels below z_l first.
+    Top-down inference draws the levels above first: there the condition :math:`z_{<l}` of q reads
+    :math:`z_{>l}`. :math:`q(z) = \frac1N \sum_n q(z \mid x_n)` is the posterior averaged over the
+    N examples given. For top-down inference, and at the top of a chain, the marginal term is a KL
+    divergence. For a lower level of a chain q and p have different conditions, and the term may be
+    negative.
 
     Args:
         model: the model, in evaluation mode.
         x: the examples, ``(N, D)``.
-        max_rows: largest number of pairs of examples held in memory at a time.
+        max_rows: largest number of pairs of examples in memory at a time.
 
     Returns:
-        Two lists, bottom to top, of tensors ``(N,)`` in nats, the index-code mutual information
-        and the marginal KL, from one draw per example.
+        Two lists, bottom to top, of tensors ``(N,)`` in nats: the index code and the marginal
+        term, from one draw per example.
 
     Source:
         Hoffman and Johnson (2016), ELBO surgery, NIPS workshop; here per level by the chain rule.
@@ -85,8 +89,8 @@ def aggregate_split(
     order = levels if model.posterior.draws_bottom_up else reversed(levels)
     index: dict[int, Tensor] = {}
     marginal: dict[int, Tensor] = {}
-    joint = torch.zeros_like(log_q[0])  # log q of what was drawn so far, (N, N)
-    before = torch.zeros_like(log_p[0])  # the same, averaged over the examples
+    joint = torch.zeros_like(log_q[0])  # log q of the levels drawn so far, (N, N)
+    before = torch.zeros_like(log_p[0])  # the same for the average of q over the examples
     for l in order:
         joint = joint + log_q[l]
         aggregate = joint.logsumexp(dim=1) - math.log(len(x))
@@ -108,22 +112,23 @@ def diagnose(
     max_examples: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Table of what every level of a model carries, one row per level from z_1 upward.
+    """Tabulate what every level of a model carries, one row per level from z_1 upward.
 
-    Columns, with nats per example where not said otherwise:
+    Columns, in nats per example unless stated otherwise:
 
     - ``level``: the book's number, 1 next to the data;
     - ``information``: mean log-ratio of joint draws; the levels sum to the gap between
       reconstruction and ELBO;
-    - ``share``: of that sum, NaN where it is zero;
+    - ``share``: of that sum, NaN where the sum is zero;
     - ``units``: number of latent dimensions Z_l;
     - ``active_units``: those whose posterior mean varies over the data with a variance above
       ``unit_threshold``. Below a level that is in use the *prior* varies with the data too, so a
       unit that only follows its prior is counted;
-    - ``informative_units``: those that carry more than ``unit_threshold`` nats themselves;
-    - ``index_code``: how much the level tells, beyond what was drawn before it, about *which*
-      example it was drawn for; ``marginal_kl``: the rest of the information, see
-      `aggregate_split`;
+    - ``informative_units``: those whose own mean log-ratio exceeds ``unit_threshold`` nats;
+    - ``index_code``: what the level says, beyond what was drawn before it, about *which* example
+      it was drawn for;
+    - ``marginal_kl``: the rest of the information, the marginal term of `aggregate_split`. For a
+      lower level of a chain it is not a KL divergence and may be negative;
     - ``status``: "active" if the information exceeds ``threshold``, else "collapsed".
 
     Args:
@@ -132,15 +137,15 @@ def diagnose(
         split: ``"train"``, ``"validation"`` or ``"test"``.
         threshold: nats per example above which a level counts as active.
         unit_threshold: variance, or nats, above which a unit counts.
-        num_samples: draws per example for information and units.
-        max_examples: the first so many examples of the split are used.
-        seed: seed of the draws; the caller's generators are left as they were.
+        num_samples: K, draws per example for information and units.
+        max_examples: largest number of examples, the first of the split.
+        seed: seed of the draws; the caller's generators are left unchanged.
 
     Returns:
         The table.
 
     Raises:
-        ValueError: if there are fewer than two examples, or no draws.
+        ValueError: if there are fewer than two examples or no draws.
 
     Source:
         Burda et al. (2016), arXiv:1509.00519, for active units.
@@ -154,7 +159,7 @@ def diagnose(
         )
     with evaluating(model), isolated_random(device):
         seed_all(seed)
-        x = part.batch(slice(0, max_examples))  # binary pixels may be drawn here
+        x = part.batch(slice(0, max_examples))  # may draw binary pixels
         trace = model(x, num_samples)
         information = [level.information.mean().item() for level in trace.levels]
         index, _ = aggregate_split(model, x)

@@ -1,4 +1,4 @@
-"""Bounds on log p(x) over a data set, with everything that a result must state."""
+"""Bounds on log p(x) over a data set, with the settings that a reported result must state."""
 
 import contextlib
 import math
@@ -35,15 +35,15 @@ class Evaluation:
     """Bounds and information of one model on one split, in nats per example."""
 
     elbo: Estimate
-    """Evidence lower bound, averaged over S draws per example."""
+    """Evidence lower bound, averaged over K draws per example."""
     log_likelihood: Estimate
-    """Importance-weighted lower bound on log p(x) with S draws (IW-S)."""
+    """Importance-weighted lower bound on log p(x) with K draws (IW-K)."""
     reconstruction: Estimate
     """E_q log p(x | z)."""
     information: tuple[Estimate, ...]
-    """``E_q log q(z_l) - log p(z_l | z_>l)`` of every level, bottom to top, from joint draws."""
+    """``E_q log q(z_l | .) - log p(z_l | z_>l)`` per level, bottom to top, from joint draws."""
     num_samples: int
-    """S, draws per example."""
+    """K, draws per example."""
     num_examples: int
     data: str
     """Data set, binarisation and split sizes."""
@@ -54,7 +54,7 @@ class Evaluation:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """One row per quantity, with its standard error."""
+        """The estimates as a table, one row per quantity, with standard errors."""
         rows = {
             "ELBO": self.elbo,
             f"log p(x), IW-{self.num_samples}": self.log_likelihood,
@@ -75,7 +75,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def evaluating(model: HierarchicalVAE) -> Iterator[None]:
-    """Evaluation mode without gradients, with the mode before restored afterwards.
+    """Evaluation mode without gradients, restoring the previous mode on exit.
 
     Args:
         model: the model.
@@ -98,8 +98,8 @@ def _estimate(values: Tensor) -> Estimate:
 
 
 def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: int) -> Tensor:
-    """Log sum w, sum log w, sum log p(x|z), sum information_l over draws: ``(3 + L, B)``."""
-    features = model.bottom_up(x)  # once, whatever the number of draws
+    """Sum over draws: log sum w, log w, log p(x|z) and the information of L levels, (3 + L, B)."""
+    features = model.bottom_up(x)  # shared by all draws
     chunk = max(1, max_rows // (len(x) * model.prior.num_samples))
     # Apple's GPUs have no float64
     precision = torch.float32 if x.device.type == "mps" else torch.float64
@@ -127,28 +127,28 @@ def evaluate(
 ) -> Evaluation:
     """Estimate ELBO and importance-weighted log-likelihood over a split.
 
-    Draws are processed in chunks with a running logsumexp, so memory does not grow with S, and
+    Draws are processed in chunks with a running logsumexp, so memory does not grow with K, and
     the bottom-up path sees every example once.
 
     Args:
         model: the model; evaluated in evaluation mode on the device it is on.
         data: the data set.
         split: ``"train"``, ``"validation"`` or ``"test"``.
-        num_samples: S, draws per example.
+        num_samples: K, draws per example.
         batch_size: examples at a time.
-        max_rows: largest number of draws held in memory at a time, those that the prior's density
-            takes included; but never less than one draw for each example of a batch, so lower
-            the batch size too where memory is short.
-        seed: seed of the draws; the caller's generators are left as they were.
-        partial: file that keeps the batches that are done, so that an interrupted evaluation goes
-            on where it stopped, with the same result; removed at the end.
+        max_rows: largest number of draws in memory at a time, including those that the prior's
+            density takes. At least one draw per example of a batch is held, so if memory is short,
+            lower the batch size too.
+        seed: seed of the draws; the caller's generators are left unchanged.
+        partial: file that keeps the finished batches, so that an interrupted evaluation resumes
+            where it stopped, with the same result; removed at the end.
 
     Returns:
         The bounds, each a mean over the split with its standard error over examples.
 
     Raises:
         ValueError: if the number of samples, the batch size or the memory limit is not positive,
-            the model was built for other data, or the file is of another evaluation.
+            the model was built for other data, or the file belongs to another evaluation.
     """
     if min(num_samples, batch_size, max_rows) < 1:
         raise ValueError(

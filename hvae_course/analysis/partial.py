@@ -1,4 +1,4 @@
-"""What an interrupted evaluation has already computed, and where its random numbers stood."""
+"""The results of an interrupted evaluation, and the state of its random numbers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from hvae_course.tensor_files import read_tensors, write_tensors
 
 
 def batches_done(path: str | Path | None) -> int:
-    """How much of an evaluation a file holds.
+    """Count the finished batches of an evaluation in a file.
 
     Args:
         path: the file, or None.
 
     Returns:
-        The number of batches that are done, 0 where there is no file.
+        The number of finished batches, 0 if there is no file.
 
     Raises:
-        ValueError: if it is no file of an evaluation.
+        ValueError: if the file does not hold part of an evaluation.
     """
     if path is None or not Path(path).exists():
         return 0
@@ -32,12 +32,14 @@ def batches_done(path: str | Path | None) -> int:
 def _read(path: str | Path) -> dict[str, Any]:
     content = read_tensors(path, kind="part of an evaluation")
     if not isinstance(content, dict) or {"run", "columns", "generators"} - content.keys():
-        raise ValueError(f"{path} is no part of an evaluation; choose another file, or delete it")
+        raise ValueError(
+            f"{path} does not hold part of an evaluation; choose another file, or delete it"
+        )
     return content
 
 
 def fingerprint(model: nn.Module) -> str:
-    """What tells two models apart: their parameters, and the statistics that they keep.
+    """Hash the state of a model, its parameters and running statistics.
 
     Args:
         model: any module.
@@ -53,15 +55,15 @@ def fingerprint(model: nn.Module) -> str:
 
 
 class Partial:
-    """A file with the batches of an evaluation that are done; it goes when all of them are.
+    """A file with the finished batches of an evaluation; removed when all are finished.
 
     Args:
         path: the file, or None to keep nothing.
-        run: what the evaluation is; a file of another one is refused.
+        run: the settings of the evaluation; a file with other settings is refused.
         device: the device in use.
 
     Raises:
-        ValueError: if the file is of another evaluation, or of none.
+        ValueError: if the file belongs to another evaluation, or does not hold one.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Partial:
         self.path, self.device = path and Path(path), device
         self.run = {**run, "device": device.type}
         self.columns: list[Tensor] = []
-        """Results of the batches that are done, each ``(3 + L, B)``."""
+        """Results of the finished batches, each ``(3 + L, B)``."""
         if self.path is None or not self.path.exists():
             return
         found = _read(self.path)
@@ -87,7 +89,7 @@ class Partial:
         restore_generators(found["generators"], device)
 
     def add(self, column: Tensor) -> None:
-        """Keep the results of one more batch, whole or not at all.
+        """Add the results of one batch; the file is replaced as a whole.
 
         Args:
             column: ``(3 + L, B)``.

@@ -1,9 +1,10 @@
-r"""Free bits: the first nats of every level cost nothing extra (:eq:`eq-free-bits`).
+r"""Free bits: the KL term of a level has a floor (:eq:`eq-free-bits`).
 
-.. math:: \mathcal L_\lambda = \mathbb E_{\text{batch}}\bigl[\log p(x \mid z)\bigr]
-          - \sum_l \max\bigl(\lambda_l, \mathbb E_{\text{batch}}[I_l]\bigr)
+.. math:: \mathcal L_{\underline I} = \mathbb E_{\text{batch}}\bigl[\log p(x \mid z)\bigr]
+          - \sum_l \max\bigl(\underline I_l, \mathbb E_{\text{batch}}[I_l]\bigr)
 
-Below its floor a level has no reason to give information up, because giving it up saves nothing.
+Below its floor the KL term of a level is constant: it has no gradient, and neither pushes
+information out of the level nor says what the level should encode.
 """
 
 from collections.abc import Sequence
@@ -21,25 +22,25 @@ from hvae_course.objectives.weighted import (
 )
 
 FLOORS = ("batch", "example")
-"""What the floor is compared with, the batch mean of a level, or every example's own value."""
+"""What the floor is compared with: the batch mean of a level, or the value of each example."""
 
 
 @dataclass(frozen=True)
 class FreeBits:
-    """Reconstruction minus the information of the levels, each charged at least its floor.
+    """Reconstruction minus the information of the levels, each counted at least as its floor.
 
-    With a floor under the batch mean, a level below it is charged the floor and feels no pressure;
-    above it, it is charged what it uses. With a floor under each example, a level whose mean is
-    above the floor is still charged more than it uses, and examples below the floor feel no
-    pressure; the value of one draw is compared, so noise alone raises the charge. The floor comes
-    first, the weight after it: a floor under an already weighted information would move with the
-    weight. A floor of zero is a floor too: the batch mean of z_1 under a bottom-up posterior may
-    be negative, and is then charged nothing.
+    With a floor under the batch mean, a level below it counts as the floor and gets no gradient
+    from its KL term; above it, its information counts as it is. With a floor under each example,
+    examples below the floor get no gradient and count as the floor, so a level whose mean is above
+    the floor may still count as more than its information. The value of one draw is compared, so
+    noise alone raises it. The floor is applied first, the weight after it: a floor under a
+    weighted information would move with the weight. A floor of zero is also a floor: the batch
+    mean of z_1 under a bottom-up posterior may be negative, and then counts as zero.
 
     Args:
         nats: the floor, one for all levels or one per level from z_1 upward.
         floor: ``"batch"`` or ``"example"``.
-        weights: price per nat, one for all levels or one per level from z_1 upward.
+        weights: KL weight, one for all levels or one per level from z_1 upward.
 
     Raises:
         ValueError: if a setting is negative or unknown.
@@ -79,7 +80,7 @@ class FreeBits:
             level = mean_over_draws(level, trace)  # (B K,) -> (B,)
             if self.floor == "example":
                 charged = level.clamp(min=nats)
-            else:  # all examples pay what they use, or all pay the floor
+            else:  # all examples count as they are, or all as the floor
                 above = mean_over_processes(level.detach().mean()) > nats
                 charged = torch.where(above, level, torch.full_like(level, nats))
             value = value - weight * charged

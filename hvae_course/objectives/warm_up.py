@@ -1,9 +1,9 @@
-r"""KL warm-up: the price of information rises from nothing to one (:eq:`eq-warm-up`).
+r"""KL warm-up: the KL weight rises from near zero to one (:eq:`eq-warm-up`).
 
 .. math:: \beta_l(t) = \min(1, t / T_l)
 
-An objective that changes with the epoch is asked for each epoch's own, and is otherwise judged by
-what it becomes in the end. It keeps no state, so a resumed run meets the same prices.
+A warm-up supplies one objective per epoch; validation uses the final one. It keeps no state, so a
+resumed run meets the same weights.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,19 @@ from hvae_course.objectives.weighted import Weighted, check_not_negative, per_le
 
 @dataclass(frozen=True)
 class WarmUp:
-    """An objective whose price per nat rises linearly over the first epochs.
+    """An objective whose KL weights rise linearly over the first epochs.
 
-    Validation, and with it the choice of the best epoch, uses the final objective throughout.
+    Validation, and with it the choice of the best epoch, uses the final objective throughout, so
+    the best epoch may come before the weights have reached their final values.
 
     Args:
-        epochs: T, epochs until the full price; one for all levels or one per level from z_1
-            upward. The first epoch has the price 1 / T.
-        objective: what it becomes, by default the ELBO.
+        epochs: T, epochs until the full KL weight; one for all levels or one per level from z_1
+            upward. The first epoch has the weight 1 / T.
+        objective: the final objective, by default the ELBO.
 
     Raises:
         ValueError: if a number of epochs is negative.
-        TypeError: if the objective has no weights that could rise.
+        TypeError: if the objective has no weights.
 
     Source:
         Sønderby et al. (2016), Ladder Variational Autoencoders, arXiv:1602.02282.
@@ -48,11 +49,11 @@ class WarmUp:
 
     @property
     def duration(self) -> int:
-        """Epochs after which the objective no longer changes."""
+        """Number of epochs after which the objective no longer changes."""
         return max(self.epochs) if isinstance(self.epochs, Sequence) else self.epochs
 
     def for_epoch(self, epoch: int) -> Weighted | FreeBits:
-        """The objective of one epoch.
+        """Give the objective of one epoch.
 
         Args:
             epoch: counted from 1.
@@ -61,12 +62,12 @@ class WarmUp:
             The final objective with its weights multiplied by min(1, epoch / T).
         """
 
-        def price(weight: float, epochs: int) -> float:
+        def risen(weight: float, epochs: int) -> float:
             return weight * min(1.0, epoch / epochs) if epochs else weight
 
         weights, epochs = self.objective.weights, self.epochs
         if not isinstance(weights, Sequence) and not isinstance(epochs, Sequence):
-            return replace(self.objective, weights=price(weights, epochs))
+            return replace(self.objective, weights=risen(weights, epochs))
         lengths = [len(v) for v in (epochs, weights) if isinstance(v, Sequence)]
         if len(set(lengths)) > 1:
             raise ValueError(
@@ -74,8 +75,8 @@ class WarmUp:
             )
         weights = per_level(weights, lengths[0], "weights")
         epochs = per_level(epochs, lengths[0], "epochs")
-        prices = tuple(price(w, t) for w, t in zip(weights, epochs, strict=True))
-        return replace(self.objective, weights=prices)
+        pairs = zip(weights, epochs, strict=True)
+        return replace(self.objective, weights=tuple(risen(w, t) for w, t in pairs))
 
     def __call__(self, trace: Trace, x: Tensor) -> Tensor:
         """Value of the final objective.

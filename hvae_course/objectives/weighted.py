@@ -1,12 +1,12 @@
-r"""Bounds with a price per level (:eq:`eq-weighted`).
+r"""Bounds with a KL weight per level (:eq:`eq-weighted`).
 
 .. math:: \mathcal L_\beta(x) = \mathbb E_q\Bigl[ \log p(x \mid z) - \sum_l \beta_l\,
           \log \frac{q(z_l \mid \cdot)}{p(z_l \mid z_{>l})} \Bigr]
 
-With every :math:`\beta_l = 1` this is the ELBO. Below 1 it is no longer a bound on log p(x). For
-top-down inference it is one whenever no weight is below 1. For bottom-up inference, where the term
-of a single level may be negative, it is one if the weights also do not fall on the way up,
-:math:`1 \le \beta_1 \le \dots \le \beta_L`.
+With every :math:`\beta_l = 1` this is the ELBO. With a weight below 1 it need not be a bound on
+log p(x). For top-down inference it is one whenever no weight is below 1. For bottom-up inference,
+where the term of a single level may be negative, it is one if the weights also do not fall on the
+way up, :math:`1 \le \beta_1 \le \dots \le \beta_L`.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from hvae_course.hierarchy.trace import Trace
 
 
 def per_level(value: float | Sequence[float], num_levels: int, name: str) -> tuple[float, ...]:
-    """One number per level, bottom to top, from one for all or one for each.
+    """Give one number per level, bottom to top, from one for all levels or one for each.
 
     Args:
         value: a number, or one per level, bottom to top.
@@ -30,7 +30,7 @@ def per_level(value: float | Sequence[float], num_levels: int, name: str) -> tup
         L numbers.
 
     Raises:
-        ValueError: if there is neither one nor L of them.
+        ValueError: if a sequence does not hold L numbers.
     """
     if not isinstance(value, Sequence):
         return (value,) * num_levels
@@ -43,7 +43,7 @@ def per_level(value: float | Sequence[float], num_levels: int, name: str) -> tup
 
 
 def check_not_negative(value: float | Sequence[float], name: str) -> None:
-    """Refuse negative settings.
+    """Raise an error if a setting is negative.
 
     Args:
         value: a number, or one per level.
@@ -71,7 +71,7 @@ def mean_over_draws(values: Tensor, trace: Trace) -> Tensor:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """Mean over all processes of a mean over one process's share of the batch.
+    """Average over all processes a mean over one process's share of the batch.
 
     Args:
         value: without gradients, the same shape in every process.
@@ -90,9 +90,9 @@ def mean_over_processes(value: Tensor) -> Tensor:
 class Weighted:
     """Reconstruction minus the weighted information of the levels.
 
-    One number for all levels is the beta-VAE, a bound on log p(x) if it is not below 1. A
-    bottom-up posterior that pays less for z_2 than for z_1 can raise the objective without limit,
-    by making z_2 an ever more exact copy of z_1.
+    One number for all levels is the beta-VAE, a bound on log p(x) if it is not below 1. With a
+    bottom-up posterior and a smaller weight for z_2 than for z_1, the objective can rise without
+    limit, by making z_2 an ever more exact copy of z_1.
 
     Args:
         weights: beta, one for all levels or one per level from z_1 upward.
@@ -121,5 +121,5 @@ class Weighted:
         """
         _, reconstruction, *information = trace.terms(x)
         weights = per_level(self.weights, len(information), "weights")
-        price = sum(w * i for w, i in zip(weights, information, strict=True))
-        return mean_over_draws(reconstruction - price, trace)
+        kl = sum(weight * level for weight, level in zip(weights, information, strict=True))
+        return mean_over_draws(reconstruction - kl, trace)
