@@ -18,6 +18,7 @@ from hvae_course.analysis import (
     ring_test,
     smoothness,
 )
+from hvae_course.analysis.latent_graph import NoPathError
 from hvae_course.data import Split, pendulum
 from hvae_course.hierarchy import HierarchicalVAE
 
@@ -26,7 +27,7 @@ NODES = 5_000
 PRUNED = 0.05
 """Share of the sparsest points that is dropped."""
 NEIGHBOURS = 15
-"""k of the graph."""
+"""k of every graph. It never grows: paths through graphs of another k cannot be compared."""
 PAIRS = 100
 """Pairs of images of the judged split whose codes are joined."""
 FRAMES = 50
@@ -105,15 +106,19 @@ def judge_paths(
         name: start of the columns' names.
 
     Returns:
-        Means over the pairs: the largest step of the decoded angle in degrees, the share of paths
-        with a jump, the distance of the worst frame to the nearest clean image, bend and jump
-        ratio; the longest edge of any path.
+        Share of the pairs that a path joins, below 1 if the graph is in parts. Means over the
+        joined pairs, NaN without one: the largest step of the decoded angle in degrees, the share
+        of paths with a jump, the distance of the worst frame to the nearest clean image, bend and
+        jump ratio. The longest edge of any path, and the graph's k.
     """
     rows, longest = [], 0.0
     for start, end in ends:
         nodes = torch.stack([start, end])
         if graph is not None:
-            path = graph.path(start, end)
+            try:
+                path = graph.path(start, end)
+            except NoPathError:
+                continue
             nodes, longest = path.nodes, max(longest, path.longest_edge)
         frames = decode(model, nodes)
         angle, distance = pendulum.read_angle(frames)
@@ -122,7 +127,8 @@ def judge_paths(
         bend = smooth.second_difference
         rows.append([step, step > JUMP, distance.max().item(), bend, smooth.jump_ratio])
     names = ("angle_step", "jumps", "off_manifold", "second_difference", "jump_ratio")
-    row = dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True))
+    means = np.mean(rows, axis=0).tolist() if rows else [math.nan] * len(names)
+    row = {"joined": len(rows) / len(ends)} | dict(zip(names, means, strict=True))
     if graph is not None:
         row |= {"longest_edge": longest, "k": graph.k}
     return {f"{name}_{column}": value for column, value in row.items()}
@@ -154,13 +160,14 @@ def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
         judged: the split to judge on.
 
     Returns:
-        Ring test of the pruned prior samples, match of prior and codes, tears of the encoder, and
-        the paths' measures for graphs on pruned prior samples, on all of them and on pruned codes
-        of training images, and for straight lines.
+        Ring test of the pruned prior samples, and of the pruned codes of training images; match of
+        prior and codes; tears of the encoder; the paths' measures for graphs on pruned prior
+        samples, on all of them and on the pruned codes, and for straight lines.
     """
     found = latents(model, train, judged)
     pruned = prune_sparse(found.prior, share=PRUNED)
-    ring = ring_test(pruned, found.circle)
+    codes = prune_sparse(found.codes, share=PRUNED)
+    ring, of_codes = ring_test(pruned, found.circle), ring_test(codes, found.circle)
     steps = found.circle.diff(dim=0, append=found.circle[:1]).norm(dim=1)
     row: Row = {
         "ring": ring.passes,
@@ -168,15 +175,14 @@ def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
         "second_hole": ring.second,
         "turns": ring.turns,
         "total_turns": ring.total_turns,
+        "codes_ring": of_codes.passes,
+        "codes_hole_ratio": of_codes.hole_ratio,
+        "codes_turns": of_codes.turns,
+        "codes_total_turns": of_codes.total_turns,
         "tear": (steps.max() / steps.median()).item(),
         "two_sample": two_sample_accuracy(found.prior, found.judged),
     }
-    graphs = {
-        "pruned": pruned,
-        "unpruned": found.prior,
-        "codes": prune_sparse(found.codes, share=PRUNED),
-    }
-    for name, points in graphs.items():
-        graph = latent_graph(points, k=NEIGHBOURS, grow=True)
+    for name, points in {"pruned": pruned, "unpruned": found.prior, "codes": codes}.items():
+        graph = latent_graph(points, k=NEIGHBOURS)
         row |= judge_paths(model, found.ends, graph, name=name)
     return row | judge_paths(model, found.ends, None, name="line")

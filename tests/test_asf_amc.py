@@ -126,8 +126,8 @@ ROOT = ":root\norder TX\n:bonedata\n"
 
 
 WRONG_SKELETONS = [
-    (" ", "s.asf has no line 'order' below ':root', so it is no skeleton"),
-    (motion(walk(2)), "s.asf has no line 'order' below ':root', so it is no skeleton"),
+    (" ", "s.asf has no line 'order' below ':root', so it is not a skeleton"),
+    (motion(walk(2)), "s.asf has no line 'order' below ':root', so it is not a skeleton"),
     ("GIF89a", r"line 1: a skeleton \(\.asf\) begins with a keyword, got 'GIF89a'"),
     (":bonedata\n" + BONE, "s.asf has no line 'order' below ':root'"),
     (":root\norder TX\n", "s.asf has no bone with a line 'dof' below ':bonedata'"),

@@ -1,4 +1,4 @@
-"""Learning under a constraint: the Lagrangian, its price, and the errors that it holds down."""
+"""Learning under a constraint: the Lagrangian, its KL weight, and the errors that it limits."""
 
 import math
 
@@ -106,9 +106,9 @@ def same_draw(model, x: Tensor) -> Trace:
 
 @pytest.mark.equation("eq-lagrangian")
 @pytest.mark.parametrize("beta", [0.01, 0.5, 1.0, 3.0])
-def test_the_gradient_is_that_of_the_lagrangian_times_the_price(beta):
+def test_the_gradient_is_that_of_the_lagrangian_times_the_weight(beta):
     model, x = gaussian_vae(prior="mixture"), torch.rand(7, 5, dtype=D)
-    objective = Constrained(1e-3, beta=beta).double()  # never met, so the price stays
+    objective = Constrained(1e-3, beta=beta).double()  # never met, so the weight stays
     ours = gradient(objective(same_draw(model, x), x), model)
     trace = same_draw(model, x)
     error, allowed = -trace.log_px(x), 17.0  # C in nats; the constant does not matter
@@ -117,7 +117,7 @@ def test_the_gradient_is_that_of_the_lagrangian_times_the_price(beta):
 
 
 @pytest.mark.equation("eq-lagrangian")
-def test_the_value_is_reconstruction_minus_the_price_of_all_levels_and_draws():
+def test_the_value_is_reconstruction_minus_the_weighted_information_of_all_levels_and_draws():
     reconstruction = nats([-10.0, -12.0], [-20.0, -24.0])
     levels = nats([1.0, 3.0], [2.0, 0.0]), nats([0.5, 0.5], [4.0, 8.0])
     objective = Constrained(1e-6, beta=0.25, error="negative_log_likelihood").double()
@@ -127,17 +127,17 @@ def test_the_value_is_reconstruction_minus_the_price_of_all_levels_and_draws():
 
 @pytest.mark.equation("eq-fixed-scale")
 @pytest.mark.parametrize("beta", [0.25, 1.0, 4.0])
-def test_a_price_is_another_scale_of_the_likelihood(beta):
-    """Price beta at scale sigma has the gradient of the ELBO at sigma sqrt(beta), times beta."""
+def test_a_weight_is_another_scale_of_the_likelihood(beta):
+    """Weight beta at scale sigma has the gradient of the ELBO at sigma sqrt(beta), times beta."""
     x, gradients = torch.rand(7, 5, dtype=D), []
-    for std, price in ((STD, beta), (STD * math.sqrt(beta), 1.0)):
-        model, objective = gaussian_vae(std), Constrained(1e-3, beta=price).double()
+    for std, weight in ((STD, beta), (STD * math.sqrt(beta), 1.0)):
+        model, objective = gaussian_vae(std), Constrained(1e-3, beta=weight).double()
         gradients.append(gradient(objective(same_draw(model, x), x), model))
     torch.testing.assert_close(gradients[0], beta * gradients[1], rtol=1e-5, atol=1e-5)
 
 
 def exact_values(beta: float, inference: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Values at a price, the ELBO of the same draws, and log p(x), for one x of two levels."""
+    """Values at a KL weight, the ELBO of the same draws, and log p(x), for one x of two levels."""
     x = torch.tensor([[1.1]], dtype=D)
     copies = x.expand(40_000, -1)
     heads = TWO.posterior_chain()
@@ -151,7 +151,7 @@ def exact_values(beta: float, inference: float) -> tuple[Tensor, Tensor, Tensor]
 @pytest.mark.equation("eq-price-bound")
 @pytest.mark.parametrize("beta", [1.0, 1.5, 4.0])
 @pytest.mark.parametrize("inference", [0.0, 0.4], ids=["exact", "wrong"])
-def test_from_a_price_of_one_upward_the_value_is_a_bound(beta, inference):
+def test_from_a_weight_of_one_upward_the_value_is_a_bound(beta, inference):
     value, bound, log_px = exact_values(beta, inference)
     assert value.mean() <= bound.mean() <= log_px + 5 * standard_error(bound) + 1e-12
     assert beta == 1 or bound.mean() - value.mean() > 5 * standard_error(bound - value)
@@ -159,7 +159,7 @@ def test_from_a_price_of_one_upward_the_value_is_a_bound(beta, inference):
 
 @pytest.mark.equation("eq-price-bound")
 @pytest.mark.parametrize("beta", [0.01, 0.5, 0.9])
-def test_below_a_price_of_one_the_value_may_exceed_log_px(beta):
+def test_below_a_weight_of_one_the_value_may_exceed_log_px(beta):
     """With the exact posterior it does, by (1 - beta) times the information."""
     value, bound, log_px = exact_values(beta, 0.0)
     excess = value - log_px

@@ -1,4 +1,4 @@
-"""The state of a constrained objective: average, phase and price, whatever errors it meets."""
+"""The state of a constrained objective: average, phase and KL weight, whatever errors it meets."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from hvae_course.objectives import GECO, Constrained, ReWO
 
 def fed(*errors: float, kappa: float = 1.0, **settings) -> Constrained:
     objective = Constrained(kappa, **settings).double()
-    objective.reset()  # the price as a number of that precision
+    objective.reset()  # the weight as a number of that precision
     for error in errors:
         objective.update(torch.tensor(error))
     return objective
@@ -30,7 +30,7 @@ def test_the_average_starts_at_the_first_error_and_forgets_by_the_smoothing():
 
 
 @pytest.mark.parametrize("rule", [GECO(), ReWO()], ids=repr)
-def test_the_price_waits_until_the_average_meets_the_constraint_for_the_first_time(rule):
+def test_the_weight_waits_until_the_average_meets_the_constraint_for_the_first_time(rule):
     objective, states = fed(smoothing=0.5, rule=rule), []
     for error in (3.0, 0.2, 0.2, 9.0):  # averages 3, 1.6, 0.9, 4.95
         objective.update(torch.tensor(error))
@@ -48,7 +48,7 @@ def test_an_error_of_exactly_what_is_allowed_meets_the_constraint():
     assert not fed(0.2501, kappa=0.5).met
 
 
-def test_without_a_first_phase_the_price_moves_at_once():
+def test_without_a_first_phase_the_weight_moves_at_once():
     objective = fed(3.0, first_phase=False)
     assert objective.beta < 0.01 and objective.duration == 0 and not objective.met
 
@@ -101,14 +101,14 @@ def test_an_error_of_a_batch_counts_as_at_most_so_many_times_what_is_allowed():
 
 
 @pytest.mark.parametrize(("error", "factor"), [(5.0, math.exp(-0.25)), (0.0, math.exp(0.25))])
-def test_the_price_moves_by_at_most_one_step(error, factor):
+def test_the_weight_moves_by_at_most_one_step(error, factor):
     settings = {"rule": GECO(10.0), "max_step": 0.25, "first_phase": False}
     objective = fed(error, **settings, beta=1.0)
     assert objective.beta.item() == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(("error", "end"), [(5.0, 0.5), (0.0, 2.0)])
-def test_the_price_stays_in_its_range(error, end):
+def test_the_weight_stays_in_its_range(error, end):
     settings = {"rule": GECO(1.0), "bounds": (0.5, 2.0), "beta": 1.0, "first_phase": False}
     assert fed(*[error] * 9, **settings).beta == end
 
@@ -179,7 +179,7 @@ def test_an_unknown_error_is_refused_with_the_known_ones():
         Constrained(1.0, error="l1")
 
 
-def test_in_a_double_loop_the_price_waits_while_the_prior_has_its_turn():
+def test_in_a_double_loop_the_weight_waits_while_the_prior_has_its_turn():
     objective, moved = fed(inner_steps=2, first_phase=False), []
     for _ in range(6):
         before = objective.beta.item()

@@ -182,7 +182,7 @@ def test_components_start_alike_and_narrower_the_more_there_are(num_components, 
     p = prior()
     expected = torch.full((num_components,), 1 / num_components)
     torch.testing.assert_close(p.mixture_distribution.probs, expected)
-    stds, volume = prior.log_stds.exp(), 2.0**size  # K boxes of their width fill the spread
+    stds, volume = prior.log_stds.exp(), 2.0**size  # U boxes of their width fill the spread
     torch.testing.assert_close(num_components * stds.prod(1), torch.full_like(expected, volume))
     assert (stds == stds[0, 0]).all()
 

@@ -144,7 +144,7 @@ def test_pseudo_inputs_without_features_are_refused():
 
 @pytest.mark.parametrize("shape", [(0, 6), (6,), ()], ids=str)
 def test_pseudo_inputs_of_a_wrong_shape_are_refused(shape):
-    with pytest.raises(ValueError, match=r"needs pseudo-inputs \(K, D\) with K >= 1, got sha"):
+    with pytest.raises(ValueError, match=r"needs pseudo-inputs \(U, D\) with U >= 1, got sha"):
         VampPrior(torch.zeros(shape))
 
 

@@ -2,12 +2,13 @@ r"""Paths that stay where a prior has mass: shortest paths in a graph of latent 
 
 A straight line between two codes may cross a region that no data come from. A graph whose nodes
 are points of the latent space, each linked to its nearest neighbours, has edges only where points
-are close together, so a shortest path in it bends around what is empty. The points are samples of
-a prior, or codes of data: the graph only ever shows what the points cover, and a single stray
-point in an empty region is a stepping stone. `prune_sparse` takes such points away.
+are close together, so a shortest path in it goes around empty regions. The points are samples of
+a prior, or codes of data. The graph shows no more than these points cover, and a single stray
+point in an empty region can carry a path across it. `prune_sparse` removes such points.
 
-The search is A*. It goes to the node u first for which the way so far plus the straight line from
-u to the end is shortest. `resample` then sets the frames of a path at equal distances.
+The search is A*. It visits first the node whose distance from the start along the graph, plus the
+straight line from it to the end, is smallest. `resample` then sets the frames of a path at equal
+distances.
 """
 
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def prune_sparse(points: Tensor, *, share: float = 0.05, neighbour: int = 10) ->
     """Drop the points that lie in the sparsest places.
 
     Sparse means far from the n-th nearest neighbour. A few samples of a prior that fall between
-    its modes carry next to no mass, but are enough for a path to hop across.
+    its modes carry almost no mass, but are enough for a path to cross there.
 
     Args:
         points: ``(N, Z)``.
@@ -63,6 +64,10 @@ def prune_sparse(points: Tensor, *, share: float = 0.05, neighbour: int = 10) ->
     return points[torch.from_numpy(stay).to(points.device)]
 
 
+class NoPathError(ValueError):
+    """Two places that lie in different parts of a graph."""
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """A path through a graph of latent points."""
@@ -82,7 +87,7 @@ class Path:
 
     @property
     def longest_edge(self) -> float:
-        """Length of the longest edge; a large one is a hop over a gap between the points."""
+        """Length of the longest edge; a large one crosses a gap between the points."""
         return self.edge_lengths.max().item()
 
 
@@ -136,15 +141,15 @@ class LatentGraph:
     def path(self, start: Tensor, end: Tensor) -> Path:
         r"""Find the shortest path between two places by A*.
 
-        Each endpoint is linked to its k nearest points for the time of the search, and the graph
-        is then as before; two searches must not share a graph at the same time. The endpoints are
+        Each endpoint is linked to its k nearest points during the search, and the links are
+        removed afterwards; two searches must not share a graph at the same time. The endpoints are
         not linked to each other, so every path visits at least one point.
 
-        The heuristic :math:`h(u) = \lVert u - \text{end} \rVert` is admissible: every edge is as
-        long as the straight line between its nodes, and no polyline from u to the end is shorter
-        than the straight line. It is also consistent: for each edge from u to v the triangle
-        inequality reads :math:`h(u) \le \lVert u - v \rVert + h(v)`. Admissible makes the path a
-        shortest one; consistent lets A* settle each node at its first visit.
+        The heuristic :math:`h(z) = \lVert z - z_{\text{end}} \rVert` is admissible: every edge is
+        as long as the straight line between its nodes, and no polyline from z to the end is
+        shorter than the straight line. It is also consistent: for each edge from z to z' the
+        triangle inequality reads :math:`h(z) \le \lVert z - z' \rVert + h(z')`. The first makes
+        the path a shortest one; the second lets A* settle each node at its first visit.
 
         Args:
             start: ``(Z,)``.
@@ -154,7 +159,8 @@ class LatentGraph:
             The path, endpoints included, in the dtype and on the device of the points.
 
         Raises:
-            ValueError: if an endpoint is not finite or not ``(Z,)``, or no path joins the two.
+            ValueError: if an endpoint is not finite or not ``(Z,)``.
+            NoPathError: if no path joins the two; a ``ValueError``, too.
 
         Source:
             Hart, Nilsson and Raphael (1968), A Formal Basis for the Heuristic Determination of
@@ -184,7 +190,7 @@ class LatentGraph:
         finally:
             self.graph.remove_nodes_from(nodes.tolist())
         if route is None:
-            raise ValueError(self._describe_gap())
+            raise NoPathError(self._describe_gap())
         return Path(torch.cat([self.points, ends])[route])
 
     def _describe_gap(self) -> str:
@@ -202,9 +208,10 @@ def latent_graph(points: Tensor, *, k: int = 15, grow: bool = False) -> LatentGr
     Args:
         points: ``(N, Z)``, samples of a prior or codes of data.
         k: number of nearest neighbours, the point itself not counted.
-        grow: double k until the graph is connected. Clusters that lie far apart take a k as large
-            as the smallest of them: for thousands of points minutes and gigabytes, and a path
-            from one to the next still hops, which its longest edge shows.
+        grow: double k until the graph is connected. Clusters that lie far apart need a k as large
+            as the smallest of them, which for thousands of points takes minutes and gigabytes. A
+            path from one cluster to the next still crosses the gap, as its longest edge shows, and
+            the paths through graphs of different k cannot be compared: report the k.
 
     Returns:
         The graph; its ``k`` is the one in use.
@@ -229,7 +236,7 @@ def latent_graph(points: Tensor, *, k: int = 15, grow: bool = False) -> LatentGr
 
 
 def resample(path_points: Tensor, num_points: int) -> Tensor:
-    """Set points at equal distances along a polyline, its two ends included.
+    """Set points at equal distances along a polyline, including its two ends.
 
     Distances are measured along the polyline: across a corner the straight distance is shorter.
 
@@ -255,7 +262,7 @@ def resample(path_points: Tensor, num_points: int) -> Tensor:
         )
     corners = path_points.double()
     edge = corners.diff(dim=0).norm(dim=1)  # (P - 1,)
-    reached = torch.cat([edge.new_zeros(1), edge.cumsum(dim=0)])  # (P,), way to each corner
+    reached = torch.cat([edge.new_zeros(1), edge.cumsum(dim=0)])  # (P,), distance to each corner
     wanted = torch.linspace(0, 1, num_points, dtype=edge.dtype, device=edge.device) * reached[-1]
     # Searching the inner corners alone keeps both ends on an edge; an edge of length zero is
     # found only where its two corners agree, so what it is divided by does not matter.

@@ -1,14 +1,14 @@
 r"""Is it a ring? Persistent homology of points in the plane, and curves that wind around a hole.
 
-Grow a disc of radius r around every point. Where discs meet they close loops, and a loop encloses
-a hole until the discs fill it. So a hole has a radius at which it is born, about half the widest
-gap between neighbours along its rim, and one at which it dies, the radius of the largest empty
-circle inside. Densely sampled circles have one hole that lives long; clouds without a hole have
-many that die soon after birth. The alpha complex, a part of the Delaunay triangulation, has the
-same holes as the union of the discs at every r.
+Grow a disc around every point. Where discs meet they close loops, and a loop encloses a hole until
+the discs fill it. So a hole has a radius of birth, about half the widest gap between neighbours
+along its rim, and a radius of death, that of the largest empty circle inside. (Birth and death are
+the field's terms.) Densely sampled circles have one hole with a large ratio of death to birth;
+clouds without a hole have many, with small ratios. The alpha complex, a part of the Delaunay
+triangulation, has the same holes as the union of the discs at every radius.
 
-A ring in the prior is not enough: data that lie on a circle should also be encoded once around
-it. `ring_test` asks for both.
+A ring among the points is not enough: data that lie on a circle should also be encoded once
+around it. `ring_test` tests both.
 
 The computation is GUDHI's, an optional dependency: GUDHI itself is under the MIT licence, but its
 alpha complex links CGAL, which is under the GPL. ``pip install "hvae-course[topology]"`` adds it.
@@ -35,7 +35,7 @@ def _check_plane(name: str, places: Tensor) -> None:
 
 
 def _holes(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Birth and death, ``(n, 2)``, and death triangle, ``(n, 3, 2)``; longest-lived first."""
+    """Birth and death, ``(n, 2)``, and last triangle, ``(n, 3, 2)``; most persistent first."""
     try:
         from gudhi import AlphaComplex
     except ImportError as error:
@@ -67,7 +67,7 @@ def persistence(points: Tensor) -> Tensor:
 
     Returns:
         Radii of birth and death of every hole, ``(n, 2)``, in the units of the points and in
-        double precision, longest-lived first; ``(0, 2)`` if there is no hole.
+        double precision, most persistent first; ``(0, 2)`` if there is no hole.
 
     Raises:
         ValueError: if the points are not finite or not ``(N, 2)``.
@@ -93,7 +93,7 @@ class RingTest:
     """What the ring test measured, and its thresholds."""
 
     hole_ratio: float
-    """Radius of death over radius of birth of the hole that lives longest; 1 without a hole."""
+    """Radius of death over radius of birth of the most persistent hole; 1 without a hole."""
     second: float
     """Death minus birth of the next hole over that of the first; 0 if there is none."""
     centre: Tensor
@@ -142,7 +142,7 @@ def ring_test(
 
     Args:
         points: samples of a prior, ``(N, 2)``. A few in the middle of the ring divide its hole,
-            so take them away before with `hvae_course.analysis.latent_graph.prune_sparse`.
+            so remove them first with `hvae_course.analysis.latent_graph.prune_sparse`.
         codes: codes of clean data in the order of their true angle, ``(M, 2)``; the last is
             followed by the first.
         min_hole_ratio: least hole ratio of a ring.

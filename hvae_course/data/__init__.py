@@ -7,7 +7,7 @@ step waits for nothing.
 Binarisation changes the data that a bound is about, and two numbers can be compared only if it is
 the same. It is one of:
 
-- ``"dynamic"``: each training batch draws every pixel anew with its grey value as probability;
+- ``"dynamic"``: each training batch draws every pixel again, with its grey value as probability;
   validation and test set are drawn once with a fixed seed, so that every evaluation scores the
   same images;
 - ``"static"``: all splits are drawn once with a fixed seed;

@@ -1,8 +1,8 @@
 r"""Acclaim skeletons (``.asf``) and motions (``.amc``), the text files of the CMU database.
 
 A skeleton lists bones and the degrees of freedom of the joint that moves each; a motion gives one
-value to every degree of freedom in every frame. What a reader must get right is refused when it
-is wrong, with file and line: a value that is lost or shifted would pass for a pose otherwise.
+value to every degree of freedom in every frame. A malformed file is refused with file and line: a
+value that is lost or shifted would otherwise pass for a pose.
 
 Source:
     Schafer (1994), Acclaim Skeleton File Definition, version 1.10.
@@ -50,8 +50,8 @@ def _fail(path: Path, number: int, what: str) -> NoReturn:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Number and words of every line that holds any, comments left out.
 
-    A comment begins with a word of its own, because a value may be "1.#QNAN", which is how some
-    programs write a number that is none; cut at the sign, it would pass for 1.
+    A comment begins with a separate word, because a value may be "1.#QNAN", which is how some
+    programs write NaN; cut at "#", it would parse as 1.
     """
     text = path.read_text(encoding="latin-1")  # knows every byte, so comments may hold any
     for number, line in enumerate(text.split("\n"), start=1):
@@ -117,7 +117,7 @@ def read_skeleton(path: str | Path) -> Skeleton:
         Bones and degrees of freedom.
 
     Raises:
-        ValueError: if the file is no skeleton, is truncated, or names a degree of freedom or a
+        ValueError: if the file is not a skeleton, is truncated, or names a degree of freedom or a
             unit that does not exist; the message gives file and line.
     """
     path = Path(path)
@@ -140,7 +140,9 @@ def read_skeleton(path: str | Path) -> Skeleton:
             radians = unit == "rad"
     bones = _bones(path, blocks)
     if not root:
-        raise ValueError(f"{path} has no line 'order' below ':root', so it is no skeleton (.asf)")
+        raise ValueError(
+            f"{path} has no line 'order' below ':root', so it is not a skeleton (.asf)"
+        )
     if not any(bones.values()):
         raise ValueError(f"{path} has no bone with a line 'dof' below ':bonedata', so none moves")
     return Skeleton(root, bones, radians)
@@ -173,8 +175,9 @@ def read_motion(path: str | Path, skeleton: Skeleton) -> np.ndarray:
         six values of the root and lengths are checked and left out.
 
     Raises:
-        ValueError: if the file is no motion of this skeleton, has no frames, is truncated, skips
-            a frame, or holds something other than finite numbers; the message gives file and line.
+        ValueError: if the file is not a motion of this skeleton, has no frames, is truncated,
+            skips a frame, or holds something other than finite numbers; the message gives file
+            and line.
     """
     path = Path(path)
     expected = {"root": skeleton.root} | {b: dof for b, dof in skeleton.bones.items() if dof}

@@ -1,4 +1,4 @@
-"""Data sets by name, and what becomes of their pixels."""
+"""Data sets by name, and how their pixels are made binary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -118,8 +118,8 @@ def load_motion(folder: str | Path, motions: Mapping[str, Sequence[str]] | None 
 
     Raises:
         FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
-        TypeError: if ``motions`` is no mapping to lists of names.
-        ValueError: if a file is wrong, which the message places by file and line, or if the files
+        TypeError: if ``motions`` is not a mapping to lists of names.
+        ValueError: if a file is malformed (the message gives file and line), or if the files
             do not fit together.
     """
     return _split("motion", motion.read(folder, motions), "none")

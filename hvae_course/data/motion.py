@@ -1,15 +1,15 @@
 r"""Poses of a moving body: joint angles from files of the CMU motion-capture database.
 
-An example is one frame, its features the angles of all joints. Where the body stands and where it
-faces are left out, the root's position and all three of its angles (heading and lean are mixed in
-them): walking to the left and walking to the right are the same poses, and a model would spend its
-latents on the place in the room, which varies more than any joint.
+An example is one frame, and its features are the angles of all joints. The root's position and all
+three of its angles (which mix heading and lean) are left out: walking to the left and walking to
+the right are the same poses, and a model would spend its latents on the place in the room, which
+varies more than any joint.
 
 Neighbouring frames are nearly equal, so a random split would put near copies of the training
 frames into the test set. Every file is therefore cut in time: the first 80 % of its frames are for
 training, the next 10 % for validation, the last 10 % for the test.
 
-The angles of a joint say the same after a whole turn. They are unwrapped over time, so that no
+A joint angle means the same after a whole turn. Angles are unwrapped over time, so that no
 channel jumps from 180 to -180 degrees, and files are brought to the same turn as the first one.
 Then every channel is standardised with mean and standard deviation of the training frames.
 Channels that do not move in those (they span at most ``STILL`` degrees) are left out.
@@ -39,7 +39,7 @@ STILL = 1e-3
 MIN_FRAMES = 10
 """Frames that a file needs, so that each of its three parts has one."""
 TURN = 360.0
-"""Degrees after which an angle says the same."""
+"""Degrees of a whole turn, after which an angle means the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ def gather(folder: str | Path, motions: Mapping[str, Sequence[str]] | None = Non
 
     Raises:
         FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
-        TypeError: if ``motions`` is no mapping to lists of names.
+        TypeError: if ``motions`` is not a mapping to lists of names.
         ValueError: if a file is wrong (the message gives file and line) or has fewer than
             ``MIN_FRAMES`` frames, if it is not clear which file or which skeleton is meant, if
             subjects have different joints, if a file is named twice, or if nothing moves.

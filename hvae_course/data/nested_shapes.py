@@ -4,7 +4,7 @@ Three levels of factors are drawn from the top, each given the one above, and th
 
 .. math:: p(x, z_1, z_2, z_3) = p(z_3)\, p(z_2 | z_3)\, p(z_1 | z_2)\, p(x | z_1, z_2, z_3).
 
-So it can be asked which latent of a trained model carries which factor:
+So one can test which latent of a trained model carries which factor:
 
 - global, :math:`z_3`: which of four objects, and where it is. An object is an arrangement of three
   parts;

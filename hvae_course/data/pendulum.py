@@ -1,8 +1,8 @@
 r"""Images of a pendulum: data whose true latent space is known, a circle.
 
 An angle, uniform on the circle, turns a rod with a bob around the centre of a 16x16 image; noise
-is added to every pixel. So a latent space and a prior can be held against the truth: the codes of
-the images lie on a ring, and the angle that a decoded image shows can be read off.
+is added to every pixel. So a latent space and a prior can be compared with the truth: the images
+form a closed curve, and the angle that a decoded image shows can be read off.
 """
 
 import math
@@ -58,7 +58,8 @@ def read_angle(images: Tensor, *, resolution: int = 720) -> tuple[Tensor, Tensor
 
     Returns:
         Angle in radians and root mean squared distance per pixel to the clean image, ``(N,)``
-        each. A large distance says that the image is no pendulum and its angle means nothing.
+        each. A large distance says that the image does not show a pendulum, so that its angle
+        means nothing.
     """
     angles = torch.arange(resolution, dtype=images.dtype, device=images.device)
     angles = angles * (2 * math.pi / resolution)

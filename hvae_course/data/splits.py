@@ -14,7 +14,7 @@ class DataSpec:
     num_features: int
     """D, the number of pixels."""
     num_values: int | None
-    """K, the number of values a pixel can take; 2 after binarisation, None for real values."""
+    """V, the number of values a pixel can take; 2 after binarisation, None for real values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,9 +28,9 @@ class Split:
     max_value: int | None
     """The byte that stands for white; None for real values."""
     redraw: bool = False
-    """Whether every batch draws its binary pixels anew."""
+    """Whether every batch draws its binary pixels again."""
     factors: Mapping[str, Tensor] = field(default_factory=dict)
-    """What generated data were made from, by name, each ``(N,)``; empty where nobody knows."""
+    """What generated data were made from, by name, each ``(N,)``; empty where unknown."""
 
     def __len__(self) -> int:
         return len(self.pixels)

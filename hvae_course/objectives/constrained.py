@@ -4,8 +4,9 @@ r"""Learning as constrained optimisation (:eq:`eq-lagrangian`).
           \quad \mathbb E\, C(x, z) \le \kappa^2
 
 C is the reconstruction error per dimension: -log p(x | z) up to a constant and a unit. The
-Lagrangian, divided by its multiplier, is reconstruction minus a price :math:`\beta = 1/\lambda`
-times information, the objective of the beta-VAE, with a price that follows the constraint.
+negative Lagrangian, divided by its multiplier, is reconstruction minus a KL weight
+:math:`\beta = 1/\lambda` times information: the objective of the beta-VAE, with a weight that
+follows the constraint.
 """
 
 import math
@@ -34,7 +35,7 @@ def squared_error(trace: Trace, x: Tensor) -> Tensor:
 
 
 def negative_log_likelihood(trace: Trace, x: Tensor) -> Tensor:
-    """Reconstruction term with its sign turned, per dimension.
+    """Negative reconstruction term, per dimension.
 
     Args:
         trace: the model's trace of x.
@@ -58,29 +59,29 @@ ERRORS: dict[str, Callable[[Trace, Tensor], Tensor]] = {
 class Constrained(nn.Module):
     r"""Reconstruction minus beta times information, where beta follows a constraint.
 
-    It has a state: the moving average of the error, the price and the phase, tensors on the
+    It has a state: the moving average of the error, the KL weight and the phase, tensors on the
     device that every training step updates and every checkpoint holds. In training mode the value
-    is the Lagrangian's, in evaluation mode the ELBO, which is what it becomes at beta = 1.
+    is the Lagrangian's. In evaluation mode it is the ELBO, to which the two agree at beta = 1.
 
     In the first phase, until the moving average meets the constraint for the first time, beta
     stays where it starts and the prior is not trained: the model learns to reconstruct. A
     constraint that is out of reach keeps it there; `hvae_course.training.loop.fit` reports that.
 
     Args:
-        kappa: square root of the largest error that is allowed.
-        rule: how the price moves, see `hvae_course.objectives.multipliers`.
+        kappa: square root of the largest allowed error.
+        rule: how the KL weight moves, see `hvae_course.objectives.multipliers`.
         error: C, a key of `ERRORS`.
-        beta: price at the start.
+        beta: KL weight at the start.
         smoothing: weight of the past in the moving average.
         first_phase: whether there is one.
-        inner_steps: steps of encoder, decoder and price between two steps of the prior (the
+        inner_steps: steps of encoder, decoder and KL weight between two steps of the prior (the
             double loop); 0 updates all of them in every step. In the first phase the prior's
             steps change nothing.
         max_step: largest change of log beta in one step.
-        max_violation: an error of a batch counts as at most so many times what is allowed, and one
-            that is not finite counts as the average before it, so that a single bad batch neither
-            overflows nor stays in the average for long.
-        bounds: smallest and largest price.
+        max_violation: largest error of a batch that enters the average, as a multiple of the
+            allowed one; an error that is not finite counts as the average before it. So a single
+            bad batch neither overflows nor stays in the average for long.
+        bounds: smallest and largest KL weight.
 
     Raises:
         ValueError: if a setting is out of range.
@@ -129,7 +130,7 @@ class Constrained(nn.Module):
         for name in ("beta", "average", "best", "released", "steps", "settled"):
             self.register_buffer(name, torch.zeros(()))
         self.beta: Tensor
-        """Price of information, 1 / lambda, ``()``."""
+        """KL weight, 1 / lambda, ``()``."""
         self.average: Tensor
         """Moving average of the error, ``()``."""
         self.best: Tensor
@@ -143,7 +144,7 @@ class Constrained(nn.Module):
         self.reset()
 
     def reset(self) -> None:
-        """Go back to the state before training."""
+        """Return to the state before training."""
         self.beta.fill_(self.start)
         self.released.fill_(float(not self.first_phase))
         self.best.fill_(math.inf)

@@ -1,7 +1,8 @@
-r"""How the price of information answers to a constraint: the rules GECO and ReWO.
+r"""How the KL weight follows a constraint: the rules GECO and ReWO.
 
-Both move the price :math:`\beta = 1 / \lambda` by a factor, :math:`\beta \leftarrow \beta\,
-e^{s}`, where s follows from the relative violation :math:`\delta = \hat C / \kappa^2 - 1`.
+Both multiply the KL weight :math:`\beta = 1 / \lambda` by a factor, :math:`\beta \leftarrow
+\beta\, e^{\eta}`, where the step :math:`\eta` follows from the relative violation
+:math:`\delta = \hat C / \kappa^2 - 1`.
 """
 
 from dataclasses import dataclass
@@ -17,12 +18,15 @@ def _check_rate(rate: float) -> None:
 
 @dataclass(frozen=True)
 class GECO:
-    r"""Gradient ascent on the logarithm of the multiplier (:eq:`eq-geco`).
+    r"""Exponentiated gradient ascent in the multiplier (:eq:`eq-geco`).
 
-    .. math:: s = -\nu\, \delta
+    .. math:: \eta = -\nu\, \delta
 
-    While the constraint holds the price rises without end, past 1, where the objective is a bound
-    with a lower value than the ELBO; while it is violated the price falls without end.
+    The multiplier is scaled by :math:`e^{\nu \delta}`, and :math:`\delta` is proportional to the
+    Lagrangian's derivative in it. (Gradient ascent on :math:`\log \lambda` would have the factor
+    :math:`\lambda` in the exponent.) While the constraint holds, the KL weight rises without end,
+    past 1, where the objective is a bound that is lower than the ELBO; while it is violated, the
+    KL weight falls without end.
 
     Args:
         rate: nu.
@@ -43,7 +47,7 @@ class GECO:
         """Give the step of log beta.
 
         Args:
-            beta: the price, ``()``.
+            beta: the KL weight, ``()``.
             violation: relative violation, ``()``; positive if the error is too large.
 
         Returns:
@@ -54,17 +58,18 @@ class GECO:
 
 @dataclass(frozen=True)
 class ReWO:
-    r"""Reweighted optimisation: a multiplier that comes to rest at 1 (:eq:`eq-rewo`).
+    r"""Reweighted optimisation: a KL weight that never ends above 1 (:eq:`eq-rewo`).
 
-    .. math:: s = \nu\, \delta \cdot \begin{cases} -1 & \delta \ge 0 \\
+    .. math:: \eta = \nu\, \delta \cdot \begin{cases} -1 & \delta \ge 0 \\
               \tanh(\tau (\beta - 1)) & \delta < 0 \end{cases}
 
-    A violated constraint lowers the price. Once it holds, the price moves to 1 from either side
-    and stays: training ends with the ELBO.
+    A violated constraint lowers the KL weight. While it holds, the KL weight moves towards 1 from
+    either side. It comes to rest at 1, where training ends with the ELBO, or at the weight where
+    the error is :math:`\kappa^2`, whichever is lower.
 
     Args:
         rate: nu.
-        slope: tau; how sharply the price slows down near 1.
+        slope: tau; how sharply the KL weight slows down near 1.
 
     Raises:
         ValueError: if a setting is not positive.
@@ -85,7 +90,7 @@ class ReWO:
         """Give the step of log beta.
 
         Args:
-            beta: the price, ``()``.
+            beta: the KL weight, ``()``.
             violation: relative violation, ``()``; positive if the error is too large.
 
         Returns:

@@ -14,7 +14,7 @@ class Prior(nn.Module, ABC):
     """Prior p(z_L) over the top level."""
 
     num_samples = 1
-    """K, draws that one evaluation of the density takes; 1 where it is exact."""
+    """M, draws that one evaluation of the density takes; 1 where it is exact."""
 
     @abstractmethod
     def forward(self, encode: Encode | None = None) -> Distribution:
@@ -30,7 +30,7 @@ class Prior(nn.Module, ABC):
 
 
 def check_positive(**sizes: int) -> None:
-    """Refuse sizes that make no prior.
+    """Refuse sizes that are not positive.
 
     Args:
         **sizes: numbers by name.

@@ -1,9 +1,9 @@
 r"""A mixture of Gaussians as the prior (:eq:`eq-mixture-prior`).
 
-.. math:: p(z_L) = \sum_{k=1}^{K} \pi_k\, N(z_L;\, \mu_k, \operatorname{diag} \sigma_k^2)
+.. math:: p(z_L) = \sum_{i=1}^{U} \pi_i\, N(z_L;\, \mu_i, \operatorname{diag} \sigma_i^2)
 
-The plainest prior that can have more than one mode. Nothing ties its components to the data: one
-that starts where no code is may never be found by any.
+The simplest prior that can have more than one mode. Nothing ties its components to the data: a
+component that starts far from every code gets almost no gradient and may never be used.
 """
 
 import math
@@ -17,9 +17,9 @@ from hvae_course.priors.base import Encode, Prior, check_positive
 
 
 class DiagNormalMixture(MixtureSameFamily):
-    """Mixture of K diagonal Gaussians whose density does not need K times the memory of the draws.
+    """Mixture of U diagonal Gaussians whose density does not need U times the memory of the draws.
 
-    PyTorch's own density subtracts every mean from every draw, which makes S x K x Z numbers of S
+    PyTorch's own density subtracts every mean from every draw, which makes N x U x Z numbers of N
     draws. That is what happens here too where gradients are recorded. Where they are not, as in
     `hvae_course.analysis.evaluation.evaluate` with its thousands of draws, the squares are
     multiplied out into one matrix product; it is in float64, since large terms cancel in it.
@@ -70,8 +70,8 @@ def mixture(logits: Tensor, components: Independent) -> DiagNormalMixture:
     """Mixture of diagonal Gaussians over one event, with an empty batch shape.
 
     Args:
-        logits: ``(K,)``, log-weights up to a constant.
-        components: K Gaussians, batch shape ``(K,)``.
+        logits: ``(U,)``, log-weights up to a constant.
+        components: U Gaussians, batch shape ``(U,)``.
 
     Returns:
         The mixture, event shape ``(Z,)``; its ``log_prob`` is exact.
@@ -85,7 +85,7 @@ class MixtureOfGaussians(Prior):
 
     Args:
         size: number of latent dimensions Z_L.
-        num_components: K.
+        num_components: U.
         spread: standard deviation of the means at the start, which are drawn at random.
         log_std_bound: see `hvae_course.gaussians.bound_log_std`.
 
@@ -107,7 +107,7 @@ class MixtureOfGaussians(Prior):
             raise ValueError(f"the spread of the means must be positive, got spread={spread}")
         self.logits = nn.Parameter(torch.zeros(num_components))
         self.means = nn.Parameter(spread * torch.randn(num_components, size))
-        # narrower the more there are, so that each has its own part of the space
+        # more components are narrower, so that each has its own part of the space
         scale = spread * num_components ** (-1 / size)
         self.log_stds = nn.Parameter(torch.full((num_components, size), math.log(scale)))
         self.log_std_bound = log_std_bound

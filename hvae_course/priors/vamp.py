@@ -1,9 +1,9 @@
 r"""The VampPrior: a mixture of the model's own posteriors (:eq:`eq-vamp`).
 
-.. math:: p(z_L) = \frac1K \sum_{k=1}^{K} q(z_L \mid u_k)
+.. math:: p(z_L) = \frac1U \sum_{i=1}^{U} q(z_L \mid u_i)
 
 The prior that maximises the ELBO is the aggregated posterior, the average of q(z_L | x) over all
-data (:eq:`eq-optimal-prior`). Averaging over K learned pseudo-inputs u_k instead keeps the cost
+data (:eq:`eq-optimal-prior`). Averaging over U learned pseudo-inputs u_i instead keeps the cost
 bounded, and its components move with the encoder.
 """
 
@@ -19,10 +19,10 @@ class VampPrior(Prior):
     """Variational mixture of posteriors, with equal weights.
 
     The encoder is passed to ``forward`` and must treat every row on its own: batch normalisation
-    would make q(z_L | u_k) depend on the other pseudo-inputs.
+    would make q(z_L | u_i) depend on the other pseudo-inputs.
 
     Args:
-        pseudo_inputs: where the pseudo-inputs start, ``(K, D)``; see `from_data` and `at_random`.
+        pseudo_inputs: where the pseudo-inputs start, ``(U, D)``; see `from_data` and `at_random`.
             They are free real numbers, not held to the range of the data.
 
     Raises:
@@ -36,7 +36,7 @@ class VampPrior(Prior):
         super().__init__()
         if pseudo_inputs.dim() < 2 or len(pseudo_inputs) == 0:
             raise ValueError(
-                "the VampPrior needs pseudo-inputs (K, D) with K >= 1, got shape "
+                "the VampPrior needs pseudo-inputs (U, D) with U >= 1, got shape "
                 f"{tuple(pseudo_inputs.shape)}"
             )
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
@@ -46,7 +46,7 @@ class VampPrior(Prior):
         """Start from noise around mid-grey.
 
         Args:
-            num_components: K.
+            num_components: U.
             num_features: D.
 
         Returns:
@@ -60,8 +60,8 @@ class VampPrior(Prior):
         """Start from examples, drawn without replacement.
 
         Args:
-            num_components: K.
-            x: training examples ``(N, D)`` with N >= K.
+            num_components: U.
+            x: training examples ``(N, D)`` with N >= U.
 
         Returns:
             The prior.

@@ -1,13 +1,13 @@
 r"""The variational hierarchical prior, VHP (:eq:`eq-vhp`).
 
 .. math:: p(z) = \int p(z \mid \zeta)\, p(\zeta)\, d\zeta \;\ge\;
-          \exp \mathbb E \Bigl[ \log \frac1K \sum_{k=1}^{K}
-          \frac{p(z \mid \zeta_k)\, p(\zeta_k)}{q(\zeta_k \mid z)} \Bigr],
-          \qquad \zeta_k \sim q(\zeta \mid z)
+          \exp \mathbb E \Bigl[ \log \frac1M \sum_{m=1}^{M}
+          \frac{p(z \mid \zeta_m)\, p(\zeta_m)}{q(\zeta_m \mid z)} \Bigr],
+          \qquad \zeta_m \sim q(\zeta \mid z)
 
 A continuous mixture, learned as a small VAE whose data are the codes z. Its density has no closed
-form, only an importance-weighted lower bound, so what a model pays for its codes is bounded from
-*above*. Sampling is exact.
+form, only an importance-weighted lower bound, so the information that a model reports is an
+*upper* bound. Sampling is exact.
 """
 
 import math
@@ -26,7 +26,7 @@ class VHPDistribution(Distribution):
         generative: module from ``(N, Z_zeta)`` to p(z | zeta).
         inference: module from ``(N, Z)`` to q(zeta | z).
         zeta: p(zeta), with an empty batch shape.
-        num_samples: K, draws of zeta per value of z.
+        num_samples: M, draws of zeta per value of z.
         event_shape: shape of z.
         batch_shape: empty, or what the prior is expanded to.
     """
@@ -67,7 +67,7 @@ class VHPDistribution(Distribution):
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Importance-weighted lower bound on log p(z) from K fresh draws, not log p(z) itself.
+        """Importance-weighted lower bound on log p(z) from M fresh draws, not log p(z) itself.
 
         Its exponential is an unbiased estimate of p(z), so an importance-weighted bound on
         log p(x) that uses it stays a bound.
@@ -80,11 +80,11 @@ class VHPDistribution(Distribution):
         """
         z = value.reshape(-1, *self.event_shape)  # (N, Z)
         q = self.inference(z)
-        zeta = q.rsample((self.num_samples,))  # (K, N, Z_zeta)
-        p = self.generative(zeta.flatten(0, 1))  # batch (K N,)
+        zeta = q.rsample((self.num_samples,))  # (M, N, Z_zeta)
+        p = self.generative(zeta.flatten(0, 1))  # batch (M N,)
         log_p = p.log_prob(z.repeat(self.num_samples, *[1] * len(self.event_shape)))
         log_w = log_p.unflatten(0, zeta.shape[:2]) + self.zeta.log_prob(zeta) - q.log_prob(zeta)
-        bound = log_w.logsumexp(dim=0) - math.log(self.num_samples)  # (K, N) -> (N,)
+        bound = log_w.logsumexp(dim=0) - math.log(self.num_samples)  # (M, N) -> (N,)
         return bound.reshape(value.shape[: value.dim() - len(self.event_shape)])
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -117,7 +117,7 @@ class VHPDistribution(Distribution):
 class VHP(Prior):
     """Variational hierarchical prior, whose density is a lower bound and whose KL an upper one.
 
-    With K = 1 a VAE with this prior is the two-level VAE with bottom-up inference: zeta is its
+    With M = 1 a VAE with this prior is the two-level VAE with bottom-up inference: zeta is its
     z_2. With more draws the bound on the prior, and with it the bound on log p(x), is tighter.
 
     Args:
@@ -125,7 +125,7 @@ class VHP(Prior):
         inference: module from ``(N, Z)`` to q(zeta | z).
         size: number of latent dimensions Z_L.
         zeta: prior over zeta, by default in the original the standard normal.
-        num_samples: K; may be changed at any time, for instance raised for an evaluation.
+        num_samples: M; may be changed at any time, for instance raised for an evaluation.
 
     Raises:
         ValueError: if a size is not positive.

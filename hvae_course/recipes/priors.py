@@ -35,7 +35,7 @@ def mixture(
     Args:
         size: number of latent dimensions Z_L.
         data: not used.
-        num_components: K.
+        num_components: U.
         spread: standard deviation of the means at the start.
 
     Returns:
@@ -53,7 +53,7 @@ def vamp(
         size: not used, the encoder decides.
         data: the data set whose training examples the pseudo-inputs start from. Without one, as
             when a model is rebuilt for a checkpoint, they start at random.
-        num_components: K.
+        num_components: U.
         start: ``"data"`` or ``"random"``.
 
     Returns:
@@ -86,7 +86,7 @@ def vhp(
         size: number of latent dimensions Z_L.
         data: not used.
         zeta_size: dimensions of zeta; None for Z_L.
-        num_samples: K, draws of zeta per code.
+        num_samples: M, draws of zeta per code.
         hidden: widths of the hidden layers of p(z | zeta) and q(zeta | z).
         activation: a key of `hvae_course.nets.ACTIVATIONS`.
         normalisation: a key of `hvae_course.nets.NORMALISATIONS`.
