@@ -1,4 +1,4 @@
-"""Checks of the exercises on depth: known slips differ, and a table's contradictions are seen."""
+"""Checks of the sheet on depth: mistakes are told apart, contradictions in a table are found."""
 
 import itertools
 
@@ -37,7 +37,7 @@ def results(depths=(1, 2, 3, 5), seeds=(0, 1, 2), comparisons=("equal width", "e
 
 
 def with_column(name, change):
-    """The table with one column computed anew from the whole table."""
+    """The table with one column replaced by a function of the whole table."""
     return lambda table: table.assign(**{name: change(table)})
 
 
@@ -51,7 +51,7 @@ def with_value(name, value, *, where="levels == 3 and seed == 1"):
 SWAPPED = {"elbo": "iw", "iw": "elbo"}
 SPOILT = {
     "an unmade table": (lambda t: None, "not written yet: the table is made by the cell above"),
-    "a list of rows": (lambda t: t.to_dict("records"), "try pd.DataFrame(rows)"),
+    "a list of rows": (lambda t: t.to_dict("records"), "such as pd.DataFrame(rows)"),
     "no rows": (lambda t: t.iloc[:0], "has no rows"),
     "two columns missing": (
         lambda t: t.drop(columns=["iw", "units"]),
@@ -73,11 +73,17 @@ SPOILT = {
         lambda t: t.replace("equal width", "width"),
         "comparison holds 'width'",
     ),
-    "a training that diverged": (with_value("iw", np.nan), "iw holds something that is no finite"),
-    "an infinite bound": (with_value("elbo", -np.inf), "elbo holds something that is no finite"),
+    "a training that diverged": (
+        with_value("iw", np.nan),
+        "iw holds something that is not a finite",
+    ),
+    "an infinite bound": (
+        with_value("elbo", -np.inf),
+        "elbo holds something that is not a finite",
+    ),
     "text in place of a number": (with_column("width", lambda t: "wide"), "width holds something"),
     "swapped bounds": (lambda t: t.rename(columns=SWAPPED), "are the columns swapped?"),
-    "one bound of another model": (with_value("iw", -120.0), "is one from another model?"),
+    "one bound of another model": (with_value("iw", -120.0), "is one of another model?"),
     "the loss for the bound": (with_column("elbo", lambda t: -t.elbo), "looks like a loss"),
     "losses throughout": (
         lambda t: t.assign(**{c: -t[c] for c in ("elbo", "iw", "validation", "reconstruction")}),

@@ -14,4 +14,4 @@ def test_what_only_draws_show_is_seen(capsys):
         return mean, std * (1.1 if len(x) > 1000 else 1)
 
     verdict = judge(checks.posterior_by_merging, too_wide, capsys)
-    assert "do not spread about your mean" in verdict.message
+    assert "are not spread about your mean" in verdict.message

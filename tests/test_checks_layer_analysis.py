@@ -70,7 +70,7 @@ def test_no_two_mistakes_of_a_probe_have_the_same_scores(kind, tolerance, seed):
     """Neither has any of them the right scores, by what the check forgives."""
     torch.manual_seed(seed)
     cases = getattr(checks, f"_{kind}_cases")()
-    right, slips = getattr(layer_probes, f"{kind}_slips")(cases)
+    right, slips = getattr(layer_probes, f"{kind}_mistakes")(cases)
     rows = [(right, "right"), *slips]
     for i, (a, hint) in enumerate(rows):
         for b, other in rows[:i]:
@@ -81,7 +81,7 @@ def test_the_known_score_of_a_probe_is_that_of_scikit_learn():
     score = right_answer("probe_score")
     for kind in ("category", "real"):
         cases = getattr(checks, f"_{kind}_cases")()
-        right, _ = getattr(layer_probes, f"{kind}_slips")(cases)
+        right, _ = getattr(layer_probes, f"{kind}_mistakes")(cases)
         values = torch.tensor([score(*case.copies()) for case in cases]).double()
         torch.testing.assert_close(values, right, rtol=0, atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_a_visible_model_shows_its_latents():
 def test_images_are_told_from_what_holds_them():
     trace = layer_walks.visible_model(2, 2).model(torch.randn(3, 4))
     assert layer_walks.as_images(trace.px.mean, (3, 4)).dtype == torch.float64
-    with pytest.raises(Mistake, match="this gives the trace"):
+    with pytest.raises(Mistake, match="this is the trace"):
         layer_walks.as_images(trace, (3, 4))
-    with pytest.raises(Mistake, match="this gives the distribution"):
+    with pytest.raises(Mistake, match="this is the distribution"):
         layer_walks.as_images(trace.px, (3, 4))

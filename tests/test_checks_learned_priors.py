@@ -14,7 +14,7 @@ from hvae_course.checks import learned_priors as checks
         ("rewo_step", lambda beta, v, rate, slope: rate == 0.2, 0.05, "leads to"),
         ("vhp_bound", lambda p, *_: p.shape == (3, 50_000), 0.01, "every draw should be log p(z)"),
         ("vhp_bound", lambda p, *_: p.shape == (4, 50_000), 1.0, "exceeds log p(z)"),
-        ("vhp_bound", lambda p, *_: p.shape == (4, 50_000), -5.0, "should rise"),
+        ("vhp_bound", lambda p, *_: p.shape == (4, 50_000), -5.0, "does not rise"),
         ("vamp_log_prob", lambda z, *_: len(z) > 1000, 0.1, "integrates to 1.1"),
     ],
     ids=["fixed point", "tight", "lower bound", "draws", "mass"],

@@ -1,7 +1,7 @@
-"""Verdicts on exercises: right, not written yet, or what the mistake probably is.
+"""Checks of the exercises: right, not written yet, or what the mistake probably is.
 
-One module per sheet, one function per exercise. A check takes the student's function, needs no
-data and no training, takes a second or two, prints one line and returns its verdict.
+One module per sheet, one function per exercise. A check takes the student's function, prints one
+line and returns its verdict. It needs no data and no training, and takes a second or two.
 """
 
 from hvae_course.checks import (

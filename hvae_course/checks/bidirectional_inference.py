@@ -1,4 +1,4 @@
-"""Checks of chapter 5: one walk down by concatenation, and what each of its levels is charged."""
+"""Checks of chapter 5: one downward pass by concatenation, and the information of its levels."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, kl_divergence
 
-from hvae_course.checks.gradients import judge_gradients
+from hvae_course.checks.gradients import check_gradients
 from hvae_course.checks.verdict import Mistake, as_sequence, as_tensor, checked, compare
 from hvae_course.gaussians import diag_normal
 
@@ -20,7 +20,7 @@ _Head = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class _Walk:
-    """What a walk down is given: features, heads and noise, z_1's first."""
+    """Arguments of a downward pass: features, heads and noise, those of z_1 first."""
 
     features: list[Tensor]
     heads: list[_Head]
@@ -32,7 +32,7 @@ class _Walk:
 
 
 def _head(size: int) -> _Head:
-    """A random head; it takes any width, so that a wrong state gives wrong numbers."""
+    """A random head that takes any width, so a wrong state gives wrong numbers and no error."""
     to_mean, to_log_std = (0.6 * torch.randn(2, _WIDTH, size)).unbind()
 
     def head(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +62,7 @@ def _walk_down(
     spread: Callable[[Tensor], Tensor] = lambda std: std,
     carry: Callable[[Tensor, Tensor], Tensor] = lambda z, mean: z,
 ) -> Tensor:
-    """All latents of a walk side by side, ``(B, sum Z_l)``, right or with one known mistake."""
+    """All latents of a pass side by side, ``(B, sum Z_l)``, right or with one known mistake."""
     number = len(walk.heads)
     above, levels = [], [walk.noise[0]] * number
     for l in order(range(number)):
@@ -78,24 +78,24 @@ def _backwards(l: int, top: int) -> int:
 
 
 _MISTAKES = {
-    "the walk goes up; draw z_L first and z_1 last": [
+    "the pass goes upward; draw z_L first and z_1 last": [
         {"order": iter},
         {"order": iter, "state": lambda above: above[-1:]},
         {"order": iter, "state": lambda above: above[::-1]},
     ],
-    "the state holds z_{l+1} alone (Markov); asked is skip, all latents above": [
+    "the state holds z_{l+1} alone (Markov); a skip state holds all latents above": [
         {"state": lambda above: above[-1:]}
     ],
     "the state stays empty; append each latent after it is drawn": [{"state": lambda above: []}],
-    "the state holds the latents in another order; asked is the one in which they are drawn, "
+    "the state holds the latents in another order; use the order in which they are drawn, "
     "z_L first": [{"state": lambda above: above[::-1]}],
     "the state holds the top latent alone; append each latent after it is drawn": [
         {"state": lambda above: above[:1]}
     ],
-    "the state stands before the feature; asked is [d_l, h]": [
+    "the state stands before the feature; concatenate [d_l, h]": [
         {"join": lambda d, h: [*h, d]},
     ],
-    "the feature does not enter below the top; each head reads [d_l, h]": [
+    "below the top the feature is not used; every head reads [d_l, h]": [
         {"join": lambda d, h: h or [d]}
     ],
     "a level reads the feature of another level; features[l - 1] belongs to z_l": [
@@ -116,30 +116,30 @@ _MISTAKES = {
     "std is treated as a variance; the heads give the standard deviation": [
         {"spread": torch.sqrt},
     ],
-    "the noise is scaled by the variance; asked is mean + std * noise": [
+    "the noise is scaled by the variance; return mean + std * noise": [
         {"spread": torch.square},
     ],
-    "the noise does not enter; asked is z_l = mean + std * noise": [{"spread": torch.zeros_like}],
-    "std does not enter; asked is z_l = mean + std * noise": [{"spread": torch.ones_like}],
-    "the state carries means; the levels below must see the latents that were drawn": [
+    "the noise is not used; return mean + std * noise": [{"spread": torch.zeros_like}],
+    "the std is not used; return mean + std * noise": [{"spread": torch.ones_like}],
+    "the state holds means; the levels below must see the latents that were drawn": [
         {"carry": lambda z, mean: mean}
     ],
 }
 
 
-def _judge_walk(answer: Callable[..., object], walk: _Walk, hints: bool) -> None:
+def _check_walk(answer: Callable[..., object], walk: _Walk, hints: bool) -> None:
     right = _walk_down(walk)
     sizes = [e.shape[-1] for e in walk.noise]
     value = answer(*walk.copies())
     if isinstance(value, Tensor):
-        raise Mistake("this is one tensor; asked is a list with one latent per level")
+        raise Mistake("this is one tensor; return a list with one latent per level")
     values = as_sequence(value, len(sizes), name="the list of latents")
     pairs = zip(values, walk.noise, strict=True)
     latents = [as_tensor(v, e.shape, name=f"z_{l}") for l, (v, e) in enumerate(pairs, start=1)]
     found = []
     if hints:
         top_first = torch.cat(right.split(sizes, dim=-1)[::-1], dim=-1)
-        found.append((top_first, "the result is in the order of drawing; asked is z_1 first"))
+        found.append((top_first, "this is in the order of drawing, z_L first; return z_1 first"))
         for hint, variants in _MISTAKES.items():
             found += [(_walk_down(walk, **variant), hint) for variant in variants]
     compare(torch.cat(latents, dim=-1), right, name="a latent", mistakes=found)
@@ -149,7 +149,7 @@ def _judge_walk(answer: Callable[..., object], walk: _Walk, hints: bool) -> None
         return replace(walk, features=[*parts[:number]], noise=[*parts[number:]])
 
     names = [f"{name}_{l}" for name in ("d", "noise") for l in range(1, number + 1)]
-    judge_gradients(
+    check_gradients(
         lambda *parts: torch.cat([*answer(*given(*parts).copies())], dim=-1),
         lambda *parts: [_walk_down(given(*parts))],
         [*walk.features, *walk.noise],
@@ -159,27 +159,27 @@ def _judge_walk(answer: Callable[..., object], walk: _Walk, hints: bool) -> None
 
 @checked
 def concatenated(answer: Callable[..., object]) -> str:
-    r"""Exercise: the walk down with a concatenation posterior (:eq:`eq-concatenation`).
+    r"""The downward pass of a concatenation posterior (:eq:`eq-concatenation`).
 
-    Asked is ``concatenated(features, heads, noise) -> [z_1, ..., z_L]`` for any number of levels.
-    All lists begin with z_1's entry: ``features`` holds d_1, ..., d_L, each ``(B, F_l)``;
+    Write ``concatenated(features, heads, noise) -> [z_1, ..., z_L]`` for any number of levels.
+    All lists begin with the entry of z_1: ``features`` holds d_1, ..., d_L, each ``(B, F_l)``;
     ``noise`` holds standard normal numbers, each ``(B, Z_l)``; ``heads[l - 1]`` maps
     ``torch.cat([d_l, h], dim=-1)`` to the mean and the standard deviation of
     ``q(z_l | x, z_>l)``. The state h holds all latents above, side by side in the order in which
-    they are drawn, z_L first (skip in :eq:`eq-two-paths`); at the top it is empty, so that the
+    they are drawn, z_L first (skip in :eq:`eq-two-paths`); at the top it is empty, so the
     head reads d_L alone. Each latent is mean + std * noise (:eq:`eq-reparametrisation`).
 
     Args:
-        answer: the student's ``concatenated``.
+        answer: the student's function.
 
     Returns:
         What was verified.
     """
-    _judge_walk(answer, _make_walk((2, 2, 2), (3, 3, 3), batch=4), hints=True)
+    _check_walk(answer, _make_walk((2, 2, 2), (3, 3, 3), batch=4), hints=True)
     for sizes, widths in (((3,), (4,)), ((2, 1), (3, 5)), ((4, 3, 2, 2, 1), (6, 5, 4, 3, 2))):
         walk = _make_walk(sizes, widths, batch=5)
         try:
-            _judge_walk(answer, walk, hints=False)
+            _check_walk(answer, walk, hints=False)
         except (Mistake, IndexError) as error:
             raise Mistake(
                 f"right for L = 3 levels of one size, wrong for L = {len(sizes)} with sizes "
@@ -199,7 +199,7 @@ def _estimates(z: list[Tensor], q: list[Independent], p: list[Independent]) -> T
     )
 
 
-def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> None:
+def _check_information(answer: Callable[..., object], sizes: Sequence[int]) -> None:
     """Compare with log q - log p, and with what the usual mistakes give."""
     levels, batch = len(sizes), 6
     q, p = _gaussians(sizes, batch), _gaussians(sizes, batch)
@@ -209,10 +209,10 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
     if isinstance(value, Tensor):
         alone = value.detach().cpu().double()
         for wrong, hint in (
-            (right.sum(dim=0), "this sums over the levels; asked is a list, one (B,) per level"),
-            (right.T, "the levels come along the second axis; asked is a list, z_1 first"),
-            (right.sum(dim=0).mean(), "this is one number; asked is one per level and example"),
-            (right.mean(dim=1), "this is the mean over the batch; asked is one per example"),
+            (right.sum(dim=0), "this sums over the levels; return a list, one (B,) per level"),
+            (right.T, "the levels run along the second axis; return a list, z_1 first"),
+            (right.sum(dim=0).mean(), "this is one number; return one per level and example"),
+            (right.mean(dim=1), "this is the mean over the batch; return one value per example"),
         ):
             if alone.shape == wrong.shape and torch.allclose(alone, wrong.double(), 1e-4, 1e-4):
                 raise Mistake(hint)
@@ -220,8 +220,8 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
     if all(isinstance(v, Tensor) and v.dim() == 0 for v in values):
         means = torch.stack([v.detach().cpu().double() for v in values])
         for wrong, hint in (
-            (right.mean(dim=1), "this is the mean over the batch; asked is one per example"),
-            (right.sum(dim=1), "this sums over the batch; asked is one per example"),
+            (right.mean(dim=1), "this is the mean over the batch; return one value per example"),
+            (right.sum(dim=1), "this sums over the batch; return one value per example"),
         ):
             if torch.allclose(means, wrong.double(), 1e-4, 1e-4):
                 raise Mistake(hint)
@@ -231,10 +231,10 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
     log_q = torch.stack([q_l.log_prob(z_l) for z_l, q_l in zip(z, q, strict=True)])
     log_p = torch.stack([p_l.log_prob(z_l) for z_l, p_l in zip(z, p, strict=True)])
     found = [
-        (-right, "the sign is wrong; information is log q - log p"),
+        (-right, "this is log p - log q; information is log q - log p"),
         (
             torch.stack([kl_divergence(*pair) for pair in zip(q, p, strict=True)]),
-            "this is the closed-form KL, the same for every draw; asked is the value at z",
+            "this is the closed-form KL, the same for every draw; return the value at z",
         ),
         (right.abs(), "this is the absolute value; a one-draw estimate may be negative"),
         (right.clamp(min=0), "this is cut off at zero; a one-draw estimate may be negative"),
@@ -242,24 +242,24 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
         (-log_p, "this is -log p alone; add log q"),
         (log_q + log_p, "the log-densities are added; information is log q - log p"),
         (log_q / log_p, "this divides log-densities; the log of a ratio is a difference"),
-        (right.exp(), "this is q / p; its logarithm is asked"),
-        (right.flip(0), "the result begins with z_L; asked is z_1 first"),
+        (right.exp(), "this is q / p; return its logarithm"),
+        (right.flip(0), "the list begins with z_L; return z_1 first"),
     ]
     if len(set(sizes)) == 1:
         for shift, where in ((1, "below"), (-1, "above")):
             wrong = _estimates(z, q, [p[(l - shift) % levels] for l in range(levels)])
-            hint = f"p is taken from the level {where}; z_l is judged by p[l - 1] and q[l - 1]"
+            hint = f"p is taken from the level {where}; z_l belongs to p[l - 1] and q[l - 1]"
             found.append((wrong, hint))
         found.append((_estimates(z, q, p[::-1]), "p is read from the top; p[0] belongs to z_1"))
         dimensions = sizes[0]
         found.append(
             (
                 right / dimensions,
-                "this is the mean over the dimensions of z_l; asked is nats per example",
+                "this is divided by the number of dimensions of z_l; return nats per example",
             )
         )
     compare(values, right, name="the information of a level", mistakes=found)
-    judge_gradients(
+    check_gradients(
         lambda *z: answer([*z], [*q], [*p]),
         lambda *z: [_estimates([*z], q, p)],
         z,
@@ -269,21 +269,21 @@ def _judge_information(answer: Callable[..., object], sizes: Sequence[int]) -> N
 
 @checked
 def level_information(answer: Callable[..., object]) -> str:
-    r"""Exercise: what each level is charged, from one draw (:eq:`eq-information`).
+    r"""The information of each level, from one draw (:eq:`eq-information`).
 
-    Asked is ``level_information(z, q, p) -> list`` of L tensors ``(B,)``, nats per example. All
-    lists begin with z_1's entry: ``z`` holds the latents that were drawn, each ``(B, Z_l)``; ``q``
-    and ``p`` hold ``torch.distributions`` whose ``log_prob`` gives ``(B,)``. The estimate is
+    Write ``level_information(z, q, p) -> list`` of L tensors ``(B,)``, nats per example. All
+    lists begin with the entry of z_1: ``z`` holds the latents that were drawn, each ``(B, Z_l)``;
+    ``q`` and ``p`` hold ``torch.distributions`` whose ``log_prob`` gives ``(B,)``. The estimate is
     log q - log p at the latent that was drawn. Single values may be negative.
 
     Args:
-        answer: the student's ``level_information``.
+        answer: the student's function.
 
     Returns:
         What was verified.
     """
     for sizes in ((2, 2, 2), (4, 3, 2, 1), (3,)):
-        _judge_information(answer, sizes)
+        _check_information(answer, sizes)
     (q,), (p,) = _gaussians((2,), 1), _gaussians((2,), 1)
     z = q.sample((_DRAWS,)).squeeze(1)
     at_z = functools.partial(as_tensor, shape=(_DRAWS,), name="the information of z_1")
@@ -291,7 +291,7 @@ def level_information(answer: Callable[..., object]) -> str:
     draws = at_z(value)
     error = draws.std() / _DRAWS**0.5
     if (draws.mean() - kl_divergence(q, p).item()).abs() > 5 * error:
-        raise Mistake("right for single draws, but its mean is not KL(q || p)")
+        raise Mistake("right for single draws, but the mean over many is not KL(q || p)")
     return (
         "agrees with log q - log p in 48 values, and its mean over "
         f"{_DRAWS:,} draws with the closed-form KL"

@@ -1,4 +1,4 @@
-"""Gradients of an answer whose values are right."""
+"""Checks of the gradients of an answer whose values are right."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,20 +8,20 @@ from torch import Tensor
 from hvae_course.checks.verdict import compare_gradients
 
 
-def judge_gradients(
+def check_gradients(
     answer: Callable[..., object],
     reference: Callable[..., Sequence[Tensor]],
     inputs: Sequence[Tensor],
     *,
     names: Sequence[str],
 ) -> None:
-    """Accept an answer if its results send the right gradients to its arguments.
+    """Accept an answer if its gradients with respect to its arguments are right.
 
     Args:
-        answer: the student's function, right as a value; gives a tensor or a sequence of them.
-        reference: gives the right tensors for the same arguments.
+        answer: the student's function, right as a value; returns a tensor or several.
+        reference: returns the right tensors for the same arguments.
         inputs: the arguments.
-        names: of the arguments, for the hint.
+        names: names of the arguments, for the hint.
 
     Raises:
         Mistake: if a gradient is missing or wrong.

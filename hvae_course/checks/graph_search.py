@@ -1,4 +1,4 @@
-"""Paths through small graphs: whether they are paths, and shortest, and if not, why not."""
+"""Paths through small graphs: whether a path is valid and shortest, and if not, why."""
 
 import heapq
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def _nearest(positions: Tensor, k: int) -> list[tuple[int, int]]:
 
 
 def _trap() -> tuple[Tensor, list[tuple[int, int]]]:
-    """A dead end near the goal, few long hops beside many short ones."""
+    """A dead end near the goal, and few long hops beside many short ones."""
     places = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (4, 2), (5, 0), (0, 1.5), (2, 2), (3, 2.5)]
     edges = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (0, 7), (7, 8), (8, 9), (9, 6)]
     return torch.tensor(places, dtype=torch.float32), [*edges, (0, 9), (3, 9)]
@@ -87,10 +87,10 @@ def _search(
         task: what to find.
         cost: of an edge, from its length.
         weight: factor on the heuristic; 0 for none.
-        early: keep the first way by which a node is reached.
-        late: keep the last way by which a node is reached, however long.
-        closed: what a shorter way does to a node that has been left: nothing ("final"), it
-            is noted ("noted"), or the search goes on from there ("reopened").
+        early: keep the first path that reaches a node.
+        late: keep the last path that reaches a node, however long.
+        closed: what a shorter path to an expanded node does: nothing ("final"), it is recorded
+            ("noted"), or the search continues from there ("reopened").
         squared: square the heuristic.
         manhattan: sum the distances of the coordinates for the heuristic.
 
@@ -129,12 +129,12 @@ def _search(
 
 
 _CLOSED = ("final", "noted", "reopened")
-_FEWEST = "this has the fewest edges; an edge costs the distance of its ends"
-_SQUARED = "edges cost their squared length; take the root"
+_FEWEST = "this path has the fewest edges; the length of an edge is the distance of its ends"
+_SQUARED = "this is shortest in squared lengths; take the root"
 _COSTS = {_FEWEST: lambda length: 1.0, _SQUARED: lambda length: length**2}
 """Hints, each with the cost of an edge for which a wrong path may be shortest."""
 _MISTAKES = {
-    "this is greedy search, led by the heuristic alone; add the way that lies behind": [
+    "this is greedy search by the heuristic alone; add the length so far": [
         {"cost": lambda length: 0.0, "early": True},
         {"cost": lambda length: 0.0, "late": True},
     ],
@@ -144,25 +144,25 @@ _MISTAKES = {
         for closed in _CLOSED
         for squared in (False, True)
     ],
-    "a node keeps the first way by which it is reached; a shorter one must replace it": [
+    "a node keeps the first path that reaches it; let a shorter one replace it": [
         {"early": True},
         {"early": True, "weight": 0.0},
     ],
-    "a node keeps the last way by which it is reached; only a shorter one may replace it": [
+    "a node keeps the last path that reaches it; replace it only by a shorter one": [
         {"late": True},
         {"late": True, "weight": 0.0},
     ],
-    "the heuristic is the squared distance, which exceeds the way that is left": [
+    "the heuristic is the squared distance, which may exceed the remaining length": [
         {"squared": True, "closed": closed} for closed in _CLOSED
     ],
-    "the heuristic adds the coordinates' distances, which exceeds the straight line": [
+    "the heuristic sums coordinate differences, which may exceed the remaining length": [
         {"manhattan": True, "closed": closed} for closed in _CLOSED
     ],
 }
 
 
 def _validated(path: object, task: _Task) -> list[int]:
-    """The path as node numbers, if it leads from start to goal along edges."""
+    """The path as node numbers, if it runs from start to goal along edges."""
     if path is None:
         raise Mistake("the path is None; does your function end with return?")
     try:
@@ -174,25 +174,25 @@ def _validated(path: object, task: _Task) -> list[int]:
         raise Mistake(f"the path should be a list of node numbers, yours is {kind}") from None
     start, goal = task.start, task.goal
     if not nodes:
-        raise Mistake("the path is empty; it holds start and goal at least")
+        raise Mistake("the path is empty; it should hold at least start and goal")
     if start != goal:
         if (nodes[0], nodes[-1]) == (goal, start):
-            raise Mistake("the path is reversed; it leads from goal to start")
+            raise Mistake("the path is reversed; it runs from goal to start")
         if nodes[-1] == goal and nodes[0] in task.neighbours[start]:
             raise Mistake("the path lacks the start; include both ends")
         if nodes[0] == start and nodes[-1] in task.neighbours[goal]:
             raise Mistake("the path lacks the goal; include both ends")
     if (nodes[0], nodes[-1]) != (start, goal):
         raise Mistake(
-            f"the path leads from {nodes[0]} to {nodes[-1]}, asked is from {start} to {goal}"
+            f"the path runs from {nodes[0]} to {nodes[-1]}; it should run from {start} to {goal}"
         )
     for u, v in pairwise(nodes):
         if v not in task.neighbours.get(u, ()):
-            raise Mistake(f"the path uses an edge that is not there, from {u} to {v}")
+            raise Mistake(f"the path uses an edge that does not exist, from {u} to {v}")
     return nodes
 
 
-def judge_paths(answer: Callable[..., object]) -> int:
+def check_paths(answer: Callable[..., object]) -> int:
     """Judge a search by the length of what it finds.
 
     Args:
@@ -202,7 +202,7 @@ def judge_paths(answer: Callable[..., object]) -> int:
         The number of searches.
 
     Raises:
-        Mistake: if a path is none, or is longer than need be.
+        Mistake: if a path is not valid, or not shortest.
     """
     tasks = _tasks()
     paths = []
@@ -219,7 +219,7 @@ def judge_paths(answer: Callable[..., object]) -> int:
     shortest = torch.tensor([task.shortest for task in tasks], dtype=torch.float64)
     if torch.allclose(found, shortest, 1e-5, 1e-5):
         return len(tasks)
-    for hint, cost in _COSTS.items():  # judged by the cost, since ties may be broken otherwise
+    for hint, cost in _COSTS.items():  # compare costs, since ties may be broken differently
         best = [_search(task, cost=cost, weight=0.0) for task in tasks]
         if torch.allclose(lengths(paths, cost), lengths(best, cost), 1e-5, 1e-5):
             raise Mistake(hint)

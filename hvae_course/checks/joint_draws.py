@@ -1,4 +1,4 @@
-"""One joint draw of a two-level VAE, scored as the usual mistakes score it."""
+"""One joint draw of a two-level VAE, scored correctly and with the usual mistakes."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from hvae_course.gaussians import kl_normal, standard_normal
 
 
 @torch.no_grad()
-def slips(
+def scores_and_hints(
     x: Tensor, q1: Callable, q2: Callable, p1: Callable, px: Callable
 ) -> list[tuple[Tensor, str]]:
-    """What typical mistakes give for one draw per example.
+    """Compute what typical mistakes give for one draw per example.
 
     Args:
         x: data ``(B, D)``.
@@ -22,7 +22,7 @@ def slips(
         px: gives p(x | z_1).
 
     Returns:
-        Pairs of values ``(B,)`` and a hint; the first has no hint, it is the right log-weight.
+        Pairs of values ``(B,)`` and a hint; the first is the right log-weight and has none.
     """
     q = q1(x)
     z1, again = q.sample(), q.sample()
@@ -42,12 +42,12 @@ def slips(
         "was drawn from z_1, so score both densities of z_1 at that draw"
     )
     redrawn = (
-        "z_1 seems to be drawn a second time; the z_1 from which z_2 was drawn is the one that "
-        "log p(z_1 | z_2) and all the others score"
+        "z_1 seems to be drawn a second time; score the z_1 from which z_2 was drawn, in "
+        "log p(z_1 | z_2) and in all other terms"
     )
     integrated = (
-        "right on average, but the KL of z_2 is in closed form; asked are the five log-densities "
-        "of one joint draw, which give log p(x) without noise when q is exact"
+        "right on average, but the KL of z_2 is in closed form; use the five log-densities of one "
+        "joint draw, which give log p(x) without noise when q is exact"
     )
     return [
         (right, ""),
@@ -58,12 +58,18 @@ def slips(
         (weight(z1, of_mean), "z_2 is drawn from the mean of q(z_1 | x), not from its draw"),
         (right - log_p2, "the prior of z_2 is missing: add log p(z_2) of N(0, I)"),
         (right - log_p1, "log p(z_1 | z_2) is missing"),
-        (right + log_q2, "log q(z_2 | z_1) is missing; without it z_2 is not charged for"),
-        (right + log_q1, "log q(z_1 | x) is missing; without it z_1 is not charged for"),
+        (
+            right + log_q2,
+            "log q(z_2 | z_1) is missing; without it the KL term of z_2 is incomplete",
+        ),
+        (right + log_q1, "log q(z_1 | x) is missing; without it the KL term of z_1 is incomplete"),
         (right - log_px, "the reconstruction log p(x | z_1) is missing"),
         (right - 2 * log_px, "the reconstruction has the wrong sign: log p(x | z_1) is added"),
-        (-right, "this is the negative bound, a loss; asked is the bound, to be maximised"),
-        (2 * log_px - right, "the signs of p and q are turned round; q is subtracted"),
+        (-right, "this is the negative bound, a loss; return the bound"),
+        (
+            2 * log_px - right,
+            "the signs of p and q are swapped: log p is added, log q is subtracted",
+        ),
         (right - log_px + px(z2).log_prob(x), "x is scored under px(z_2); the decoder reads z_1"),
         (log_px + log_p1 - log_q1 - top, integrated),
         (log_px + log_p1 + q.entropy() - top, integrated),

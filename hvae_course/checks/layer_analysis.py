@@ -1,7 +1,7 @@
-"""Exercises on what each level of a trained model encodes: probes, traversals, explained shares.
+"""Checks of the sheet on what each level encodes: probes, traversals, explained shares.
 
-Probes are judged on codes from which any sensible probe predicts the same, and walks down on a
-model whose images show its latents. So a mistake is seen as it is, without training.
+Probes are checked on codes from which every sensible probe makes the same predictions, and
+traversals on a model whose images show its latents. So mistakes are recognised without training.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from torch.distributions import Distribution
 from hvae_course.checks.layer_probes import (
     ProbeCase,
     category_case,
-    category_slips,
+    category_mistakes,
     real_case,
-    real_slips,
+    real_mistakes,
     seen,
     skill,
 )
-from hvae_course.checks.layer_tables import as_levels, levels_and_slips, shares_and_slips
+from hvae_course.checks.layer_tables import as_levels, levels_and_mistakes, shares_and_mistakes
 from hvae_course.checks.layer_walks import (
     PIXEL_STD,
     VisibleModel,
     as_images,
-    judge_traversals,
+    check_traversals,
     same,
     visible_model,
 )
@@ -33,7 +33,7 @@ from hvae_course.hierarchy import Choose, hold, prior_mean
 
 
 def _category_cases() -> list[ProbeCase]:
-    """One in which the test part is like the training part, and one in which it is not."""
+    """One whose test part resembles the training part, and one whose test part does not."""
     return [
         category_case([50, 100, 60, 40], [300, 20, 60, 20], kept=0.85),
         category_case([40, 40, 60, 40], [300, 160, 200, 160], kept=0.1),
@@ -41,7 +41,7 @@ def _category_cases() -> list[ProbeCase]:
 
 
 def _real_cases() -> list[ProbeCase]:
-    """Likewise, for a real factor."""
+    """The same for a real factor."""
     return [
         real_case([100, 80, 120], [60, 60, 80], offset=0.0),
         real_case([60, 90, 50], [200, 300, 100], offset=2.2),
@@ -50,18 +50,18 @@ def _real_cases() -> list[ProbeCase]:
 
 @checked
 def probe_score(answer: Callable[..., float]) -> str:
-    r"""How well a probe reads a factor off the codes of examples that it has not seen.
+    r"""How well a probe reads a factor off the codes of unseen examples.
 
-    Asked is ``probe_score(train_codes, train_factor, test_codes, test_factor) -> float``. Codes
-    are ``(N, Z)``, a factor is ``(N,)``: whole numbers for a category, floating point for a real
-    factor. The probe, any of scikit-learn's, is fitted on the training part, and the score is that
-    on the test part. For a real factor it is R^2, one minus the mean squared error over the
-    factor's variance. For a category it is (accuracy - base) / (1 - base), where base is the share
-    of the most frequent category in the test part. So 1 is perfect and guessing has 0; what is
-    worse than guessing is negative. Codes may be of very different scales.
+    Write ``probe_score(train_codes, train_factor, test_codes, test_factor) -> float``. Codes are
+    ``(N, Z)``, a factor is ``(N,)``: integers for a category, floating point for a real factor.
+    Fit any probe from scikit-learn on the training part and score it on the test part. The score
+    of a real factor is R^2, one minus the mean squared error over the variance of the factor. The
+    score of a category is (accuracy - base) / (1 - base), where base is the share of the most
+    frequent category in the test part. So 1 is perfect, guessing has 0, and a probe that is worse
+    than guessing has a negative score. Codes may have very different scales.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -73,30 +73,30 @@ def probe_score(answer: Callable[..., float]) -> str:
         return torch.stack([as_tensor(value, (), name=name) for value in values])
 
     for cases, table, name, tolerance in (
-        (_category_cases(), category_slips, "the score of a category", 0.02),
-        (_real_cases(), real_slips, "the score of a real factor", 0.05),
+        (_category_cases(), category_mistakes, "the score of a category", 0.02),
+        (_real_cases(), real_mistakes, "the score of a real factor", 0.05),
     ):
-        value, (right, slips) = scores(cases, name), table(cases)
-        slips += seen(value, right)
-        compare(value, right, name=name, mistakes=slips, tolerance=tolerance)
+        value, (right, mistakes) = scores(cases, name), table(cases)
+        mistakes += seen(value, right)
+        compare(value, right, name=name, mistakes=mistakes, tolerance=tolerance)
     for case, hint in (
         (
             category_case([60, 60, 60, 60], [0, 150, 50, 0], kept=1.0),
-            "this scales the test codes by their own mean and spread; scale them as the training "
-            "codes, with what was fitted there",
+            "this scales the test codes by their own mean and spread; use the mean and spread of "
+            "the training codes",
         ),
         (
             category_case([80, 80, 80, 80], [60, 50, 50, 40], kept=0.9, scales=(1e-3, 1e-3, 1e3)),
-            "this is right only where all codes are of one scale; standardise them before the "
-            "probe, or a large code that says nothing hides a small one",
+            "this is right only where all codes have one scale; standardise them before the "
+            "probe, or a large uninformative code hides a small informative one",
         ),
     ):
-        (value,), expected = scores([case], "the score"), skill(case.test.factor, case.said)
+        (value,), expected = scores([case], "the score"), skill(case.test.factor, case.predictions)
         if abs(value - expected) > 0.05:
             raise Mistake(hint)
     return (
-        "agrees in 6 cases, for categories and real factors, on the test part, and for codes of "
-        "any scale"
+        "agrees in 6 cases, for categories and real factors, on the test part, with codes of any "
+        "scale"
     )
 
 
@@ -104,29 +104,29 @@ def probe_score(answer: Callable[..., float]) -> str:
 def traverse(answer: Callable[..., Tensor]) -> str:
     r"""Vary one level of one example, with common noise below it.
 
-    Asked is ``traverse(model, trace, level, values, seed) -> (V, D)``, mean images of a
-    `hvae_course.hierarchy.model.HierarchicalVAE` in evaluation mode. The trace is that of one
-    example, one row; level counts from 1, next to the data. z_level takes the V rows of values
-    ``(V, Z_level)``, the levels above keep the value of the trace, and the levels below are drawn
-    from their priors given all that is above, with noise that is the same in every row and
-    follows from the seed.
+    Write ``traverse(model, trace, level, values, seed) -> (N, D)``, mean images of a
+    `hvae_course.hierarchy.model.HierarchicalVAE` in evaluation mode. The trace has one row, one
+    example; level counts from 1, next to the data. z_level takes the N rows of values
+    ``(N, Z_level)``, the levels above keep the value of the trace, and the levels below are drawn
+    from their priors given all levels above them, with noise that is the same in every row and is
+    determined by the seed.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
     """
     for visible in (visible_model(2, 2, 2), visible_model(1, 3, 2)):
-        judge_traversals(answer, visible)
+        check_traversals(answer, visible)
     return (
-        "the level takes the values, those above keep theirs, those below have standard-normal "
-        "noise, common to the rows and fixed by the seed; so for 2 models and 3 levels"
+        "the level takes the values, the levels above keep theirs, the levels below have standard "
+        "normal noise, common to all rows and fixed by the seed; for 2 models and 3 levels"
     )
 
 
-def _judge_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
-    """Accept the reconstructions from every level of one model, or say what they are instead."""
+def _check_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
+    """Accept the reconstructions from every level of one model, or name the mistake."""
     shape = 6, sum(visible.sizes)
     with torch.no_grad():
         trace = visible.model(torch.randn(*shape))
@@ -136,11 +136,11 @@ def _judge_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
     )
     if not same(once, again):
         if (once - again).abs().max() < 10 * PIXEL_STD:
-            raise Mistake("these are drawn pixels; asked are the mean images, px.mean")
+            raise Mistake("these are drawn pixels; return the mean images, px.mean")
         raise Mistake("some latents are drawn; the levels below take the mean of their prior")
     z, mean = [level.z for level in trace.levels], [level.q.mean for level in trace.levels]
 
-    def walks(
+    def images(
         kept: Callable[[int], range],
         values: Sequence[Tensor] = z,
         below: Choose = prior_mean,
@@ -151,28 +151,43 @@ def _judge_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
     def zero(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
         return p, torch.zeros_like(p.mean)
 
-    late = "this starts one level too high; hold counts from 0, so z_level is number level - 1"
+    late = "this starts one level too high; hold counts from 0, so z_level has the index level - 1"
     mistakes = [
-        (walks(lambda level: range(level)), "this keeps the levels below; keep those above"),
-        (walks(lambda level: range(level - 1)), "this keeps only the levels below this one"),
-        (walks(lambda level: range(level, 3)), late),
-        (walks(lambda level: range(level - 2, 3)), "this keeps one level too many"),
-        (walks(lambda level: range(3)), "every level keeps its value; those below must not"),
-        (walks(lambda level: range(0)), "no level keeps its value"),
         (
-            walks(lambda level: range(level - 1, level)),
-            "only this level keeps its value; the levels above keep theirs as well",
+            images(lambda level: range(level)),
+            "this level and those below are kept; keep this level and those above",
         ),
         (
-            walks(lambda level: range(level - 1, 3), below=zero),
-            "the levels below are zero; the mean of their prior is another, from above",
+            images(lambda level: range(level - 1)),
+            "only the levels below are kept; keep this level and those above",
+        ),
+        (images(lambda level: range(level, 3)), late),
+        (
+            images(lambda level: range(level - 2, 3)),
+            "one level too many is kept",
         ),
         (
-            walks(lambda level: range(level - 1, 3), mean),
-            "this keeps the means of the posterior; keep the values of the trace, z",
+            images(lambda level: range(3)),
+            "every level keeps its value; the levels below must not",
+        ),
+        (
+            images(lambda level: range(0)),
+            "no level keeps its value; keep this level and those above",
+        ),
+        (
+            images(lambda level: range(level - 1, level)),
+            "only this level keeps its value; keep the levels above as well",
+        ),
+        (
+            images(lambda level: range(level - 1, 3), below=zero),
+            "the levels below are zero; take the mean of their prior given the levels above",
+        ),
+        (
+            images(lambda level: range(level - 1, 3), mean),
+            "the means of the posterior are kept; keep the values of the trace, z",
         ),
     ]
-    expected = walks(lambda level: range(level - 1, 3))
+    expected = images(lambda level: range(level - 1, 3))
     compare(once, expected, name="a pixel", mistakes=mistakes)
 
 
@@ -180,34 +195,34 @@ def _judge_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
 def images_from(answer: Callable[..., Tensor]) -> str:
     r"""Reconstruct from one level upward.
 
-    Asked is ``images_from(model, trace, level) -> (B, D)``, mean images of a
+    Write ``images_from(model, trace, level) -> (B, D)``, mean images of a
     `hvae_course.hierarchy.model.HierarchicalVAE`. The trace holds posterior draws of B examples;
     level counts from 1, next to the data. This level and those above keep the values of the trace;
-    those below take the mean of their prior, given all that is above.
+    those below take the mean of their prior, given the levels above.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
     """
     for visible in (visible_model(2, 2, 2), visible_model(1, 3, 2)):
-        _judge_images(answer, visible)
-    return "each level and those above are kept, those below follow their priors; for 2 models"
+        _check_images(answer, visible)
+    return "keeps each level and those above, with those below at their prior mean; for 2 models"
 
 
 @checked
 def explained_shares(answer: Callable[..., Sequence[float]]) -> str:
-    r"""The share of the data's variance that each level adds to a reconstruction.
+    r"""The share of the variance of the data that each level adds to a reconstruction.
 
-    Asked is ``explained_shares(x, images) -> L shares``, bottom to top. Data x are ``(N, D)``;
+    Write ``explained_shares(x, images) -> L shares``, bottom to top. Data x are ``(N, D)``;
     images is a list of L such tensors, the first from level 1 upward, and so on, the last from
     level L alone. With R^2_l = 1 - sum (x - images_l)^2 / sum (x - mean)^2, both sums over
     examples and pixels and the mean a pixel's mean over examples, the share of level l is
     R^2_l - R^2_l+1, and R^2_L+1 = 0. A share may be negative.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -226,25 +241,25 @@ def explained_shares(answer: Callable[..., Sequence[float]]) -> str:
         if levels > 1 and hasattr(given, "__len__") and len(given) == levels - 1:
             raise Mistake(
                 f"there are {levels} levels and {levels - 1} shares; the share of the top level "
-                "is R^2_L itself, as nothing is above it"
+                "is R^2_L itself, as no level is above it"
             )
         rows.append(as_tensor(given, (levels,), name="the shares"))
-    expected, slips = shares_and_slips(cases)
-    compare(torch.cat(rows), expected, name="a share", mistakes=slips)
-    return f"agrees in {len(cases)} cases, with one, two and three levels, and a negative share"
+    expected, mistakes = shares_and_mistakes(cases)
+    compare(torch.cat(rows), expected, name="a share", mistakes=mistakes)
+    return f"agrees in {len(cases)} cases of one, two and three levels, with a negative share"
 
 
 @checked
 def levels_of(answer: Callable[..., dict]) -> str:
     r"""The level that holds each factor.
 
-    Asked is ``levels_of(scores, threshold) -> dict`` from a table of probe scores, a pandas
+    Write ``levels_of(scores, threshold) -> dict`` for a table of probe scores, a pandas
     DataFrame with one row per factor and one column per level. The columns are named by the
-    level, 1 next to the data, and may stand in any order. The dictionary gives for every factor
-    the level with the highest score, or None where no score exceeds the threshold.
+    level, 1 next to the data, and may come in any order. The dictionary maps every factor to the
+    level with the highest score, or to None where no score exceeds the threshold.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -267,10 +282,10 @@ def levels_of(answer: Callable[..., dict]) -> str:
     ]
     given = [as_levels(answer(scores.copy(), t), scores) for scores, t in cases]
 
-    right, slips = levels_and_slips(cases)
+    right, mistakes = levels_and_mistakes(cases)
     if given == right:
-        return f"names the level of every factor in {len(cases)} tables, in any order of columns"
-    for wrong, hint in slips:
+        return f"right for every factor of {len(cases)} tables, with columns in any order"
+    for wrong, hint in mistakes:
         if given == wrong:
             raise Mistake(hint)
     for own, asked, (_, t) in zip(given, right, cases, strict=True):

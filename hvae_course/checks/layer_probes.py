@@ -1,8 +1,8 @@
-r"""Probes on which an exercise on layers is judged, and the mistakes that scores are known for.
+r"""Codes on which probes are checked, and the scores that known mistakes give.
 
 The codes lie in small clusters, and within the training part a cluster has one value of the
-factor. So every sensible probe makes the same predictions, linear or not, and its score is known;
-so is that of a probe that was fitted or scored on the wrong part.
+factor. So every sensible probe makes the same predictions, linear or not, and its score is known,
+as is the score of a probe that was fitted or scored on the wrong part.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 CORNERS = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]])
-"""Centres of the clusters; no linear function numbers the four, and one fits three values."""
+"""Centres of the clusters; a linear function can fit three values, but not four numbers."""
 VALUES = torch.tensor([-1.3, 0.45, 2.4])
 """A real factor in the training part, by cluster."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Codes, the clusters that they lie in, and the factor."""
+    """Codes, their clusters, and the factor."""
 
     codes: Tensor
     """``(N, Z)``."""
@@ -28,8 +28,8 @@ class Part:
     factor: Tensor
     """``(N,)``."""
 
-    def says(self, clusters: Tensor) -> Tensor:
-        """Predict as a probe that was fitted on this part.
+    def predict(self, clusters: Tensor) -> Tensor:
+        """Predict as a probe fitted on this part does.
 
         Args:
             clusters: ``(M,)``.
@@ -50,9 +50,9 @@ class ProbeCase:
     test: Part
 
     @property
-    def said(self) -> Tensor:
-        """What a probe that was fitted on the training part predicts for the test part."""
-        return self.train.says(self.test.cluster)
+    def predictions(self) -> Tensor:
+        """What a probe fitted on the training part predicts for the test part."""
+        return self.train.predict(self.test.cluster)
 
     def copies(self, dtype: torch.dtype = torch.float32) -> list[Tensor]:
         """Copy the arguments of ``probe_score``.
@@ -84,17 +84,17 @@ def _part(
 def category_case(
     train: Sequence[int], test: Sequence[int], *, kept: float, scales: Sequence[float] = (1, 1)
 ) -> ProbeCase:
-    """Four clusters, in the training part each with a category of its own.
+    """Make four clusters, in the training part each with its own category.
 
     Args:
         train: examples per cluster in the training part.
-        test: likewise in the test part.
-        kept: share of each cluster that has the same category in the test part; the others have
-            the next one.
-        scales: of each code; from the third on they hold noise.
+        test: examples per cluster in the test part.
+        kept: share of each cluster that keeps its category in the test part; the others have the
+            next one.
+        scales: scale of each code; from the third on, codes are noise.
 
     Returns:
-        The case, whose test part a probe gets right in the share that is kept.
+        The case; a probe is right on the share ``kept`` of the test part.
     """
     return ProbeCase(
         _part(train, lambda cluster, rank: cluster, scales),
@@ -105,13 +105,13 @@ def category_case(
 def real_case(
     train: Sequence[int], test: Sequence[int], *, offset: float, scales: Sequence[float] = (1, 1)
 ) -> ProbeCase:
-    """Three clusters, in the training part each with one value of a real factor.
+    """Make three clusters, in the training part each with one value of a real factor.
 
     Args:
         train: examples per cluster in the training part.
-        test: likewise in the test part, even numbers.
-        offset: by which the factor is larger in the test part, where it is noisy as well.
-        scales: of each code; from the third on they hold noise.
+        test: examples per cluster in the test part, even numbers.
+        offset: difference of the factor between test and training part; the test part is noisy.
+        scales: scale of each code; from the third on, codes are noise.
 
     Returns:
         The case.
@@ -126,16 +126,16 @@ def real_case(
     )
 
 
-Slips = list[tuple[Tensor, str]]
+Mistakes = list[tuple[Tensor, str]]
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def skill(truth: Tensor, predicted: Tensor) -> Tensor:
-    """Accuracy above that of the most frequent category, over what is left to gain.
+    """Accuracy above the share of the most frequent category, relative to the possible gain.
 
     Args:
         truth: categories, ``(N,)``.
-        predicted: likewise.
+        predicted: categories, ``(N,)``.
 
     Returns:
         One number, 1 at best.
@@ -149,7 +149,7 @@ def _accuracy(truth: Tensor, predicted: Tensor) -> Tensor:
 
 
 def _most_frequent(truth: Tensor, among: Tensor | None = None) -> Tensor:
-    """Share of the most frequent category, or of that of other examples."""
+    """Share of the most frequent category of these, or of other, examples."""
     return _accuracy(truth, (truth if among is None else among).mode().values)
 
 
@@ -163,27 +163,27 @@ def _rows(cases: Sequence[ProbeCase], score: Callable[[ProbeCase], Tensor]) -> T
     return torch.stack([score(case).double() for case in cases])
 
 
-def _slips(cases: Sequence[ProbeCase], score: Score) -> Slips:
-    """The mistakes that are the same for every score."""
-    right = _rows(cases, lambda c: score(c.test.factor, c.said))
-    turned = _rows(cases, lambda c: score(c.train.factor, c.test.says(c.train.cluster)))
+def _common_mistakes(cases: Sequence[ProbeCase], score: Score) -> Mistakes:
+    """The mistakes that are possible with every score."""
+    right = _rows(cases, lambda c: score(c.test.factor, c.predictions))
+    turned = _rows(cases, lambda c: score(c.train.factor, c.test.predict(c.train.cluster)))
     return [
         (right.clamp(min=0), "the score is cut off at 0; it may be negative"),
         (right**0, "this is the score on the training part; score the probe on the test part"),
-        (turned, "the parts are interchanged: fit on the training part, score on the test part"),
+        (turned, "the parts are swapped: fit on the training part, score on the test part"),
         (1 - right, "this is one minus the score; 1 is perfect and 0 is guessing"),
     ]
 
 
-def seen(scores: Tensor, right: Tensor) -> Slips:
-    """Whether the probe has seen the test part, where the first case is fair and the second not.
+def seen(scores: Tensor, right: Tensor) -> Mistakes:
+    """Detect that the probe has seen the test part, from a fair first case and an unfair second.
 
     Args:
         scores: what the student's function returned, one per case.
-        right: the right scores; in the second case a probe can only do badly.
+        right: the right scores; in the second case an honest probe can only do badly.
 
     Returns:
-        The scores with their hint, if they are too good.
+        The scores with a hint, if they are too good.
     """
     if scores[0] > right[0] - 0.1 and scores[1] > right[1] + 0.1:
         return [(scores, "the probe has seen the test part; fit it on the training part alone")]
@@ -199,7 +199,7 @@ def _line(case: ProbeCase) -> Tensor:
     return test @ torch.linalg.lstsq(train, case.train.factor.double()[:, None]).solution[:, 0]
 
 
-def category_slips(cases: Sequence[ProbeCase]) -> tuple[Tensor, Slips]:
+def category_mistakes(cases: Sequence[ProbeCase]) -> tuple[Tensor, Mistakes]:
     """Score categories, right and wrong.
 
     Args:
@@ -213,49 +213,49 @@ def category_slips(cases: Sequence[ProbeCase]) -> tuple[Tensor, Slips]:
         return _rows(cases, lambda c: (hits(c) - base(c)) / (1 - base(c)))
 
     def hits(c: ProbeCase) -> Tensor:
-        return _accuracy(c.test.factor, c.said)
+        return _accuracy(c.test.factor, c.predictions)
 
     def base(c: ProbeCase) -> Tensor:
         return _most_frequent(c.test.factor)
 
     def recalls(c: ProbeCase) -> Tensor:
-        said, truth = c.said, c.test.factor
-        return torch.stack([_accuracy(truth[truth == k], said[truth == k]) for k in range(4)])
+        guess, truth = c.predictions, c.test.factor
+        return torch.stack([_accuracy(truth[truth == k], guess[truth == k]) for k in range(4)])
 
     def chance(c: ProbeCase) -> Tensor:
-        said, truth = (torch.bincount(f, minlength=4).double() for f in (c.said, c.test.factor))
-        return (said / said.sum()) @ (truth / truth.sum())
+        guess, truth = (f.bincount(minlength=4).double() for f in (c.predictions, c.test.factor))
+        return (guess / guess.sum()) @ (truth / truth.sum())
 
     other = "the base is that of the training part; take the share in the test part"
-    weighted = "every category has the same weight here; asked is the accuracy over examples"
+    weighted = "this averages over categories; take the accuracy over examples"
     number = "this is R^2 of the categories' numbers, which have no order; use a classifier"
-    slips = [
-        (_rows(cases, hits), "this is the raw accuracy; guessing must have 0"),
+    mistakes = [
+        (_rows(cases, hits), "this is the raw accuracy; rescale it so that guessing has 0"),
         (
             above(lambda c: 0.25),
-            "the base is one over the number of categories; take the most frequent one's share",
+            "the base is one over the number of categories; take the share of the most frequent",
         ),
         (above(lambda c: _most_frequent(c.train.factor)), other),
         (
             above(lambda c: _most_frequent(c.test.factor, c.train.factor)),
-            "the base is the share of the category that is most frequent in the training part",
+            "the base is the share of the category that is most frequent in training",
         ),
         (_rows(cases, lambda c: hits(c) - base(c)), "the difference is not divided by 1 - base"),
         (
             _rows(cases, lambda c: (hits(c) - base(c)) / base(c)),
-            "the difference is divided by the base; divide it by what is left, 1 - base",
+            "the difference is divided by the base; divide it by 1 - base",
         ),
-        (above(chance), "this is Cohen's kappa; the base is the most frequent category's share"),
+        (above(chance), "this is Cohen's kappa; the base is the largest share, not chance"),
         (_rows(cases, lambda c: recalls(c).mean()), weighted),
         (_rows(cases, lambda c: (recalls(c).mean() - 0.25) / 0.75), weighted),
         (_rows(cases, lambda c: _r2(c.test.factor, _line(c))), number),
-        (_rows(cases, lambda c: _r2(c.test.factor, c.said)), number),
-        *_slips(cases, skill),
+        (_rows(cases, lambda c: _r2(c.test.factor, c.predictions)), number),
+        *_common_mistakes(cases, skill),
     ]
-    return _rows(cases, lambda c: skill(c.test.factor, c.said)), slips
+    return _rows(cases, lambda c: skill(c.test.factor, c.predictions)), mistakes
 
 
-def real_slips(cases: Sequence[ProbeCase]) -> tuple[Tensor, Slips]:
+def real_mistakes(cases: Sequence[ProbeCase]) -> tuple[Tensor, Mistakes]:
     """Score real factors, right and wrong.
 
     Args:
@@ -266,21 +266,21 @@ def real_slips(cases: Sequence[ProbeCase]) -> tuple[Tensor, Slips]:
     """
 
     def row(score: Score) -> Tensor:
-        return _rows(cases, lambda c: score(c.test.factor, c.said))
+        return _rows(cases, lambda c: score(c.test.factor, c.predictions))
 
     def rounded(change: Callable[[Tensor], Tensor], score: Score) -> Tensor:
         return _rows(cases, lambda c: score(change(c.test.factor), change(VALUES)[c.test.cluster]))
 
-    error = "this is an error; asked is R^2, one minus the error over the variance"
+    error = "this is an error; return R^2, one minus the error over the variance"
     forgives = (
-        "predictions that are off by a constant are forgiven, as by a squared correlation and by "
-        "the explained variance; R^2 charges them"
+        "this ignores a constant offset of the predictions, as a squared correlation or the "
+        "explained variance does; R^2 counts it as error"
     )
-    whole = "the real factor is rounded to whole numbers; fit a regression to it as it is"
+    whole = "the real factor is rounded to whole numbers; fit a regression to the unrounded factor"
     correlation = row(lambda t, s: torch.corrcoef(torch.stack([t, s]))[0, 1])
     squared = row(lambda t, s: ((t - s) ** 2).mean())
-    slips = [
-        (correlation, "this is the correlation; asked is R^2"),
+    mistakes = [
+        (correlation, "this is the correlation; return R^2"),
         (correlation**2, forgives),
         (squared, error),
         (-squared, error),
@@ -292,9 +292,9 @@ def real_slips(cases: Sequence[ProbeCase]) -> tuple[Tensor, Slips]:
             for score in (skill, _r2, _accuracy)
         ),
         (
-            _rows(cases, lambda c: _r2(c.test.factor, c.said, c.train.factor.mean())),
-            "the variance is about the training part's mean; take the test part's own",
+            _rows(cases, lambda c: _r2(c.test.factor, c.predictions, c.train.factor.mean())),
+            "the variance is about the mean of the training part; take that of the test part",
         ),
-        *_slips(cases, _r2),
+        *_common_mistakes(cases, _r2),
     ]
-    return row(_r2), slips
+    return row(_r2), mistakes

@@ -1,4 +1,4 @@
-"""The mistakes that explained shares and a table of levels are known for."""
+"""Explained shares and tables of levels, right and with the usual mistakes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ def _r2(x: Tensor, image: Tensor) -> Tensor:
     return 1 - ((x - image) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
 
 
-def shares_and_slips(cases: Sequence[Images]) -> tuple[Tensor, list[tuple[Tensor, str]]]:
+def shares_and_mistakes(cases: Sequence[Images]) -> tuple[Tensor, list[tuple[Tensor, str]]]:
     """Explained shares, right and wrong.
 
     Args:
@@ -47,29 +47,38 @@ def shares_and_slips(cases: Sequence[Images]) -> tuple[Tensor, list[tuple[Tensor
         return torch.cat([steps(scores) for scores in _shares(wide, score)])
 
     def unlike(total: Callable[[Tensor], Tensor], dims: tuple[int, ...] = (0, 1)) -> Tensor:
-        """One minus the error over another variance, then averaged over what is left."""
+        """One minus the error over another variance, averaged over the remaining axes."""
         return shares(lambda x, i: (1 - ((x - i) ** 2).sum(dims) / total(x).sum(dims)).mean())
 
     def centred(x: Tensor) -> Tensor:
         return (x - x.mean(0)) ** 2
 
     ratio = "this averages a ratio over {}; divide the sums over examples and pixels"
-    own = "this is the variance of the images; asked is how much of x they explain"
-    turned = "the differences are from the level below; take those from the level above"
+    own = "this is the variance of the images; return how much of the variance of x they explain"
+    turned = "the differences are from the level below; subtract R^2 of the level above"
     mistakes = [
-        (100 * shares(_r2), "these are per cent; asked are shares, of which 1 is all"),
+        (100 * shares(_r2), "these are percentages; return fractions between 0 and 1"),
         (shares(_r2, lambda s: s), "these are R^2 from each level upward; take differences"),
-        (shares(_r2, lambda s: _steps(s).flip(0)), "the order is top to bottom; z_1 comes first"),
-        (shares(_r2, lambda s: -_steps(s)), "the sign is wrong; the level above is subtracted"),
+        (shares(_r2, lambda s: _steps(s).flip(0)), "the order is top to bottom; return z_1 first"),
+        (
+            shares(_r2, lambda s: -_steps(s)),
+            "the level below is subtracted from the level above; reverse the sign",
+        ),
         (shares(_r2, lambda s: s - torch.cat([s.new_zeros(1), s[:-1]])), turned),
         (shares(_r2, lambda s: torch.cat([s[:1], s[:-1] - s[1:]])), turned),
-        (shares(_r2, lambda s: _steps(s) / s[0]), "the shares are made to sum to 1; do not"),
-        (shares(_r2, lambda s: _steps(s).clamp(min=0)), "negative shares are cut off"),
+        (
+            shares(_r2, lambda s: _steps(s) / s[0]),
+            "the shares are rescaled to sum to 1; return them without rescaling",
+        ),
+        (
+            shares(_r2, lambda s: _steps(s).clamp(min=0)),
+            "negative shares are cut off at 0; keep them",
+        ),
         (
             unlike(lambda x: (x - x.mean()) ** 2),
             "the variance is about one number for all pixels; every pixel has its own mean",
         ),
-        (unlike(lambda x: x**2), "the sum is of squares about zero; take off each pixel's mean"),
+        (unlike(lambda x: x**2), "this sums squares about zero; subtract the mean of each pixel"),
         (
             unlike(lambda x: (x - x.mean(1, keepdim=True)) ** 2),
             "the mean is that of each example; take the mean over examples, axis 0",
@@ -80,7 +89,7 @@ def shares_and_slips(cases: Sequence[Images]) -> tuple[Tensor, list[tuple[Tensor
         (shares(lambda x, i: centred(i).sum() / centred(x).sum(), lambda s: s), own),
         (
             shares(lambda x, i: ((x - i) ** 2).sum() / centred(x).sum()),
-            "these are shares of the error; R^2 is one minus it",
+            "these are differences of the relative error; R^2 is one minus it",
         ),
         (
             shares(lambda x, i: -((x - i) ** 2).mean()),
@@ -91,11 +100,11 @@ def shares_and_slips(cases: Sequence[Images]) -> tuple[Tensor, list[tuple[Tensor
 
 
 def as_levels(value: object, scores: "pd.DataFrame") -> dict[str, int | None]:
-    """The answer as a dictionary from every factor to a level or None.
+    """Convert an answer to a dictionary from every factor to a level or None.
 
     Args:
         value: what the student's function returned.
-        scores: the table that it was given.
+        scores: the table that the function received.
 
     Returns:
         The dictionary, its keys in the order of the table.
@@ -107,28 +116,30 @@ def as_levels(value: object, scores: "pd.DataFrame") -> dict[str, int | None]:
         raise Mistake("the answer is None; does your function end with return?")
     if not isinstance(value, Mapping):
         kind = type(value).__name__
-        raise Mistake(f"asked is a dictionary from factor to level, your function gave {kind}")
+        raise Mistake(f"your function returned a {kind}; return a dict from factor to level")
     factors, levels = [str(f) for f in scores.index], list(scores.columns)
     if value and set(value) <= set(levels):
-        raise Mistake("the keys are levels; asked is the level of each factor")
+        raise Mistake("the keys are levels; return a dict from factor to level")
     missing = [factor for factor in factors if factor not in value]
     if missing or len(value) != len(factors):
         raise Mistake(
             f"the keys should be the {len(factors)} factors, yours are {sorted(map(str, value))}; "
-            "a factor that no level holds has None"
+            "give None for a factor without a level"
         )
     for factor, level in value.items():
         if isinstance(level, list | tuple | set):
-            raise Mistake(f"the level of {factor} is a collection; asked is the best level alone")
+            raise Mistake(f"the level of {factor} is a collection; return the best level alone")
         if level is not None and level != level:
             raise Mistake(
-                f"the level of {factor} is nan, which is no finite number; where no score exceeds "
-                "the threshold, give None"
+                f"the level of {factor} is nan, which is not a finite number; give None where no "
+                "score exceeds the threshold"
             )
     return {factor: value[factor] for factor in factors}
 
 
-def levels_and_slips(cases: "Sequence[Table]") -> tuple[list[dict], list[tuple[list[dict], str]]]:
+def levels_and_mistakes(
+    cases: "Sequence[Table]",
+) -> tuple[list[dict], list[tuple[list[dict], str]]]:
     """The level of every factor, right and wrong.
 
     Args:
@@ -148,46 +159,55 @@ def levels_and_slips(cases: "Sequence[Table]") -> tuple[list[dict], list[tuple[l
         return next((level for level in row.index if row[level] > t), None)
 
     position = "these are positions, counted from 0; give the name of the column"
-    exceed = "this is the first level above the threshold; asked is that with the highest score"
+    exceed = "this is the first level above the threshold; return the one with the highest score"
     mistakes = [
         (known(lambda row: row.argmax()), position),
         (
             known(lambda row: row.argmax() + 1),
-            "this takes the columns to be in order; give the name of the column, not its position",
+            "this assumes ordered columns; give the name of the column, not its position",
         ),
-        (known(lambda row: row.idxmin()), "this is the level with the lowest score"),
+        (
+            known(lambda row: row.idxmin()),
+            "this is the level with the lowest score; take the highest",
+        ),
         (
             pick(lambda row, t: row.idxmin() if row.min() > t else None),
-            "this is the level with the lowest score",
+            "this is the level with the lowest score; take the highest",
         ),
-        (pick(lambda row, t: row.idxmax()), "the threshold is not used"),
+        (
+            pick(lambda row, t: row.idxmax()),
+            "this always gives a level; give None where no score exceeds the threshold",
+        ),
         (
             pick(lambda row, t: row.idxmax() if row.max() > 0.1 else None),
-            "the threshold is a number of your own; use the one that is given",
+            "the threshold is fixed at 0.1; use the argument",
         ),
         (
             pick(lambda row, t: row.idxmax() if row.max() < t else None),
-            "this gives a level where no score exceeds the threshold; None belongs there",
+            "this gives None where a score exceeds the threshold, and a level where none does",
         ),
         (
             pick(lambda row, t: row.idxmax() if row.min() > t else None),
-            "this asks that every score exceeds the threshold; one is enough",
+            "this requires every score to exceed the threshold; one is enough",
         ),
-        (known(lambda row: row.abs().idxmax()), "this takes the size; a negative score is bad"),
+        (
+            known(lambda row: row.abs().idxmax()),
+            "this compares absolute values; a negative score is worse than guessing",
+        ),
         (
             pick(lambda row, t: row.abs().idxmax() if row.abs().max() > t else None),
-            "this takes the size; a negative score is bad",
+            "this compares absolute values; a negative score is worse than guessing",
         ),
         (pick(first), exceed),
         (pick(lambda row, t: first(row.sort_index(), t)), exceed),
         (
             known(lambda row: row.max()),
-            "these are the scores; asked is the level that has the highest",
+            "these are the scores; return the level that has the highest",
         ),
         *(
             (
                 pick(lambda row, t, no=no: row.idxmax() if row.max() > t else no),
-                f"a factor that no level holds has {no!r}; give None",
+                f"a factor without a level has {no!r}; give None",
             )
             for no in (0, -1, False, "")
         ),

@@ -1,7 +1,7 @@
-r"""Walks down on which the exercises on layers are judged: a model whose images are its latents.
+r"""A model whose images are its latents, on which traversals and reconstructions are checked.
 
-The mean of p(x | z) is all latents side by side, so images show the value of every level, and from
-those follows the noise that a level had. Each judgement names what it sees.
+The mean of p(x | z) holds all latents side by side. So the images show the value of every level,
+and the noise of a level can be computed from the values above it.
 """
 
 import math
@@ -38,7 +38,7 @@ class _Below(nn.Module):
 
 
 class _Pick(nn.Module):
-    """q(z_l | x), about the pixels that show z_l."""
+    """``q(z_l | x)``, centred at the pixels that show z_l."""
 
     def __init__(self, start: int, stop: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _Pick(nn.Module):
 
 @dataclass(frozen=True)
 class VisibleModel:
-    """A model whose mean images are its latents, the top level's first."""
+    """A model whose mean images are its latents, those of the top level first."""
 
     model: HierarchicalVAE
     sizes: tuple[int, ...]
@@ -108,11 +108,11 @@ def visible_model(*sizes: int) -> VisibleModel:
 
 
 def as_images(value: object, shape: Sequence[int]) -> Tensor:
-    """Take images, if they are no trace and no distribution.
+    """Convert an answer to images, or say what it is instead.
 
     Args:
         value: what the student's function returned.
-        shape: shape asked for.
+        shape: the right shape.
 
     Returns:
         The images, in double precision.
@@ -121,14 +121,14 @@ def as_images(value: object, shape: Sequence[int]) -> Tensor:
         Mistake: if the value is something else.
     """
     if isinstance(value, Trace):
-        raise Mistake("this gives the trace; asked are its mean images, trace.px.mean")
+        raise Mistake("this is the trace; return its mean images, trace.px.mean")
     if isinstance(value, Distribution):
-        raise Mistake("this gives the distribution p(x | z); asked are the images, its mean")
+        raise Mistake("this is the distribution p(x | z); return its mean, the images")
     return as_tensor(value, shape, name="the images")
 
 
 def same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Whether two tensors agree, the second expanded to the first.
+    """Whether two tensors agree, the second broadcast to the first.
 
     Args:
         a: any tensor.
@@ -136,13 +136,13 @@ def same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
         tolerance: relative and absolute.
 
     Returns:
-        The verdict.
+        True if they agree.
     """
     return torch.allclose(a.double(), b.double().expand_as(a), tolerance, tolerance)
 
 
 def _check_own(z: Sequence[Tensor], values: Tensor, trace: Trace, *, level: int) -> None:
-    """The level that varies takes the rows of the values."""
+    """Check that the level that varies takes the rows of the values."""
     own = z[level - 1]
     if same(own, values):
         return
@@ -155,52 +155,52 @@ def _check_own(z: Sequence[Tensor], values: Tensor, trace: Trace, *, level: int)
     if same(own, trace.levels[level - 1].z):
         raise Mistake(f"z_{level} keeps the value of the trace; it takes the rows of values")
     if (own - values).abs().max() < 6 * PIXEL_STD:
-        raise Mistake("these are drawn pixels; asked are the mean images, px.mean")
+        raise Mistake("these are drawn pixels; return the mean images, px.mean")
     raise Mistake(f"z_{level} does not take the rows of values")
 
 
 def _check_above(z: Sequence[Tensor], values: Tensor, trace: Trace, *, level: int) -> None:
-    """The levels above keep the values of the trace."""
+    """Check that the levels above keep the values of the trace."""
     for l in range(level, len(z)):
         above = f"z_{l + 1}, above z_{level},"
         if same(z[l], trace.levels[l].z):
             continue
         if same(z[l], values):
-            raise Mistake(f"{above} takes the values as well; it keeps the value of the trace")
+            raise Mistake(f"{above} takes the values as well; keep its value of the trace")
         if same(z[l], trace.levels[l].q.mean):
             raise Mistake(
-                f"{above} is at the mean of its posterior; it keeps the value of the trace, "
+                f"{above} is at the mean of its posterior; keep its value of the trace, "
                 "levels[...].z"
             )
-        raise Mistake(f"{above} comes from its prior; it keeps the value of the trace")
+        raise Mistake(f"{above} comes from its prior; keep its value of the trace")
 
 
 def _noise(visible: VisibleModel, z: Sequence[Tensor], trace: Trace, *, level: int) -> list:
-    """The noise of the levels below, as mean and scale of their priors explain it, (1, Z_l)."""
+    """The noise of the levels below, computed from their priors, each ``(1, Z_l)``."""
     noise = []
     for l in reversed(range(level - 1)):
         below, p = f"z_{l + 1}, below z_{level},", visible.prior_below(z, l)
         if same(z[l], trace.levels[l].z):
             raise Mistake(
-                f"{below} keeps the value of the trace; it comes from its prior, given the levels "
+                f"{below} keeps the value of the trace; draw it from its prior, given the levels "
                 "above"
             )
         e = (z[l] - p.mean) / p.stddev
         if same(e, torch.zeros_like(e), 1e-3):
-            raise Mistake(f"{below} is at the mean of its prior; it has noise as well")
+            raise Mistake(f"{below} is at the mean of its prior; add the noise")
         if same(z[l], z[l][:1]):
             raise Mistake(
-                f"{below} is the same in every row; it follows the levels above, and only its "
-                "noise is the same"
+                f"{below} is the same in every row; only its noise should be, since its prior "
+                "depends on the levels above"
             )
         if not same(e, e[:1], 2e-3):
-            raise Mistake(f"{below} has another noise in every row; draw it once for all rows")
+            raise Mistake(f"{below} has different noise in every row; draw it once for all rows")
         noise.append(e[:1])
     return noise
 
 
 def _check_moments(visible: VisibleModel, trace: Trace, ask: Callable[[int], Tensor]) -> None:
-    """Over many seeds the noise is standard normal, judged to five standard errors."""
+    """Check that the noise is standard normal over many seeds, to five standard errors."""
     noises, scales = [], []
     for seed in range(10, 50):
         z = visible.latents(ask(seed))
@@ -222,15 +222,15 @@ def _check_moments(visible: VisibleModel, trace: Trace, ask: Callable[[int], Ten
     raise Mistake("the noise of the levels below is not standard normal")
 
 
-def judge_traversals(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
-    """Accept a traversal of every level, or say what is wrong with it.
+def check_traversals(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
+    """Accept a traversal of every level, or name the mistake.
 
     Args:
         answer: the student's function.
-        visible: the model, of three levels.
+        visible: a model of three levels.
 
     Raises:
-        Mistake: if a level is not what it should be.
+        Mistake: if a level has the wrong value.
     """
     with torch.no_grad():
         trace = visible.model(torch.randn(1, sum(visible.sizes)))
@@ -252,8 +252,8 @@ def judge_traversals(answer: Callable[..., Tensor], visible: VisibleModel) -> No
                 "of that seed"
             )
         if level > 1 and same(images, ask(level, values, 4)):
-            raise Mistake("another seed gives the same images; the seed is not used")
+            raise Mistake("two seeds give the same images; the seed is not used")
         if len(noise) == 2 and noise[0].shape == noise[1].shape and same(*noise, 2e-3):
-            raise Mistake("z_1 and z_2 have the same noise; draw it for each level")
+            raise Mistake("z_1 and z_2 have the same noise; draw it separately for each level")
     values = torch.randn(2, visible.sizes[2])
     _check_moments(visible, trace, lambda seed: ask(3, values, seed))

@@ -1,7 +1,7 @@
-"""Exercises of chapter 2: a warm-up with a price per level, free bits, active units.
+"""Checks of chapter 2: a warm-up with a KL weight per level, free bits, active units.
 
-All three are easily written so that they look right on one example. So each is judged on several,
-in which levels, examples and units differ, and a mistake is named if it explains all of them.
+Many wrong answers look right on one example. So each answer is checked on several, in which
+levels, examples and units differ, and a mistake is named only if it explains all of them.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,27 +12,27 @@ from torch import Tensor
 from hvae_course.checks.verdict import Mistake, as_tensor, checked, compare, compare_gradients
 
 
-def _prices(
-    price: Callable[[int, int], float], cases: Sequence[tuple[int, Sequence[int]]]
+def _weights(
+    weight: Callable[[int, int], float], cases: Sequence[tuple[int, Sequence[int]]]
 ) -> Tensor:
-    """The prices of all cases in one row, for a price that looks at one level at a time."""
+    """The KL weights of all cases in one row, for a rule that treats each level alone."""
     return torch.tensor(
-        [price(epoch, t) for epoch, epochs in cases for t in epochs], dtype=torch.float64
+        [weight(epoch, t) for epoch, epochs in cases for t in epochs], dtype=torch.float64
     )
 
 
 @checked
-def level_prices(answer: Callable[..., Sequence[float]]) -> str:
-    r"""Warm-up with a price per level, :eq:`eq-warm-up`.
+def kl_weights(answer: Callable[..., Sequence[float]]) -> str:
+    r"""Warm-up with a KL weight per level, :eq:`eq-warm-up`.
 
-    Asked is ``level_prices(epoch, epochs) -> list``: the price of every level in an epoch, which
-    is counted from 1. ``epochs`` holds T_l, the epochs until the full price, one per level from
-    z_1 upward, and the prices come in the same order. With T_l = 0 a level has its full price from
-    the start. An answer may take one number for all levels as well, and is then held to it: it
-    gives that one price, as a number or as a list of one.
+    Write ``kl_weights(epoch, epochs) -> list``: the KL weight of every level in an epoch, counted
+    from 1. ``epochs`` holds T_l, the epochs of warm-up, one per level from z_1 upward; the weights
+    come in the same order. With T_l = 0 a level has weight 1 from the start. An answer may also
+    accept one number for all levels. If it does, it must return that one weight, as a number or as
+    a list of one.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -44,7 +44,7 @@ def level_prices(answer: Callable[..., Sequence[float]]) -> str:
     ]
     rows = [
         as_tensor(
-            answer(epoch, list(epochs)), (len(epochs),), name=f"level_prices({epoch}, {epochs})"
+            answer(epoch, list(epochs)), (len(epochs),), name=f"kl_weights({epoch}, {epochs})"
         )
         for epoch, epochs in cases
     ]
@@ -58,73 +58,74 @@ def level_prices(answer: Callable[..., Sequence[float]]) -> str:
 
     mistakes = [
         (
-            _prices(right, turned),
-            "the levels are in the wrong order; the first price is that of z_1, the last of z_L",
+            _weights(right, turned),
+            "the levels are in the wrong order; the first weight belongs to z_1, the last to z_L",
         ),
         (
-            _prices(lambda epoch, t: min(1.0, (epoch - 1) / t), cases),
-            "this is one epoch late; epochs are counted from 1, and the first has the price 1 / T",
+            _weights(lambda epoch, t: min(1.0, (epoch - 1) / t), cases),
+            "this is one epoch late; epochs count from 1, and the first has the weight 1 / T",
         ),
         (
-            _prices(lambda epoch, t: min(1.0, (epoch + 1) / t), cases),
-            "this is one epoch early; epochs are counted from 1, with the price 1 / T",
+            _weights(lambda epoch, t: min(1.0, (epoch + 1) / t), cases),
+            "this is one epoch early; epochs count from 1, and the first has the weight 1 / T",
         ),
-        (_prices(lambda epoch, t: epoch / t, cases), "the price goes on rising; it stops at 1"),
+        (_weights(lambda epoch, t: epoch / t, cases), "the weight keeps rising; cap it at 1"),
         (
-            _prices(lambda epoch, t: max(0.0, 1 - epoch / t), cases),
-            "the price falls; it starts near nothing and rises to 1",
+            _weights(lambda epoch, t: max(0.0, 1 - epoch / t), cases),
+            "the weight falls; it should start near 0 and rise to 1",
         ),
-        (_prices(lambda epoch, t: 1.0, cases), "this charges the full price from the start"),
         (
-            _prices(lambda epoch, t: float(epoch >= t), cases),
-            "the price jumps from 0 to 1; it rises linearly (is this a whole-number division?)",
+            _weights(lambda epoch, t: 1.0, cases),
+            "the weight is 1 from the start; it should rise from 1 / T",
         ),
-        (_prices(right, longest), same),
-        (_prices(right, first), same),
+        (
+            _weights(lambda epoch, t: float(epoch >= t), cases),
+            "the weight jumps from 0 to 1; it should rise linearly (is the division integer?)",
+        ),
+        (_weights(right, longest), same),
+        (_weights(right, first), same),
     ]
-    compare(torch.cat(rows), _prices(right, cases), name="the price", mistakes=mistakes)
+    compare(torch.cat(rows), _weights(right, cases), name="the weight", mistakes=mistakes)
     try:
         value = answer(2, [0, 4, 0])
     except ZeroDivisionError:
         raise Mistake(
-            "T = 0 divides by zero; a level without warm-up has its full price at once"
+            "T = 0 divides by zero; a level without warm-up has weight 1 from the start"
         ) from None
     compare(
         value,
         torch.tensor([1.0, 0.5, 1.0]),
-        name="the price with T = [0, 4, 0]",
+        name="the weight with T = [0, 4, 0]",
         mistakes=[
             (
                 torch.tensor([0.0, 0.5, 0.0]),
-                "T = 0 gives the price 0; a level without warm-up has its full price at once",
+                "T = 0 gives the weight 0; a level without warm-up has weight 1 from the start",
             )
         ],
     )
-    understood = "T = 0 and one T for all levels are understood"
+    accepts = "also right for T = 0 and for one T for all levels"
     for epoch, expected in ((7, 0.35), (30, 1.0)):
         try:
             value = answer(epoch, 20)
-        except Exception:  # takes lists only, as is asked
-            understood = "T = 0 is understood"
+        except Exception:  # takes lists only, as the exercise says
+            accepts = "also right for T = 0"
             break
         one = (1,) if isinstance(value, list | tuple) or getattr(value, "shape", ()) else ()
-        compare(value, torch.full(one, expected), name=f"level_prices({epoch}, 20)")
-    return (
-        f"rises in {len(cases)} cases as it should, bottom to top, from 1 / T to 1; {understood}"
-    )
+        compare(value, torch.full(one, expected), name=f"kl_weights({epoch}, 20)")
+    return f"rises from 1 / T to 1, level by level, in {len(cases)} cases; {accepts}"
 
 
 @checked
 def free_bits(answer: Callable[..., Tensor]) -> str:
-    r"""What free bits charge for, the last term of :eq:`eq-free-bits`.
+    r"""The KL term under free bits, the last term of :eq:`eq-free-bits`.
 
-    Asked is ``free_bits(information, floor) -> ()`` from the information ``(B, L)`` of every
-    example and level, in nats, and one floor for every level: each level is charged the mean over
-    the batch, but at least the floor, and the charges are added up. Gradients must pass where a
+    Write ``free_bits(information, floor) -> ()`` for the information ``(B, L)`` of every example
+    and level, in nats, and one floor for every level. Each level contributes its mean over the
+    batch, but at least the floor; the result is the sum over levels. Gradients must pass where a
     level is above its floor, and only there.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -136,8 +137,8 @@ def free_bits(answer: Callable[..., Tensor]) -> str:
     cases = list(zip(information, (0.5, 0.0, 1.0), strict=True))
     wide = [(level.double(), floor) for level, floor in cases]
 
-    def row(charge: Callable[[Tensor, float], Tensor]) -> Tensor:
-        return torch.stack([charge(level, floor) for level, floor in wide])
+    def row(term: Callable[[Tensor, float], Tensor]) -> Tensor:
+        return torch.stack([term(level, floor) for level, floor in wide])
 
     first, floor = wide[0]
     levels = "this is one number per level; add up the levels"
@@ -151,11 +152,11 @@ def free_bits(answer: Callable[..., Tensor]) -> str:
     values = [answer(level.clone(), floor) for level, floor in cases]
     for wrong, hint in shapes:
         if isinstance(values[0], Tensor) and values[0].shape == wrong.shape:
-            compare(values[0], first.new_zeros(()), name="the charge", mistakes=[(wrong, hint)])
-    row_of_values = torch.stack([as_tensor(value, (), name="the charge") for value in values])
+            compare(values[0], first.new_zeros(()), name="the KL term", mistakes=[(wrong, hint)])
+    row_of_values = torch.stack([as_tensor(value, (), name="the KL term") for value in values])
     expected = row(lambda level, floor: level.mean(0).clamp(min=floor).sum())
-    excess = "the floor is subtracted; a level above its floor is charged all that it uses"
-    whole = "the floor is under the sum of the levels; every level has its own"
+    excess = "the floor is subtracted; a level above its floor contributes all of its information"
+    whole = "the floor is under the sum of the levels; put one under every level"
     mistakes = [
         (
             row(lambda level, floor: level.clamp(min=floor).mean(0).sum()),
@@ -166,31 +167,37 @@ def free_bits(answer: Callable[..., Tensor]) -> str:
         (row(lambda level, floor: level.sum(1).clamp(min=floor).mean()), whole),
         (
             row(lambda level, floor: level.mean(0).clamp(max=floor).sum()),
-            "this takes the smaller of floor and information; a level is charged at least its "
+            "this takes the smaller of floor and information; a level contributes at least its "
             "floor, so take the larger",
         ),
         (
             row(lambda level, floor: level.mean(0).clamp(min=floor).mean()),
-            "this averages over the levels; their charges add up",
+            "this averages over the levels; sum over them",
         ),
         (row(lambda level, floor: (level.mean(0) - floor).clamp(min=0).sum()), excess),
         (row(lambda level, floor: (level.mean(0) - floor).sum()), excess),
-        (row(lambda level, floor: level.mean(0).sum()), "the floor is missing"),
+        (
+            row(lambda level, floor: level.mean(0).sum()),
+            "this is the sum of the means without a floor; put the floor under each",
+        ),
         (
             row(lambda level, floor: level.sum(0).clamp(min=floor).sum()),
-            "this sums over the batch; the floor is compared with the mean",
+            "this sums over the batch; compare the floor with the mean over the batch",
         ),
         (
             row(lambda level, floor: level.mean(1).clamp(min=floor).sum()),
-            "the axes are mixed up: the batch is axis 0, the levels are axis 1",
+            "this averages over the levels, axis 1; the batch is axis 0",
         ),
         (
             row(lambda level, floor: level.mean(0).clamp(min=floor / 4).sum()),
-            "the floor is divided by the number of levels; every level has all of it",
+            "the floor is divided by the number of levels; every level has the whole floor",
         ),
-        (-expected, "the sign is turned round; asked is the charge, which the bound subtracts"),
+        (
+            -expected,
+            "the sign is reversed; return the positive KL term, which the objective subtracts",
+        ),
     ]
-    compare(row_of_values, expected, name="the charge", mistakes=mistakes)
+    compare(row_of_values, expected, name="the KL term", mistakes=mistakes)
     for value, (level, floor) in zip(values, cases, strict=True):
         right = level.double().mean(0).clamp(min=floor).sum()
         compare_gradients(value, right, [information], names=["the information"])
@@ -204,12 +211,12 @@ def free_bits(answer: Callable[..., Tensor]) -> str:
 def active_units(answer: Callable[..., int]) -> str:
     r"""Number of active units, :eq:`eq-active-unit`.
 
-    Asked is ``active_units(means, threshold=0.01) -> int`` from the posterior means ``(N, Z)`` of
-    N examples: how many of the Z dimensions have a mean whose variance over the examples exceeds
-    the threshold.
+    Write ``active_units(means, threshold=0.01) -> int`` for the posterior means ``(N, Z)`` of N
+    examples: the number of the Z dimensions whose mean has a variance over the examples above the
+    threshold.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -236,10 +243,10 @@ def active_units(answer: Callable[..., int]) -> str:
 
     moving = cases[0][0].var(0)
     if isinstance(values[0], Tensor) and values[0].shape == moving.shape:
-        hint = "this gives one value per dimension; asked is how many of them are active"
+        hint = "this returns one value per dimension; return how many of them are active"
         raise Mistake(hint)
     counts = torch.stack([as_tensor(value, (), name="the number of units") for value in values])
-    pooled = "this is one variance for all dimensions together; each has its own"
+    pooled = "this is one variance for all dimensions together; compute one per dimension"
     mistakes = [
         (
             row(lambda means, t: (means.std(0) > t).sum()),
@@ -255,20 +262,32 @@ def active_units(answer: Callable[..., int]) -> str:
         ),
         (
             row(lambda means, t: ((means**2).mean(0) > t).sum()),
-            "this is the mean square, which a constant mean raises as well; take the variance",
+            "this is the mean square, which a constant mean can make large; take the variance",
         ),
         (
             row(lambda means, t: (means.mean(0).abs() > t).sum()),
-            "this looks at how large a mean is, not at how much it varies over the examples",
+            "this compares the size of a mean, not its variance over the examples",
         ),
         (row(lambda means, t: (means.var(0) <= t).sum()), "this counts the inactive units"),
-        (row(lambda means, t: (means.var(0) > t).double().mean()), "this is a share; count them"),
-        (row(lambda means, t: means.var(0).mean()), "this is the mean of the variances; count"),
+        (
+            row(lambda means, t: (means.var(0) > t).double().mean()),
+            "this is the fraction of active units; return their number",
+        ),
+        (
+            row(lambda means, t: means.var(0).mean()),
+            "this is the mean of the variances; count those above the threshold",
+        ),
         (row(lambda means, t: means.var(0).mean() > t), pooled),
         (row(lambda means, t: means.var() > t), pooled),
-        (row(lambda means, t: (means.var(0) > 0.01).sum()), "the threshold is not used"),
-        (row(lambda means, t: (means.var(0) >= 0).sum()), "this counts every dimension"),
+        (
+            row(lambda means, t: (means.var(0) > 0.01).sum()),
+            "the threshold is fixed at 0.01; use the argument",
+        ),
+        (
+            row(lambda means, t: (means.var(0) >= 0).sum()),
+            "this counts every dimension, active or not",
+        ),
     ]
     expected = row(lambda means, t: (means.var(0) > t).sum())
     compare(counts, expected, name="the number of units", mistakes=mistakes)
-    return f"counts right in {len(cases)} cases, constant means and other thresholds among them"
+    return f"right in {len(cases)} cases, with constant means and other thresholds among them"

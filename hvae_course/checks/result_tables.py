@@ -1,4 +1,4 @@
-"""Whether a table of results is consistent, whatever the data and the models were."""
+"""Internal consistency of a table of results, for any data and any models."""
 
 import re
 
@@ -10,7 +10,7 @@ _CELL = ["comparison", "model", "levels", "seed"]
 _NUMBERS = ["levels", "seed", "units", "width", "parameters"]
 _RESULTS = ["validation", "elbo", "iw", "reconstruction"]
 _CLOSE = 0.05
-"""Nats between two ways to the same number, from rounding and from batches of other sizes."""
+"""Nats by which one number may differ from itself, through rounding and batch sizes."""
 
 
 def _level_columns(table: pd.DataFrame) -> list[str]:
@@ -23,7 +23,7 @@ def _place(row: pd.Series) -> str:
     return f"{row.comparison}, {row.model}, levels {row.levels:g}, seed {row.seed:g}"
 
 
-def judge_comparison(table: object) -> str:
+def check_comparison(table: object) -> str:
     """Look for contradictions in a table of results.
 
     Args:
@@ -39,7 +39,7 @@ def judge_comparison(table: object) -> str:
         )
     if not isinstance(table, pd.DataFrame):
         kind = type(table).__name__
-        raise Mistake(f"asked is a pandas DataFrame, this is {kind}; try pd.DataFrame(rows)")
+        raise Mistake(f"this is a {kind}; pass a pandas DataFrame, such as pd.DataFrame(rows)")
     needed = ["comparison", "model", *_NUMBERS, *_RESULTS]
     missing = [name for name in needed if name not in table]
     if missing:
@@ -49,33 +49,33 @@ def judge_comparison(table: object) -> str:
     table = table.reset_index(drop=True)
     numbers = [*_NUMBERS, *_RESULTS, *_level_columns(table)]
     table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
-    _judge_cells(table)
+    _check_cells(table)
     information = _information(table)
-    _judge_bounds(table, information)
-    _judge_fairness(table)
+    _check_bounds(table, information)
+    _check_fairness(table)
     depths, seeds = sorted({int(d) for d in table.levels}), table.seed.nunique()
     return (
         f"{len(table)} models of depths {', '.join(map(str, depths))} with {seeds} seed"
-        f"{'s' * (seeds > 1)}, none missing; bounds, information, units and sizes agree"
+        f"{'s' * (seeds > 1)}, none missing; bounds, information, units and sizes are consistent"
     )
 
 
-def _judge_cells(table: pd.DataFrame) -> None:
-    """Whether every cell is there once and holds numbers."""
+def _check_cells(table: pd.DataFrame) -> None:
+    """Whether every run has one row, and every column holds numbers."""
     known = {"comparison": ("equal width", "equal parameters"), "model": ("bottom-up", "top-down")}
     for column, names in known.items():
         other = set(table[column]) - set(names)
         if other:
-            raise Mistake(f"{column} holds {other.pop()!r}; known are {', '.join(names)}")
+            raise Mistake(f"{column} holds {other.pop()!r}; use {' or '.join(names)}")
     for name in (*_NUMBERS, *_RESULTS):
         if table[name].isin([float("inf"), -float("inf")]).any() or table[name].isna().any():
-            raise Mistake(f"{name} holds something that is no finite number")
+            raise Mistake(f"{name} holds something that is not a finite number")
     if table.duplicated(_CELL).any():
         row = table[table.duplicated(_CELL)].iloc[0]
         raise Mistake(f"there are two rows for {_place(row)}")
     depths = sorted(set(table.levels))
     if len(depths) < 2:
-        raise Mistake("the table holds one depth only; asked is a comparison of several")
+        raise Mistake("the table holds one depth only; compare several")
     there = set(table[_CELL].itertuples(index=False, name=None))
     optional = not ((table.model == "top-down") & (table.levels == 1)).any()
     for comparison in dict.fromkeys(table.comparison):
@@ -90,7 +90,7 @@ def _judge_cells(table: pd.DataFrame) -> None:
 
 
 def _information(table: pd.DataFrame) -> pd.Series:
-    """Information of all levels together, for levels that are there and only for those."""
+    """Sum of the information over the levels that a model has."""
     deepest = int(table.levels.max())
     missing = [f"information_{level}" for level in range(1, deepest + 1)]
     missing = [name for name in missing if name not in table]
@@ -109,20 +109,20 @@ def _information(table: pd.DataFrame) -> pd.Series:
     return total
 
 
-def _judge_bounds(table: pd.DataFrame, information: pd.Series) -> None:
-    """Whether the bounds have their sign, their order and their parts."""
+def _check_bounds(table: pd.DataFrame, information: pd.Series) -> None:
+    """Whether the bounds have the right sign and order, and add up."""
     gap = table.reconstruction - information - table.elbo
     adds_up = gap.abs() <= _CLOSE
     ordered = table.elbo <= table.iw + _CLOSE
     if (table.elbo > 0).all() and not (adds_up.all() and ordered.all()):
         raise Mistake(
-            "elbo is positive throughout; this looks like a loss, and the bound is minus that"
+            "elbo is positive throughout; this looks like a loss, and the bound is minus the loss"
         )
     if (table.elbo < 0).all() and (table.validation > 0).all():
         raise Mistake("validation is positive where elbo is negative; is it minus the bound?")
     if not ordered.all():
         row = table[~ordered].iloc[0]
-        hint = "is one from another model" if ordered.mean() > 0.5 else "are the columns swapped"
+        hint = "is one of another model" if ordered.mean() > 0.5 else "are the columns swapped"
         raise Mistake(f"elbo {row.elbo:.2f} exceeds iw {row.iw:.2f} ({_place(row)}); {hint}?")
     if not adds_up.all():
         if ((gap + 2 * information).abs() <= _CLOSE).all():
@@ -133,12 +133,13 @@ def _judge_bounds(table: pd.DataFrame, information: pd.Series) -> None:
         row = table.loc[first]
         raise Mistake(
             f"reconstruction - information is {row.elbo + gap[first]:.2f} where elbo is "
-            f"{row.elbo:.2f} ({_place(row)}); are they of one model, one split and one evaluation?"
+            f"{row.elbo:.2f} ({_place(row)}); do they come from one model, one split and one "
+            "evaluation?"
         )
 
 
-def _judge_fairness(table: pd.DataFrame) -> None:
-    """Whether the models that are compared differ only in what they are compared for."""
+def _check_fairness(table: pd.DataFrame) -> None:
+    """Whether what should be equal between models is equal."""
     if table.units.nunique() > 1:
         low, high = table.loc[table.units.idxmin()], table.loc[table.units.idxmax()]
         raise Mistake(
@@ -159,6 +160,6 @@ def _judge_fairness(table: pd.DataFrame) -> None:
     same = table.duplicated(["comparison", "model", "levels", *_RESULTS], keep="first")
     if same.any():
         raise Mistake(
-            f"another seed has the very same results ({_place(table[same].iloc[0])}); the seed "
+            f"two seeds have exactly the same results ({_place(table[same].iloc[0])}); the seed "
             "has no effect"
         )

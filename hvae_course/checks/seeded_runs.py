@@ -1,4 +1,4 @@
-"""Tables of runs with several seeds, and what is concluded from them, rightly and wrongly."""
+"""Tables of runs with several seeds, and right and wrong conclusions from them."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,10 +10,9 @@ Better = Callable[[int, int], bool]
 
 
 def runs(depths: Sequence[int], seeds: Sequence[int], columns: Sequence[str]) -> pd.DataFrame:
-    """Results of runs whose seeds matter more than their depths.
+    """Draw results of runs whose seeds matter more than their depths.
 
-    A seed moves the results of all depths together. The rows are in no order, and the seeds come
-    in another one for each depth.
+    A seed moves the results of all depths together. The rows come in random order.
 
     Args:
         depths: numbers of levels.
@@ -21,7 +20,7 @@ def runs(depths: Sequence[int], seeds: Sequence[int], columns: Sequence[str]) ->
         columns: names of the results.
 
     Returns:
-        A table with the columns levels, seed and those asked for.
+        A table with the columns levels, seed and ``columns``.
     """
     steps = torch.tensor([0.0, 0.3, 0.8, 2.0])
     parts = {"levels": [d for d in depths for _ in seeds], "seed": [*seeds] * len(depths)}
@@ -34,7 +33,7 @@ def runs(depths: Sequence[int], seeds: Sequence[int], columns: Sequence[str]) ->
 
 
 def _values(table: pd.DataFrame, quantity: str, levels: int, *, matched: bool = True) -> Tensor:
-    """One depth's results, in the order of the seeds or as the rows stand."""
+    """Results of one depth, in the order of the seeds or of the rows."""
     rows = table.levels.to_numpy() == levels
     values, seeds = table[quantity].to_numpy()[rows], table.seed.to_numpy()[rows]
     return torch.tensor(values[seeds.argsort()] if matched else values)
@@ -50,8 +49,8 @@ def difference(
         quantity: the column that is compared.
         deeper: depth whose values count positive.
         shallower: depth whose values count negative.
-        error: ``"paired"`` is the standard error; the others are the mistakes that go by the names
-            ``"unpaired"``, ``"position"``, ``"spread"`` and ``"population"``.
+        error: ``"paired"`` is the standard error; ``"unpaired"``, ``"position"``, ``"spread"`` and
+            ``"population"`` are known mistakes.
 
     Returns:
         Mean and error.
@@ -67,10 +66,10 @@ def difference(
     return gap.mean().item(), (width / (1 if error == "spread" else n**0.5)).item()
 
 
-def _rivals(
+def _better_by(
     table: pd.DataFrame, *, factor: float = 2, column: str = "validation", error: str = "paired"
 ) -> Better:
-    """Whether one depth is better than another by so many errors."""
+    """A rule: one depth is better than another if it leads by ``factor`` errors."""
 
     def better(deeper: int, shallower: int) -> bool:
         mean, width = difference(table, column, deeper, shallower, error=error)
@@ -80,7 +79,7 @@ def _rivals(
 
 
 def _fewest(depths: Sequence[int], better: Better, *, among: int | None = None) -> int:
-    """The first depth that none of the next, or of as many as are looked at, improves on."""
+    """The first depth that none of the deeper ones, or of the next ``among``, improves on."""
     for i, depth in enumerate(depths[:-1]):
         stop = None if among is None else i + 1 + among
         if not any(better(deeper, depth) for deeper in depths[i + 1 : stop]):
@@ -89,11 +88,11 @@ def _fewest(depths: Sequence[int], better: Better, *, among: int | None = None) 
 
 
 def lead(table: pd.DataFrame, factor: float) -> pd.DataFrame:
-    """The same runs of two depths, with a lead of the deeper on validation by so many errors.
+    """Shift runs of two depths, so that the deeper leads on validation by ``factor`` errors.
 
     Args:
         table: runs with the columns levels, seed and validation.
-        factor: mean difference in standard errors.
+        factor: the lead in standard errors.
 
     Returns:
         A new table.
@@ -113,7 +112,7 @@ def chosen(table: pd.DataFrame) -> int:
     Returns:
         A depth.
     """
-    return _fewest(sorted(set(table.levels)), _rivals(table))
+    return _fewest(sorted(set(table.levels)), _better_by(table))
 
 
 def chosen_mistakes(table: pd.DataFrame) -> list[tuple[int, str]]:
@@ -128,50 +127,53 @@ def chosen_mistakes(table: pd.DataFrame) -> list[tuple[int, str]]:
     depths = sorted(set(table.levels))
     means = table.groupby("levels").validation.mean()
     tests = table.groupby("levels").test.mean()
-    test = "this chooses by the test column; then the test result is no longer an honest one"
+    test = "this chooses by the test column, which biases the test result; choose by validation"
     unpaired = "the error is that of two separate groups; seeds are paired, so use the differences"
 
     def rule(**options: float | str) -> int:
-        return _fewest(depths, _rivals(table, **options))
+        return _fewest(depths, _better_by(table, **options))
 
     return [
         (rule(column="test"), test),
         (tests.idxmax(), test),
         (
             means.idxmax(),
-            "this takes the best mean, however small the lead; fewer levels win unless a deeper "
-            "model leads by more than two standard errors",
+            "this takes the best mean, however small the lead; prefer fewer levels unless a "
+            "deeper model leads by more than two standard errors",
         ),
-        (depths[-1], "this is always the deepest"),
-        (depths[0], "this is always the shallowest"),
+        (depths[-1], "this is always the greatest depth; compare the validation bounds"),
+        (depths[0], "this is always the smallest depth; compare the validation bounds"),
         (
-            _fewest(depths, _rivals(table), among=1),
-            "this looks at the next depth only; a model two steps deeper may still be better",
+            _fewest(depths, _better_by(table), among=1),
+            "this compares with the next depth only; a model two steps deeper may still be better",
         ),
         (
-            next((d for d in depths[1:] if _rivals(table)(d, depths[0])), depths[0]),
-            "this is the first depth that is better than the shallowest; a deeper one may be "
-            "better still",
+            next((d for d in depths[1:] if _better_by(table)(d, depths[0])), depths[0]),
+            "this is the first depth that is better than the smallest; a deeper one may be better "
+            "still",
         ),
         (rule(error="unpaired"), unpaired),
-        (rule(factor=1), "the lead is compared with one standard error; asked are two"),
+        (rule(factor=1), "the lead is compared with one standard error; use two"),
         (
             rule(error="spread"),
             "the lead is compared with standard deviations; divide by the root of the number of "
             "seeds",
         ),
-        (rule(error="population"), "divide by n - 1 in the standard deviation of n differences"),
+        (
+            rule(error="population"),
+            "the standard deviation divides by n; for n differences divide by n - 1 (ddof=1)",
+        ),
         (
             rule(error="position"),
-            "rows are paired as they stand; pair those that have the same seed",
+            "rows are paired by their position; pair those with the same seed",
         ),
         (
             means.idxmin(),
-            "this takes the lowest; the column is a bound, and a better model has a higher one",
+            "this takes the lowest bound; a better model has a higher one",
         ),
         (
-            _fewest(depths, lambda a, b: _rivals(table)(b, a)),
-            "the sign is turned round; a deeper model is better if its bound is higher",
+            _fewest(depths, lambda a, b: _better_by(table)(b, a)),
+            "the sign is reversed; a deeper model is better if its bound is higher",
         ),
     ]
 
@@ -179,7 +181,7 @@ def chosen_mistakes(table: pd.DataFrame) -> list[tuple[int, str]]:
 def difference_mistakes(
     table: pd.DataFrame, quantity: str, deeper: int, shallower: int
 ) -> list[tuple[tuple[float, float], str]]:
-    """Pairs that slips of ``difference`` give, each with its hint.
+    """Pairs that mistakes in ``difference`` give, each with its hint.
 
     Args:
         table: runs.
@@ -195,40 +197,46 @@ def difference_mistakes(
     gap = _values(table, quantity, deeper) - _values(table, quantity, shallower)
     n, depths = len(gap), sorted(set(table.levels))
 
-    def slip(name: str) -> tuple[float, float]:
+    def known(name: str) -> tuple[float, float]:
         return mean, difference(table, *asked, error=name)[1]
 
     separate = "the error is that of two separate groups; take the spread of the differences"
-    column = "this is another column; asked is the one that quantity names"
+    column = "this uses a fixed column; use the one that quantity names"
     others = [name for name in table if name not in ("levels", "seed")]
     return [
-        ((-mean, error), "the sign is turned round; asked is deeper minus shallower"),
-        ((error, mean), "the two numbers are in the other order; the mean comes first"),
-        (slip("unpaired"), separate),
-        ((mean, slip("unpaired")[1] * n**0.5), separate),
+        ((-mean, error), "this is shallower minus deeper; return deeper minus shallower"),
+        ((error, mean), "the error comes first; return the mean first"),
+        (known("unpaired"), separate),
+        ((mean, known("unpaired")[1] * n**0.5), separate),
         (
-            slip("position"),
-            "rows are paired as they stand; pair those that have the same seed",
+            known("position"),
+            "rows are paired by their position; pair those with the same seed",
         ),
         (
-            slip("spread"),
-            "this is the standard deviation; the error of the mean is smaller by the root of the "
-            "number of seeds",
+            known("spread"),
+            "the second number is the standard deviation; divide it by the root of the number of "
+            "seeds",
         ),
         (
-            slip("population"),
+            known("population"),
             "the standard deviation divides by n; for n differences divide by n - 1 (ddof=1)",
         ),
-        ((mean, error**2), "this is the variance of the mean; the standard error is its root"),
-        ((mean, error * error * n), "this is the variance; the standard error is asked"),
+        (
+            (mean, error**2),
+            "the second number is the variance of the mean; the standard error is its root",
+        ),
+        (
+            (mean, error * error * n),
+            "the second number is the variance; return the standard error",
+        ),
         ((mean, gap.std().item() / n), "the spread is divided by n; divide by its root"),
-        ((mean, 2 * error), "these are two standard errors; asked is one"),
-        ((gap.median().item(), error), "this is the median; asked is the mean"),
-        ((mean * n, error), "this sums the differences; asked is their mean"),
-        ((mean * n, error * n), "this sums the differences; asked is their mean"),
+        ((mean, 2 * error), "the second number is two standard errors; return one"),
+        ((gap.median().item(), error), "this is the median; return the mean"),
+        ((mean * n, error), "this sums the differences; return their mean"),
+        ((mean * n, error * n), "this sums the differences; return their mean"),
         *((difference(table, name, deeper, shallower), column) for name in others),
         (
             difference(table, quantity, depths[-1], depths[0]),
-            "this compares the deepest with the shallowest; the depths are given",
+            "this compares the greatest depth with the smallest; use the two depths given",
         ),
     ]

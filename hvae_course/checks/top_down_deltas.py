@@ -1,7 +1,7 @@
-"""Exercises of chapter 3: a posterior relative to its prior, and what it costs.
+"""Checks of chapter 3: a posterior relative to its prior, and its KL.
 
-Scales are where these go wrong, so variances, standard deviations and their logarithms are told
-apart in every case.
+The usual mistakes concern the scale, so every case tells variances, standard deviations and their
+logarithms apart.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,15 +24,15 @@ _SHAPES = ((6, 3), (4, 2), (1, 5), (5, 1), (3, 4))
 
 @checked
 def delta_posterior(answer: Callable[..., Sequence[Tensor]]) -> str:
-    r"""A posterior made of the prior and a correction, :eq:`eq-delta`.
+    r"""A posterior as the prior plus a correction, :eq:`eq-delta`.
 
-    Asked is ``delta_posterior(p_mean, p_std, shift, log_scale) -> (mean, std)``: mean and standard
+    Write ``delta_posterior(p_mean, p_std, shift, log_scale) -> (mean, std)``: mean and standard
     deviation of :math:`q(z_l \mid x, z_{>l})`. All arguments and both results are ``(B, Z)``;
     ``shift`` is :math:`\Delta\mu` and ``log_scale`` is :math:`\log \Delta\sigma`, the logarithm
     of the factor on the standard deviation. Gradients must reach all four.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -49,32 +49,38 @@ def delta_posterior(answer: Callable[..., Sequence[Tensor]]) -> str:
         )
         mean, std = m + d, s * r.exp()
         mean_mistakes = [
-            (std, "the order is turned round; asked is the mean first, then the std"),
-            (d, "the mean is absolute; the shift is added to the mean of the prior"),
+            (std, "the std comes first; return the mean first, then the std"),
+            (d, "the mean is the shift alone; add it to the mean of the prior"),
             (m, "the mean is that of the prior; the shift is missing"),
-            (m + s * d, "the shift is scaled by p_std; in this chapter it is added as it is"),
-            (m - d, "the shift is subtracted; it is added to the mean of the prior"),
-            (m + std * d, "the shift is scaled by the std of q; it is added as it is"),
-            (m * d, "the shift is a factor on the mean; it is added to it"),
+            (
+                m + s * d,
+                "the shift is multiplied by p_std; in this chapter it is added without scaling",
+            ),
+            (m - d, "the shift is subtracted; add it to the mean of the prior"),
+            (m + std * d, "the shift is multiplied by the std of q; it is added without scaling"),
+            (m * d, "the mean is multiplied by the shift; add the shift"),
         ]
         std_mistakes = [
-            (std**2, "this is the variance where the standard deviation is asked"),
-            (std.log(), "this is the log of the std; asked is the standard deviation itself"),
+            (std**2, "this is the variance; return the standard deviation"),
+            (std.log(), "this is the log of the std; return the standard deviation itself"),
             (
                 s * r,
-                "the log-scale is used as a factor without exp, so std may even be negative",
+                "p_std is multiplied by log_scale without exp, so the std may even be negative",
             ),
-            (r.exp(), "the std is absolute; the scale is a factor on that of the prior"),
+            (r.exp(), "the std is the scale alone; multiply that of the prior by it"),
             (s, "the std is that of the prior; the scale is missing"),
             (
                 s * (0.5 * r).exp(),
                 "the log-scale is halved, as if it were a log-variance; it is the log of the "
                 "factor on the standard deviation",
             ),
-            (s * (2 * r).exp(), "the log-scale is doubled; it belongs to the std, not its square"),
-            (s + r.exp(), "the scales are added; the factor multiplies that of the prior"),
+            (
+                s * (2 * r).exp(),
+                "the log-scale is doubled; it is the log of a factor on the std, not the variance",
+            ),
+            (s + r.exp(), "the scales are added; multiply p_std by the factor"),
             (s + r, "the log-scale is added to the std; add it to log p_std, or multiply by exp"),
-            (s * (-r).exp(), "the std is divided by the scale; it is multiplied by it"),
+            (s * (-r).exp(), "p_std is divided by the scale; multiply it"),
         ]
         of = " with a zero delta" if case == 4 else ""
         compare(values[0], mean, name=f"the mean{of}", mistakes=mean_mistakes)
@@ -95,7 +101,7 @@ def _kl_mistakes(d: Tensor, r: Tensor, s: Tensor) -> list[tuple[Tensor, str]]:
         (right.mean(-1), "this averages over the dimensions of the latent; a KL adds them up"),
         (
             (0.5 * d**2 + scale).sum(-1),
-            "the shift is not divided by p_std; its cost is measured in scales of the prior",
+            "the shift is not divided by p_std; the KL measures it in units of p_std",
         ),
         (
             (0.5 * d**2 / s + scale).sum(-1),
@@ -103,42 +109,45 @@ def _kl_mistakes(d: Tensor, r: Tensor, s: Tensor) -> list[tuple[Tensor, str]]:
         ),
         (
             (0.5 * d**2 / s**4 + scale).sum(-1),
-            "p_std is squared twice; it is a standard deviation, divide by p_std^2",
+            "p_std is squared twice; it is a standard deviation, so divide by p_std^2",
         ),
         (
             (right + 0.5 * r).sum(-1),
-            "the logarithm is that of the scale; asked is that of its square, twice as much",
+            "this takes the log of the scale; take the log of its square, twice as large",
         ),
-        ((right + 2 * r).sum(-1), "the sign of the logarithm is turned round"),
+        ((right + 2 * r).sum(-1), "the sign of the logarithm is reversed"),
         (
             (place + 0.5 * (torch.expm1(r) - r)).sum(-1),
             "the log-scale is read as a log-variance; it is the log of the factor on the std",
         ),
-        (-kl, "the sign is turned round; a KL divergence is never negative"),
+        (-kl, "the sign is reversed; a KL divergence is never negative"),
         (2 * kl, "this is twice the KL; the factor 1/2 is missing"),
-        (kl + size, "+1 where -1 is asked; a zero delta must cost nothing"),
-        (kl + 0.5 * size, "the -1 of every dimension is missing; a zero delta must cost nothing"),
+        (kl + size, "+1 stands where -1 belongs; the KL of a zero delta must be zero"),
+        (
+            kl + 0.5 * size,
+            "the -1 of every dimension is missing; the KL of a zero delta must be zero",
+        ),
         (kl + 0.5 * (size - 1), "the -1 belongs inside the sum, once per dimension"),
-        (scale.sum(-1), "the cost of the shift is missing"),
-        (place.sum(-1), "the cost of the scale is missing"),
+        (scale.sum(-1), "the term of the shift is missing"),
+        (place.sum(-1), "the term of the scale is missing"),
         (
             (0.5 * (d / (s * r.exp())) ** 2 + 0.5 * (torch.expm1(-2 * r) + 2 * r)).sum(-1),
-            "this is KL(p || q), the other way round; asked is KL(q || p)",
+            "this is KL(p || q); return KL(q || p)",
         ),
     ]
 
 
 @checked
 def delta_kl(answer: Callable[..., Tensor]) -> str:
-    r"""What a delta posterior costs, :eq:`eq-delta-kl`.
+    r"""KL of a delta posterior, :eq:`eq-delta-kl`.
 
-    Asked is ``delta_kl(shift, log_scale, p_std) -> (B,)``: the KL divergence of a delta posterior
+    Write ``delta_kl(shift, log_scale, p_std) -> (B,)``: the KL divergence of a delta posterior
     from its prior in nats per example. All arguments are ``(B, Z)``; ``shift`` is
     :math:`\Delta\mu`, ``log_scale`` is :math:`\log \Delta\sigma` and ``p_std`` the standard
     deviation of the prior. Gradients must reach all three.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -160,5 +169,5 @@ def delta_kl(answer: Callable[..., Tensor]) -> str:
     compare_draws(value, q.log_prob(z) - p.log_prob(z), name="the mean of log q - log p")
     return (
         f"agrees with the closed form in {len(_SHAPES) + 1} cases, gradients included, and with "
-        "100,000 draws; a zero delta is free"
+        "100,000 draws; the KL of a zero delta is zero"
     )

@@ -1,8 +1,8 @@
-"""Exercises of chapter 1: a closed-form KL divergence, the bound of a joint draw, its tighter kin.
+"""Checks of chapter 1: a closed-form KL, the bound from one joint draw, the bound from many draws.
 
-The bound is judged where it can be judged without a tolerance for luck: in a linear-Gaussian
-hierarchy with the exact posterior every draw gives log p(x). An estimate that does not is compared
-with what typical mistakes give under a posterior that is not exact.
+The bound from one draw is first checked where no statistical tolerance is needed: in a
+linear-Gaussian hierarchy with the exact posterior, every draw gives log p(x). An answer that fails
+there is compared with what typical mistakes give under a posterior that is not exact.
 """
 
 import math
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hvae_course.checks.joint_draws import alike, slips
+from hvae_course.checks.joint_draws import alike, scores_and_hints
 from hvae_course.checks.verdict import (
     Mistake,
     as_tensor,
@@ -48,22 +48,26 @@ def _kl_mistakes(
         (right, "this is one number per latent; add up the dimensions, the KL is one per example"),
         *over_the_batch(kl),
         (right.mean(-1), "this averages over the dimensions of the latent; a KL adds them up"),
-        (as_variance.sum(-1), "this takes the variance where the standard deviation is given"),
-        (as_log.sum(-1), "this takes exp of q_std and p_std, but they are no logarithms"),
-        (_terms(p_mean, p_std, q_mean, q_std).sum(-1), "this is KL(p || q); asked is KL(q || p)"),
+        (
+            as_variance.sum(-1),
+            "this treats q_std and p_std as variances; they are standard deviations",
+        ),
+        (as_log.sum(-1), "this takes exp of q_std and p_std, but they are not logarithms"),
+        (_terms(p_mean, p_std, q_mean, q_std).sum(-1), "this is KL(p || q); return KL(q || p)"),
         (
             _terms(q_mean, q_std, zero, one).sum(-1),
-            "this is the KL against N(0, I); asked is the KL against N(p_mean, p_std^2)",
+            "this is the KL from N(0, I); return the KL from N(p_mean, p_std^2)",
         ),
-        (-kl, "the sign is turned round; a KL divergence is never negative"),
+        (-kl, "the sign is reversed; a KL divergence is never negative"),
         (2 * kl, "this is twice the KL; the factor 1/2 is missing"),
         (kl + 0.5 * size, "the -1 of every dimension is missing; KL(q || q) must be zero"),
         (kl + 0.5 * (size - 1), "the -1 belongs inside the sum, once per dimension"),
         (
             (right + 0.5 * log_ratio).sum(-1),
-            "the logarithm is that of the variances, twice as much",
+            "this takes the log of the ratio of standard deviations; the log of the ratio of "
+            "variances is twice as large",
         ),
-        ((right + 2 * log_ratio).sum(-1), "the sign of the logarithm is turned round"),
+        ((right + 2 * log_ratio).sum(-1), "the sign of the logarithm is reversed"),
         (
             (right - scaled + distance).sum(-1),
             "the squared distance of the means is not divided by the variance of p",
@@ -79,12 +83,12 @@ def _kl_mistakes(
 def gaussian_kl(answer: Callable[..., Tensor]) -> str:
     r"""KL divergence of diagonal Gaussians, :eq:`eq-kl-gauss`.
 
-    Asked is ``gaussian_kl(q_mean, q_std, p_mean, p_std) -> (B,)``: KL(q || p) in nats per example
+    Write ``gaussian_kl(q_mean, q_std, p_mean, p_std) -> (B,)``: KL(q || p) in nats per example
     for q = N(q_mean, q_std^2) and p = N(p_mean, p_std^2). All four arguments are ``(B, Z)``;
-    ``q_std`` and ``p_std`` are standard deviations. Gradients must pass.
+    ``q_std`` and ``p_std`` are standard deviations. Gradients must reach all four.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -113,7 +117,7 @@ def gaussian_kl(answer: Callable[..., Tensor]) -> str:
 def joint_elbo(answer: Callable[..., Tensor]) -> str:
     r"""The bound from one joint draw, :eq:`eq-log-weight`.
 
-    Asked is ``joint_elbo(x, q1, q2, p1, px) -> (B,)``: the log-weight of one draw of
+    Write ``joint_elbo(x, q1, q2, p1, px) -> (B,)``: the log-weight of one draw of
     :math:`(z_1, z_2)` per example, in nats; its mean is the ELBO :eq:`eq-elbo`. ``x`` is
     ``(B, D)``. The other arguments are functions that return distributions with a batch of B,
     whose ``rsample()`` gives ``(B, Z)`` and whose ``log_prob`` gives ``(B,)``: ``q1(x)`` is
@@ -122,7 +126,7 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
     N(0, I). Draws are reparametrised.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -164,22 +168,24 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
         offset=at[2],
         residual=(2 * at[3]).exp(),
     ).elbo.sum()
-    (one, _), *mistakes = slips(x_many, *rough)
+    (one, _), *mistakes = scores_and_hints(x_many, *rough)
     if failed or (draws.mean() - exact).abs() > 5 * draws.std() / _DRAWS**0.5:
         for wrong, hint in mistakes:
             if alike(draws, wrong):
                 raise Mistake(hint)
         raise failed or Mistake(
-            f"right for an exact posterior, but for another one the mean over {_DRAWS:,} draws "
+            f"right for the exact posterior; for another posterior the mean over {_DRAWS:,} draws "
             f"should be {exact.item():.3f}, yours is {draws.mean():.3f}"
         )
     if not alike(draws, one):
         raise Mistake(
-            "right on average, but its spread is not that of one draw of (z_1, z_2) per example; "
+            "right on average, but the spread is not that of one draw of (z_1, z_2) per example; "
             "are several draws averaged?"
         )
     if not value.requires_grad:
-        raise Mistake("the value is right, but no gradient passes; do not detach or use no_grad()")
+        raise Mistake(
+            "the value is right, but no gradient passes through it; do not detach or use no_grad()"
+        )
     own = torch.autograd.grad(value.sum(), q_parameters, allow_unused=True)
     pairs = zip((1, 1, 2, 2), own, torch.autograd.grad(exact, at), strict=True)
     for level, got, right in reversed(list(pairs)):  # z_2 passes gradients on to z_1
@@ -190,8 +196,8 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
                 f"not; draw z_{level} with rsample(), not with sample(), and detach nothing"
             )
     return (
-        "gives log p(x) for each of 64 draws from an exact posterior; value and gradients agree "
-        f"with the exact bound of another one over {_DRAWS:,} draws"
+        "gives log p(x) in each of 64 draws from the exact posterior; under another posterior, "
+        f"value and gradients agree with the exact bound over {_DRAWS:,} draws"
     )
 
 
@@ -199,12 +205,12 @@ def joint_elbo(answer: Callable[..., Tensor]) -> str:
 def importance_weighted(answer: Callable[..., Tensor]) -> str:
     r"""The importance-weighted bound, :eq:`eq-iwae`.
 
-    Asked is ``importance_weighted(log_weights) -> (B,)`` from log-weights ``(B, K)``: the
-    logarithm of the mean of the K weights of every example, in nats. It must stay finite where
-    the weights themselves underflow or overflow, and pass gradients.
+    Write ``importance_weighted(log_weights) -> (B,)`` for log-weights ``(B, K)``: the logarithm
+    of the mean of the K weights of each example, in nats. It must stay finite where the weights
+    themselves underflow or overflow, and pass gradients.
 
     Args:
-        answer: the function that is asked.
+        answer: the student's function.
 
     Returns:
         What was verified.
@@ -213,7 +219,7 @@ def importance_weighted(answer: Callable[..., Tensor]) -> str:
         log_w = (torch.randn(shape) - 1).requires_grad_()
         wide, log_k = log_w.double(), math.log(shape[1])
         total, across = wide.logsumexp(1), wide.logsumexp(0)
-        over_examples = "this goes over the batch, axis 0; the K draws are axis 1"
+        over_examples = "this reduces the batch, axis 0; the K draws are axis 1"
         mistakes = [
             *over_the_batch(total - log_k),
             (across, over_examples),
@@ -223,13 +229,16 @@ def importance_weighted(answer: Callable[..., Tensor]) -> str:
             (wide.sum(1), "this adds up the log-weights, which multiplies the weights"),
             (
                 total,
-                "log K is missing: this is the log of the sum of the weights, not of the mean",
+                "this is the log of the sum of the weights; subtract log K for that of the mean",
             ),
             (total + log_k, "log K is added; the mean divides by K, so subtract it"),
-            (total / shape[1], "the 1/K stands outside the logarithm; inside it is minus log K"),
+            (
+                total / shape[1],
+                "the 1/K stands outside the logarithm; inside, it becomes minus log K",
+            ),
             (total - math.log(shape[0]), "this divides by the size of the batch B, not by K"),
-            (wide.exp().mean(1), "this is the mean of the weights; its logarithm is asked"),
-            (log_k - total, "the sign is turned round; asked is the bound, to be maximised"),
+            (wide.exp().mean(1), "this is the mean of the weights; return its logarithm"),
+            (log_k - total, "this is the negative bound, a loss; return the bound"),
             (wide.amax(1), "this is the largest log-weight of the K, not the log of the mean"),
         ]
         value = answer(log_w.clone())
@@ -241,8 +250,8 @@ def importance_weighted(answer: Callable[..., Tensor]) -> str:
         value = answer(log_w.clone())
         if isinstance(value, Tensor) and not value.isfinite().all():
             raise Mistake(
-                f"log-weights near {shift:.0f} give no finite number, because exp of them is 0 or "
-                "infinite; take the largest out first, as logsumexp does"
+                f"log-weights near {shift:.0f} do not give a finite number, as their exp is 0 or "
+                "infinite; subtract the largest first, as logsumexp does"
             )
         expected = log_w.double().logsumexp(1) - math.log(5)
         compare(value, expected, name=f"the bound of log-weights near {shift:.0f}")

@@ -1,4 +1,4 @@
-"""Levels in use, in tables of the information of each level of runs with several seeds."""
+"""Levels in use, from tables of information per level of runs with several seeds."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from hvae_course.checks.verdict import Mistake
 def _in_use(
     table: pd.DataFrame, kept: Callable[[pd.Series, int], bool], *, start: int = 1
 ) -> dict[int, set[int]]:
-    """Levels of every depth that a rule keeps, which looks at one level's runs."""
+    """Levels of every depth that a rule keeps; the rule sees the runs of one level."""
     return {
         depth: {
             level - 1 + start
@@ -24,10 +24,10 @@ def _in_use(
 
 
 def information(depths: Sequence[int], seeds: Sequence[int]) -> pd.DataFrame:
-    """Information of every level of runs, some near nothing, with outliers.
+    """Draw the information of every level of runs, some near zero, with outliers.
 
     Args:
-        depths: numbers of levels, five at most.
+        depths: numbers of levels, at most five.
         seeds: one per run of a depth.
 
     Returns:
@@ -47,7 +47,7 @@ def information(depths: Sequence[int], seeds: Sequence[int]) -> pd.DataFrame:
 def levels_and_mistakes(
     table: pd.DataFrame, threshold: float
 ) -> tuple[dict[int, set[int]], list[tuple[dict[int, set[int]], str]]]:
-    """Levels in use by their mean information, and what slips give, each with its hint.
+    """Levels in use by their mean information, and what mistakes give, each with its hint.
 
     Args:
         table: as from ``information``.
@@ -63,38 +63,47 @@ def levels_and_mistakes(
     right = _in_use(table, over)
     top = {depth: {depth + 1 - level for level in used} for depth, used in right.items()}
     return right, [
-        (_in_use(table, over, start=0), "levels are counted from 0; the one at the data is 1"),
-        (top, "levels are counted from the top; level 1 is the one at the data"),
+        (
+            _in_use(table, over, start=0),
+            "levels are counted from 0; the one next to the data is 1",
+        ),
+        (top, "levels are counted from the top; level 1 is next to the data"),
         (
             _in_use(table, lambda x, _: (x > threshold).any()),
-            "a level counts here if any seed exceeds the threshold; take the mean over seeds",
+            "a level is kept if any seed exceeds the threshold; take the mean over seeds",
         ),
         (
             _in_use(table, lambda x, _: (x > threshold).all()),
-            "a level counts here only if every seed exceeds the threshold; take the mean",
+            "a level is kept only if every seed exceeds the threshold; take the mean over seeds",
         ),
         (_in_use(table, lambda x, _: x.mean() <= threshold), "these are the levels not in use"),
         (
             _in_use(table, lambda x, _: not x.mean() <= threshold),
-            "levels above the top count here; their information is NaN, and any comparison with "
-            "it is False",
+            "levels above the top are kept; their information is NaN, and any comparison with NaN "
+            "is False",
         ),
-        (_in_use(table, lambda x, _: x.mean() > 0), "the threshold is not used"),
+        (
+            _in_use(table, lambda x, _: x.mean() > 0),
+            "the mean is compared with 0; use the threshold",
+        ),
         (_in_use(table, lambda x, _: x.sum() > threshold), "this sums over seeds; take the mean"),
         (
             _in_use(table, lambda x, _: x.notna().all() and x.median() > threshold),
             "this is the median over seeds; take the mean",
         ),
-        (_in_use(table, lambda x, depth: len(x.dropna()) > 0), "this counts all levels there are"),
+        (
+            _in_use(table, lambda x, depth: len(x.dropna()) > 0),
+            "these are all levels; keep those above the threshold",
+        ),
     ]
 
 
 def as_levels(value: object, depths: Sequence[int]) -> dict[int, set[int]]:
-    """The answer as the levels of every depth.
+    """Convert an answer to a set of levels for every depth.
 
     Args:
         value: what the student's function returned.
-        depths: keys that are asked.
+        depths: the right keys.
 
     Returns:
         Sets of levels by depth.
@@ -105,7 +114,7 @@ def as_levels(value: object, depths: Sequence[int]) -> dict[int, set[int]]:
     if value is None:
         raise Mistake("the dict is None; does your function end with return?")
     if not hasattr(value, "items"):
-        raise Mistake(f"asked is a dict {{depth: levels}}, this is {type(value).__name__}")
+        raise Mistake(f"this is a {type(value).__name__}; return a dict {{depth: levels}}")
     levels = dict(value.items())
     if set(levels) != set(depths):
         raise Mistake(f"the keys should be the depths {list(depths)}, yours are {list(levels)}")
@@ -116,7 +125,7 @@ def _numbers(used: object, depth: int) -> set[int]:
     used = used.tolist() if hasattr(used, "tolist") else used
     if not isinstance(used, list | tuple | set | frozenset | range):
         raise Mistake(
-            f"for {depth} levels this is one value, {used}; list which levels are in use"
+            f"for {depth} levels this is one value, {used}; list the levels that are in use"
         )
     used = [level.item() if hasattr(level, "item") else level for level in used]
     if any(isinstance(level, bool) for level in used):

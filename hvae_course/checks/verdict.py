@@ -1,8 +1,8 @@
-"""How a check speaks: one line that says right, not written yet, or what the mistake probably is.
+"""The verdict of a check: right, not written yet, or what the mistake probably is, in one line.
 
-A check never raises for a wrong answer: it prints its verdict, so a notebook runs on. A check is a
-function from an answer to a sentence about what was found right. It raises `Mistake` with a hint
-for an answer that is wrong, and `checked` turns all of that into a `Verdict`.
+A check never raises for a wrong answer. It prints its verdict, so the notebook keeps running. The
+function behind a check returns a sentence about what it verified, or raises `Mistake` with a hint;
+`checked` turns either into a `Verdict`.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ _TORCH = str(Path(torch.__file__).parent)
 
 
 class Mistake(Exception):
-    """An answer that is wrong, with a hint at the probable reason."""
+    """A wrong answer, with a hint at the probable reason."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found."""
+    """Result of a check."""
 
     exercise: str
-    """Name of what was checked."""
+    """Name of the exercise."""
     passed: bool
     message: str
     """One line for the student."""
@@ -45,11 +45,11 @@ class Verdict:
         return f"{mark} - {self.exercise}: {self.message}"
 
     def _ipython_display_(self) -> None:
-        """Show nothing; the line has been printed."""
+        """Show nothing; the check has printed its line."""
 
 
 def _place(error: BaseException) -> str:
-    """Line of the student's own code in which an error was raised."""
+    """The line of the student's own code that raised an error."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
     libraries = ("hvae_course", "torch", "site-packages", "dist-packages")
     own = [f for f in frames if not any(name in f.filename for name in libraries)]
@@ -57,22 +57,22 @@ def _place(error: BaseException) -> str:
 
 
 def _is_stub(error: BaseException) -> bool:
-    """Whether an exercise has not been begun; PyTorch itself raises this error, too."""
+    """Whether the exercise is still a stub; the same error from inside PyTorch does not count."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return isinstance(error, NotImplementedError) and not last.filename.startswith(_TORCH)
 
 
 def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
-    """Make a check out of a function that returns praise or raises `Mistake`.
+    """Turn a function that returns a sentence or raises `Mistake` into a check.
 
-    Random numbers are seeded for the check and restored afterwards, so that a verdict is the same
-    each time and nothing outside changes.
+    The check seeds the random numbers and restores them afterwards, so the verdict is the same
+    every time and nothing outside changes.
 
     Args:
         check: function from the answer to a sentence.
 
     Returns:
-        A function from the answer to a verdict, which is printed as well.
+        A function that takes the answer, prints the verdict and returns it.
     """
 
     @functools.wraps(check)
@@ -94,11 +94,11 @@ def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
 
 
 def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
-    """Whether what follows may build on these answers; says which ones it waits for.
+    """Whether a cell can use these answers; prints which ones are still wrong or missing.
 
     Args:
-        checks: the module with their checks.
-        *answers: the student's functions, each of the same name as its check.
+        checks: the module that holds their checks.
+        *answers: the student's functions; each has the name of its check.
 
     Returns:
         True if every check passes.
@@ -111,7 +111,7 @@ def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
         this cell waits for free_bits
         False
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # the verdicts have been shown before
+    with contextlib.redirect_stdout(io.StringIO()):  # the verdicts were printed before
         waiting = [a.__name__ for a in answers if not getattr(checks, a.__name__)(a)]
     if waiting:
         print(f"this cell waits for {', '.join(waiting)}")
@@ -119,18 +119,18 @@ def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
 
 
 def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
-    """The answer as a tensor of double precision on the CPU, if it has the shape asked for.
+    """Convert an answer to a tensor in double precision on the CPU, if it has the right shape.
 
     Args:
         value: what the student's function returned.
-        shape: shape asked for.
-        name: of the value, for the hint.
+        shape: the right shape.
+        name: name of the value, for the hint.
 
     Returns:
         The values.
 
     Raises:
-        Mistake: if it is no tensor of numbers, has another shape, or is not finite.
+        Mistake: if it does not consist of numbers, has another shape, or is not finite.
     """
     if value is None:
         raise Mistake(f"{name} is None; does your function end with return?")
@@ -141,11 +141,11 @@ def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
             value = torch.as_tensor(value)
         except (TypeError, ValueError, RuntimeError):
             kind = type(value).__name__
-            raise Mistake(f"{name} should be numbers, your function gave {kind}") from None
+            raise Mistake(f"{name} should be numbers; your function returned a {kind}") from None
     if tuple(value.shape) != tuple(shape):
         hint = ""
         if value.numel() == 1 and len(shape) > 0:
-            hint = "; you gave one number for the whole batch, asked is one per example"
+            hint = "; this is one number for the whole batch; return one per example"
         raise Mistake(
             f"{name} should have shape {tuple(shape)}, yours has {tuple(value.shape)}{hint}"
         )
@@ -158,27 +158,27 @@ def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
 
 
 def as_sequence(value: object, length: int, *, name: str) -> Sequence[object]:
-    """The answer as several values: a tuple, a list, or a tensor along its first axis.
+    """Convert an answer to several values: a tuple, a list, or a tensor along its first axis.
 
     Args:
         value: what the student's function returned.
-        length: number of values asked for.
-        name: of the answer, for the hint.
+        length: the right number of values.
+        name: name of the answer, for the hint.
 
     Returns:
         The values.
 
     Raises:
-        Mistake: if it is no sequence or has another length.
+        Mistake: if it is not a sequence or has another length.
     """
     if value is None:
         raise Mistake(f"{name} is None; does your function end with return?")
     if not isinstance(value, tuple | list | Tensor) or (
         isinstance(value, Tensor) and value.dim() == 0
     ):
-        raise Mistake(f"{name} should be {length} values, your function gave one")
+        raise Mistake(f"{name} should be {length} values; your function returned one")
     if len(value) != length:
-        raise Mistake(f"{name} should be {length} values, your function gave {len(value)}")
+        raise Mistake(f"{name} should be {length} values; your function returned {len(value)}")
     return list(value)
 
 
@@ -190,13 +190,13 @@ def compare(
     mistakes: Sequence[tuple[Tensor, str]] = (),
     tolerance: float = 1e-4,
 ) -> None:
-    """Accept a value, or say which known mistake gives the same wrong one.
+    """Accept a right value, or name the known mistake that gives the same wrong value.
 
     Args:
         value: what the student's function returned.
         expected: the right value.
-        name: of the value, for the hint.
-        mistakes: wrong values, each with the hint that goes with it; the first that agrees speaks.
+        name: name of the value, for the hint.
+        mistakes: wrong values with their hints; the first that agrees gives the hint.
         tolerance: relative and absolute, wide enough for float32.
 
     Raises:
@@ -222,7 +222,7 @@ def compare(
 
 
 def over_the_batch(expected: Tensor) -> list[tuple[Tensor, str]]:
-    """The mistakes of a value per example that come from reducing the batch.
+    """Mistakes that come from reducing the batch.
 
     Args:
         expected: the right values, ``(B,)``.
@@ -231,21 +231,21 @@ def over_the_batch(expected: Tensor) -> list[tuple[Tensor, str]]:
         Wrong values with their hints, for `compare`.
     """
     return [
-        (expected.sum(), "this sums over the batch; asked is one number per example, (B,)"),
-        (expected.mean(), "this averages over the batch; asked is one number per example, (B,)"),
+        (expected.sum(), "this sums over the batch; return one number per example, (B,)"),
+        (expected.mean(), "this averages over the batch; return one number per example, (B,)"),
     ]
 
 
 def compare_gradients(
     value: Tensor, expected: Tensor, inputs: Sequence[Tensor], *, names: Sequence[str]
 ) -> None:
-    """Accept a value that is right if it also sends the right gradients to its inputs.
+    """Accept a right value if its gradients with respect to the inputs are right as well.
 
     Args:
         value: what the student's function returned, right as a value.
-        expected: the right value, made from the same inputs.
+        expected: the right value, computed from the same inputs.
         inputs: tensors that require gradients; the student's function was given clones of them.
-        names: of the inputs, for the hint.
+        names: names of the inputs, for the hint.
 
     Raises:
         Mistake: if a gradient is missing or wrong.
@@ -275,7 +275,7 @@ def compare_draws(value: object, draws: Tensor, *, name: str) -> None:
     Args:
         value: what the student's function returned, ``(B,)``.
         draws: independent estimates of it, ``(N, B)``.
-        name: of the estimate, for the hint.
+        name: name of the estimate, for the hint.
 
     Raises:
         Mistake: if they disagree.
@@ -283,4 +283,7 @@ def compare_draws(value: object, draws: Tensor, *, name: str) -> None:
     draws = draws.detach().double()
     error = as_tensor(value, draws.shape[1:], name=name) - draws.mean(0)
     if (error.abs() > 5 * draws.std(0) / len(draws) ** 0.5).any():
-        raise Mistake(f"{name} over {len(draws):,} draws is another number")
+        raise Mistake(
+            f"{name} over {len(draws):,} draws differs from your value by more than five standard "
+            "errors"
+        )

@@ -1,4 +1,4 @@
-"""Chapter 5: one walk down by concatenation, and what each of its levels is charged."""
+"""Chapter 5: one downward pass by concatenation, and the information of its levels."""
 
 _HEAD = """
 import torch
@@ -61,7 +61,7 @@ def level_information(z, q, p):
 
 
 def _walk(*changes: tuple[str, str]) -> str:
-    """The walk down, with some of its text exchanged."""
+    """The downward pass, with some of its text exchanged."""
     code = (
         _HEAD
         + """
@@ -102,8 +102,8 @@ _UP = ("range(number - 1, -1, -1)", "range(number)")
 
 WRONG = {
     "concatenated": [
-        (_walk(_UP), "the walk goes up"),
-        (_walk(_UP, ("h = above", "h = above[-1:]")), "the walk goes up"),
+        (_walk(_UP), "the pass goes upward"),
+        (_walk(_UP, ("h = above", "h = above[-1:]")), "the pass goes upward"),
         (_walk(("h = above", "h = above[-1:]")), "(Markov)"),
         (_walk(("h = above", "h = []")), "the state stays empty"),
         (_walk(("        above.append(z[l])\n", "")), "the state stays empty"),
@@ -115,20 +115,20 @@ WRONG = {
         (_walk(("features[l]", "features[l - 1]")), "the feature of another level"),
         (_walk(("features[l]", "features[number - 1 - l]")), "the feature of another level"),
         (_walk(("noise[l]", "noise[number - 1 - l]")), "the noise of another level"),
-        (_walk(("return z", "return z[::-1]")), "asked is z_1 first"),
+        (_walk(("return z", "return z[::-1]")), "in the order of drawing, z_L first"),
         (_walk(("std * e", "std.exp() * e")), "std is treated as a log std"),
         (_walk(("std * e", "std.sqrt() * e")), "std is treated as a variance"),
         (_walk(("std * e", "std**2 * e")), "the noise is scaled by the variance"),
-        (_walk(("mean + std * e", "mean")), "the noise does not enter"),
-        (_walk(("mean + std * e", "mean + e")), "std does not enter"),
-        (_walk(("above.append(z[l])", "above.append(mean)")), "the state carries means"),
+        (_walk(("mean + std * e", "mean")), "the noise is not used"),
+        (_walk(("mean + std * e", "mean + e")), "the std is not used"),
+        (_walk(("above.append(z[l])", "above.append(mean)")), "the state holds means"),
         (_walk(("return z", "return z[:1]")), "should be 3 values"),
         (_walk(("return z", "return torch.cat(z, dim=-1)")), "this is one tensor"),
         (_walk(("number = len(features)", "number = 3")), "wrong for L = 1"),
         (_walk(("number = len(features)", "number = min(3, len(features))")), "wrong for L = 5"),
     ],
     "level_information": [
-        (_charge("    return [*(-value)]"), "the sign is wrong"),
+        (_charge("    return [*(-value)]"), "this is log p - log q"),
         (_charge("    return [*value.detach()]"), "no gradient passes through it"),
         (_charge("    return [kl_divergence(*pair) for pair in zip(q, p)]"), "closed-form KL"),
         (
@@ -162,7 +162,7 @@ WRONG = {
         (_charge("    return [*(log_q / log_p)]"), "divides log-densities"),
         (_charge("    return [*value.exp()]"), "this is q / p"),
         (_charge("    return [*value.flip(0)]"), "begins with z_L"),
-        (_charge("    return [*(value / z[0].shape[-1])]"), "the mean over the dimensions"),
+        (_charge("    return [*(value / z[0].shape[-1])]"), "divided by the number of dimensions"),
     ],
 }
 

@@ -323,15 +323,15 @@ def _series(gap: str, error: str, convert: str = "a, b = a.to_numpy(), b.to_nump
 
 WRONG = {
     "split_latents": [
-        (_split("([share] * (levels - rest) + [share + 1] * rest)"), "order is bottom to top"),
+        (_split("([share] * (levels - rest) + [share + 1] * rest)"), "begins with the top level"),
         (_split("[share] * levels"), "is it lost by rounding?"),
         (_split("[round(total / levels)] * levels"), "is it lost by rounding?"),
         (_split("[total] * levels"), "every level gets the whole total"),
-        (_split("[share] * (levels - 1) + [share + rest]"), "what is left over goes to the top"),
+        (_split("[share] * (levels - 1) + [share + rest]"), "the remainder goes to the top level"),
         (_split("([share + 1] * rest + [share] * (levels - rest) + [0])"), "level too many"),
         (_split("([total // (levels - 1 or 1)] * (levels - 1))"), "level too few"),
         (_split("[total / levels] * levels"), "should be a whole number"),
-        (_split("[total - levels + 1] + [1] * (levels - 1)"), "a level starves"),
+        (_split("[total - levels + 1] + [1] * (levels - 1)"), "a level is too small"),
         (
             """
 def split_latents(total, levels):
@@ -341,7 +341,7 @@ def split_latents(total, levels):
         total //= 2
     return sizes + [total]
 """,
-            "no level may be empty",
+            "one level is empty",
         ),
         (_split("[total // 2 ** (level + 1) for level in range(levels)]"), "with the sum"),
         (_split("total // levels"), "should be a list of sizes"),
@@ -353,16 +353,16 @@ def split_latents(total, levels):
     sizes[levels // 2] += rest
     return sizes
 """,
-            "never grow towards the top",
+            "a size grows towards the top",
         ),
     ],
     "matching_width": [
         (_width("return fits", "return too_wide"), "one too wide"),
         (_width("return fits", "return max(1, fits - 1)"), "so does"),
-        (_width("return fits", "return fits - 1"), "one too narrow"),
+        (_width("return fits", "return fits - 1"), "one below the largest width"),
         (_width("return fits", "return count(fits)"), "this is the number of parameters"),
-        (_width("<= budget", "< budget"), "the count may equal it"),
-        (_width("> budget", ">= budget"), "the count may equal it"),
+        (_width("<= budget", "< budget"), "the count may equal the budget"),
+        (_width("> budget", ">= budget"), "the count may equal the budget"),
         (
             _width(
                 "return fits",
@@ -379,7 +379,7 @@ def split_latents(total, levels):
             "assumes that the count is proportional",
         ),
         (ONE_BY_ONE, "this tries width after width"),
-        (STEPS_OF_100, "in one case; 60 are allowed"),
+        (STEPS_OF_100, "in one case; at most 60 are allowed"),
         (_width("while too_wide - fits > 1", "while too_wide > fits"), "the search does not end"),
         (
             _width("if count(1) > budget:\n        raise", "if False:\n        raise"),
@@ -410,17 +410,17 @@ def matching_width(count, budget):
             _run(SEED_LINE + BUILD_LINE, BUILD_LINE + SEED_LINE),
             "the seed is set after build",
         ),
-        (_run(SEED_LINE, ""), "do not follow from the seed"),
+        (_run(SEED_LINE, ""), "does not determine the initial weights"),
         (
             _run("    rows = []\n", "    rows = []\n    torch.manual_seed(seeds[0])\n").replace(
                 SEED_LINE, ""
             ),
             "set before some models only",
         ),
-        (_run("train(model, seed)", "train(model, 0)"), "train was given seed 0"),
+        (_run("train(model, seed)", "train(model, 0)"), "train received seed 0"),
         (
             _run(LOOPS, "    model = build(settings[0])\n" + LOOPS).replace(BUILD_LINE, ""),
-            "trained on and on",
+            "trained again and again",
         ),
         (
             _run(
@@ -429,7 +429,7 @@ def matching_width(count, budget):
                 "        torch.manual_seed(seeds[0])\n        model = build(setting)\n"
                 "        for seed in seeds:\n",
             ),
-            "trained on and on",
+            "trained again and again",
         ),
         (
             _run(TRAIN_LINE, "            row = " + ROW + "\n" + TRAIN_LINE).replace(
@@ -439,12 +439,12 @@ def matching_width(count, budget):
         ),
         (_run(TRAIN_LINE, ""), "never trained"),
         (_run(f"rows.append({ROW})", f"rows = {ROW}"), "this is one row"),
-        (_run(f"rows.append({ROW})", f"rows = [{ROW}]"), "append every one"),
+        (_run(f"rows.append({ROW})", f"rows = [{ROW}]"), "append every row"),
         (
             _run("    rows = []\n", "    rows, row = [], {}\n").replace(
                 f"rows.append({ROW})", f"row.update({ROW})\n            rows.append(row)"
             ),
-            "one and the same dict",
+            "all rows are the same dict",
         ),
         (_run(", **measure(model)}", "}"), "what measure returns, elbo"),
         (_run("**measure(model)}", '"results": measure(model)}'), "what measure returns, elbo"),
@@ -462,9 +462,9 @@ def matching_width(count, budget):
             _run(LOOPS, "    for setting, seed in zip(settings, seeds):\n        if True:\n"),
             "settings and seeds are paired",
         ),
-        (_run("    return rows", "            return rows"), "does return stand inside the loop?"),
-        (_run("train(model, seed)", "model = train(model, seed)"), "measure was given None"),
-        (_run("build(setting)", 'build(setting["levels"])'), "build takes the whole setting"),
+        (_run("    return rows", "            return rows"), "is return inside the loop?"),
+        (_run("train(model, seed)", "model = train(model, seed)"), "measure received None"),
+        (_run("build(setting)", 'build(setting["levels"])'), "pass it the whole setting"),
         (
             _run(
                 f"rows.append({ROW})",
@@ -479,7 +479,7 @@ def matching_width(count, budget):
             _difference(
                 "values[deeper] - values[shallower]", "values[shallower] - values[deeper]"
             ),
-            "the sign is turned round",
+            "this is shallower minus deeper",
         ),
         (
             _difference(
@@ -487,25 +487,28 @@ def matching_width(count, budget):
             ),
             "the error is that of two separate groups",
         ),
-        (_difference(" / len(difference) ** 0.5", ""), "this is the standard deviation"),
+        (
+            _difference(" / len(difference) ** 0.5", ""),
+            "the second number is the standard deviation",
+        ),
         (_difference("ddof=1", "ddof=0"), "divides by n;"),
         (_difference("** 0.5", ""), "divided by n; divide by its root"),
         (
             _series("(a - b)", "(a - b).std(ddof=1) / len(a) ** 0.5"),
-            "rows are paired as they stand",
+            "rows are paired by their position",
         ),
         (_series("(a - b)", "(a - b).sem()", "pass"), "not finite; pandas subtracts rows"),
         (_difference("difference.mean()", "difference.median()"), "this is the median"),
         (_difference("difference.mean()", "difference.sum()"), "this sums the differences"),
-        (_difference("values=quantity", 'values="validation"'), "this is another column"),
-        (_difference("values=quantity", 'values="iw"'), "this is another column"),
+        (_difference("values=quantity", 'values="validation"'), "this uses a fixed column"),
+        (_difference("values=quantity", 'values="iw"'), "this uses a fixed column"),
         (_difference("float(error)", "2 * float(error)"), "two standard errors"),
         (_difference("float(error)", "float(error) ** 2"), "the variance of the mean"),
         (
             _difference(
                 "float(difference.mean()), float(error)", "float(error), float(difference.mean())"
             ),
-            "in the other order",
+            "the error comes first",
         ),
         (_difference(", float(error)", ""), "should be 2 values"),
         (
@@ -513,7 +516,7 @@ def matching_width(count, budget):
                 "values[deeper] - values[shallower]",
                 "values[values.columns[-1]] - values[values.columns[0]]",
             ),
-            "compares the deepest with the shallowest",
+            "compares the greatest depth with the smallest",
         ),
     ],
     "choose_depth": [
@@ -532,11 +535,17 @@ def matching_width(count, budget):
         (
             "\ndef choose_depth(table):\n"
             '    return table.groupby("levels").validation.mean().idxmin()\n',
-            "takes the lowest",
+            "takes the lowest bound",
         ),
-        ("\ndef choose_depth(table):\n    return table.levels.max()\n", "always the deepest"),
-        ("\ndef choose_depth(table):\n    return 1\n", "always the shallowest"),
-        (_choose("if deeper > depth]", "if deeper > depth][:1]"), "looks at the next depth only"),
+        (
+            "\ndef choose_depth(table):\n    return table.levels.max()\n",
+            "always the greatest depth",
+        ),
+        ("\ndef choose_depth(table):\n    return 1\n", "always the smallest depth"),
+        (
+            _choose("if deeper > depth]", "if deeper > depth][:1]"),
+            "compares with the next depth only",
+        ),
         (
             _choose(
                 "2 * gain.sem()",
@@ -546,10 +555,10 @@ def matching_width(count, budget):
         ),
         (_choose("2 * gain.sem()", "gain.sem()"), "with one standard error"),
         (_choose("gain.sem()", "gain.std()"), "compared with standard deviations"),
-        (_choose("gain.sem()", "gain.sem(ddof=0)"), "divide by n - 1"),
+        (_choose("gain.sem()", "gain.sem(ddof=0)"), "divides by n; for n differences"),
         (
             _choose("values[deeper] - values[depth]", "values[depth] - values[deeper]"),
-            "the sign is turned round",
+            "the sign is reversed",
         ),
         (
             """
@@ -561,7 +570,7 @@ def choose_depth(table):
         if all(g.mean() <= 2 * g.std(ddof=1) / len(g) ** 0.5 for g in gains):
             return depth
 """,
-            "rows are paired as they stand",
+            "rows are paired by their position",
         ),
         (
             """
@@ -574,7 +583,7 @@ def choose_depth(table):
             return depth
     return first
 """,
-            "first depth that is better than the shallowest",
+            "first depth that is better than the smallest",
         ),
         (
             """
@@ -612,9 +621,9 @@ def choose_depth(table):
             _use("> threshold", "<= threshold")
             .replace("if mean", "if not mean")
             .replace("range(1, int(depth) + 1)", "range(1, 6)"),
-            "levels above the top count here",
+            "levels above the top are kept",
         ),
-        (_use("> threshold", "> 0"), "the threshold is not used"),
+        (_use("> threshold", "> 0"), "the mean is compared with 0"),
         (_use(".mean()", ".sum()"), "this sums over seeds"),
         (_use(".mean()", ".median()"), "this is the median"),
         (
@@ -633,14 +642,14 @@ def choose_depth(table):
         ),
         (_use("[level for", '[f"information_{level}" for'), "list levels by number"),
         (_use("used[int(depth)]", "used[str(depth)]"), "the keys should be the depths"),
-        (_use("return used", "return list(used.values())"), "asked is a dict"),
+        (_use("return used", "return list(used.values())"), "return a dict"),
         (_use("> threshold", "== mean.max()"), "are in use where yours are"),
         (
             _use(
                 '[level for level in levels if mean[f"information_{level}"] > threshold]',
                 "list(levels)",
             ),
-            "counts all levels there are",
+            "these are all levels",
         ),
     ],
 }

@@ -11,7 +11,7 @@ def merge(mean_a, log_std_a, mean_b, log_std_b):
     raise NotImplementedError
 """,
     "posterior_by_merging": """
-def posterior_by_merging(x, w, s, prior_mean, prior_std):
+def posterior_by_merging(x, slope, noise_std, prior_mean, prior_std):
     raise NotImplementedError
 """,
 }
@@ -26,9 +26,9 @@ def merge(mean_a, log_std_a, mean_b, log_std_b):
 """,
     "posterior_by_merging": _HEAD
     + """
-def posterior_by_merging(x, w, s, prior_mean, prior_std):
-    message, prior = (w / s) ** 2, prior_std**-2
-    mean = (message * x / w + prior * prior_mean) / (message + prior)
+def posterior_by_merging(x, slope, noise_std, prior_mean, prior_std):
+    message, prior = (slope / noise_std) ** 2, prior_std**-2
+    mean = (message * x / slope + prior * prior_mean) / (message + prior)
     return mean, (message + prior) ** -0.5
 """,
 }
@@ -37,17 +37,18 @@ OTHERS = {
     "merge": _HEAD
     + '''
 def merge(mean_a, log_std_a, mean_b, log_std_b):
-    """With a softmax over the two opinions, and a list for a result."""
+    """With a softmax over the log-precisions, and a list for a result."""
     log_precision = -2 * torch.stack([log_std_a, log_std_b])
     mean = (log_precision.softmax(0) * torch.stack([mean_a, mean_b])).sum(0)
     return [mean, -log_precision.logsumexp(0) / 2]
 ''',
     "posterior_by_merging": _HEAD
     + '''
-def posterior_by_merging(x, w, s, prior_mean, prior_std):
+def posterior_by_merging(x, slope, noise_std, prior_mean, prior_std):
     """As the update of a Kalman filter."""
-    gain = w * prior_std**2 / (w**2 * prior_std**2 + s**2)
-    return prior_mean + gain * (x - w * prior_mean), prior_std * (1 - gain * w).sqrt()
+    gain = slope * prior_std**2 / (slope**2 * prior_std**2 + noise_std**2)
+    mean = prior_mean + gain * (x - slope * prior_mean)
+    return mean, prior_std * (1 - gain * slope).sqrt()
 ''',
 }
 
@@ -72,8 +73,8 @@ def _posterior(body: str) -> str:
     return (
         _HEAD
         + f"""
-def posterior_by_merging(x, w, s, prior_mean, prior_std):
-    message_mean, message_std = x / w, s / w.abs()
+def posterior_by_merging(x, slope, noise_std, prior_mean, prior_std):
+    message_mean, message_std = x / slope, noise_std / slope.abs()
 {body}
     a, b = message_std**-2, prior_std**-2
     return (a * message_mean + b * prior_mean) / (a + b), (a + b) ** -0.5
@@ -88,10 +89,10 @@ WRONG = {
                 "    a, b = (-log_std_a).exp(), (-log_std_b).exp()\n"
                 "    mean, log_std = (a * mean_a + b * mean_b) / (a + b), -(a + b).log()"
             ),
-            "the weights are 1 / std;",
+            "the shares are proportional to 1 / std",
         ),
-        (_merge("    mean = (b * mean_a + a * mean_b) / (a + b)"), "the weights are swapped"),
-        (_merge("    mean = (mean_a + mean_b) / 2"), "the mean of the two means"),
+        (_merge("    mean = (b * mean_a + a * mean_b) / (a + b)"), "the shares are swapped"),
+        (_merge("    mean = (mean_a + mean_b) / 2"), "the plain average of the two means"),
         (
             _merge("    log_std = 0.5 * (1 / a + 1 / b).log()"),
             "the variances are added",
@@ -107,7 +108,7 @@ WRONG = {
         (_merge("    log_std = log_std.exp()"), "the second value is the standard deviation"),
         (_merge("    log_std = 2 * log_std"), "the second value is the log-variance"),
         (_merge("    log_std = (2 * log_std).exp()"), "the second value is the variance"),
-        (_merge("    log_std = -2 * log_std"), "the logarithm of the precision"),
+        (_merge("    log_std = -2 * log_std"), "the second value is the log-precision"),
         (_merge("    mean, log_std = log_std, mean"), "comes first"),
         (_merge("    log_std = (log_std_a + log_std_b) / 2"), "the mean of the log stds"),
         (_merge("    log_std = log_std.clamp(-20, 20)"), "is there a clamp"),
@@ -120,7 +121,7 @@ WRONG = {
                 "    a, b = (-log_std_a).exp(), (-log_std_b).exp()\n"
                 "    mean = (a * mean_a + b * mean_b) / (a**2 + b**2)"
             ),
-            "1 / std in front of the means",
+            "multiplied by 1 / std and divided by precisions",
         ),
         (_merge("    return mean"), "should be 2 values"),
         (_merge("    return mean.detach(), log_std.detach()"), "no gradient passes through it"),
@@ -132,19 +133,25 @@ WRONG = {
                 "    mean = (a * mean_a + b * mean_b) / (a + b)\n"
                 "    mean = torch.where(mean.isfinite(), mean, near)"
             ),
-            "what torch.where leaves out still passes NaN back",
+            "that torch.where discards still passes NaN back",
         ),
     ],
     "posterior_by_merging": [
-        (_posterior("    message_std = s * w.abs()"), "the message has the std s * w"),
-        (_posterior("    message_mean = x * w"), "the message has the mean x * w"),
+        (_posterior("    message_std = noise_std * slope.abs()"), "the std noise_std * slope;"),
+        (_posterior("    message_mean = x * slope"), "the message has the mean x * slope"),
         (
-            _posterior("    message_mean, message_std = x * w, s * w"),
-            "the message is N(x w, (s w)^2)",
+            _posterior("    message_mean, message_std = x * slope, noise_std * slope"),
+            "mean and std of the message are multiplied by the slope",
         ),
-        (_posterior("    message_mean, message_std = x, s"), "the weight w does not enter"),
-        (_posterior("    message_std = s"), "the message has the std s;"),
-        (_posterior("    message_std = s.sqrt() / w.abs()"), "s is treated as a variance"),
+        (_posterior("    message_mean, message_std = x, noise_std"), "the slope is not used"),
+        (
+            _posterior("    message_std = noise_std"),
+            "the message has the std noise_std; on the scale",
+        ),
+        (
+            _posterior("    message_std = noise_std.sqrt() / slope.abs()"),
+            "noise_std is treated as a variance",
+        ),
         (
             _posterior("    prior_std = prior_std.sqrt()"),
             "prior_std is treated as a variance",
@@ -157,9 +164,12 @@ WRONG = {
         ),
         (
             _posterior("    message_std, prior_std = message_std**0.5, prior_std**0.5"),
-            "the weights are 1 / std",
+            "the shares are proportional to 1 / std",
         ),
-        (_posterior("    message_std = (s / w).log().exp()"), "not finite for a negative w"),
+        (
+            _posterior("    message_std = (noise_std / slope).log().exp()"),
+            "not finite for a negative slope",
+        ),
         (
             _posterior(
                 "    a, b = message_std**-2, prior_std**-2\n"

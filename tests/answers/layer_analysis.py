@@ -321,7 +321,7 @@ WRONG = {
                 "train_codes, train_factor, test_codes, test_factor = ("
                 "test_codes, test_factor, train_codes, train_factor)"
             ),
-            "the parts are interchanged",
+            "the parts are swapped",
         ),
         (_category("accuracy"), "raw accuracy"),
         (_category("accuracy - base"), "not divided by 1 - base"),
@@ -332,7 +332,7 @@ WRONG = {
         (_base("train_factor.bincount().max() / len(train_factor)"), "that of the training part"),
         (
             _base("(test_factor == train_factor.mode().values).double().mean()"),
-            "most frequent in the training part",
+            "most frequent in training",
         ),
         (
             _pieces(
@@ -352,7 +352,7 @@ WRONG = {
                     "    return balanced_accuracy_score(test_factor, said)\n    accuracy =",
                 )
             ),
-            "every category has the same weight",
+            "this averages over categories",
         ),
         (
             _pieces(
@@ -382,11 +382,11 @@ WRONG = {
         (_real("torch.corrcoef(torch.stack([said, test_factor]))[0, 1]"), "this is the correl"),
         (
             _real("torch.corrcoef(torch.stack([said, test_factor]))[0, 1] ** 2"),
-            "off by a constant are forgiven",
+            "ignores a constant offset",
         ),
         (
             _real("1 - (said - test_factor).var() / test_factor.var()"),
-            "off by a constant are forgiven",
+            "ignores a constant offset",
         ),
         (_real("((said - test_factor) ** 2).mean()"), "this is an error"),
         (
@@ -394,7 +394,7 @@ WRONG = {
                 "1 - ((said - test_factor) ** 2).mean()"
                 " / ((test_factor - train_factor.mean()) ** 2).mean()"
             ),
-            "about the training part's mean",
+            "about the mean of the training part",
         ),
         (
             _pieces(("scale.transform(test_codes)", "StandardScaler().fit_transform(test_codes)")),
@@ -407,13 +407,13 @@ WRONG = {
         (_real("said"), "should have shape ()"),
     ],
     "traverse": [
-        (_below("p.sample()"), "another noise in every row"),
+        (_below("p.sample()"), "different noise in every row"),
         (_below("p.mean"), "is at the mean of its prior"),
         (_below("trace.levels[l].z.expand(len(values), -1)"), "below z_2, keeps the value"),
         (_below("noise[l].expand(len(values), -1)"), "is the same in every row"),
         (_below("p.mean + noise[l]"), "the noise is not scaled"),
         (_below("p.mean + p.variance * noise[l]"), "scaled by the variance"),
-        (_below("p.mean + p.stddev * noise[1]"), "the same noise; draw it for each"),
+        (_below("p.mean + p.stddev * noise[1]"), "the same noise; draw it separately"),
         (_below("p.mean + p.stddev * noise[l] ** 2"), "not standard normal"),
         (_below("p.mean + p.stddev * torch.randn(1, values.shape[1])"), "two calls with one seed"),
         (_walk(("seed=seed", "seed=0")), "the seed is not used"),
@@ -433,17 +433,20 @@ WRONG = {
         (_walk(("levels[l].z.expand", "levels[l].q.mean.expand")), "at the mean of its posterior"),
         (_walk(("trace.levels[l].z.expand(len(values), -1)", "values")), "takes the values as"),
         (_walk(("px.mean", "px.sample()")), "these are drawn pixels"),
-        (_walk((".px.mean", ".px")), "this gives the distribution"),
-        (_walk((".px.mean", "")), "this gives the trace"),
+        (_walk((".px.mean", ".px")), "this is the distribution"),
+        (_walk((".px.mean", "")), "this is the trace"),
         (
             _walk(("[latent.z.shape[1] for latent in trace.levels]", "[2, 2, 2]")),
             "your code raised",
         ),
-        (_LINES + "    return model.generate(len(values), hold(held)).px.mean\n", "another noise"),
+        (
+            _LINES + "    return model.generate(len(values), hold(held)).px.mean\n",
+            "different noise",
+        ),
     ],
     "images_from": [
-        (_kept("range(level)"), "this keeps the levels below"),
-        (_kept("range(level - 1)"), "keeps only the levels below"),
+        (_kept("range(level)"), "this level and those below are kept"),
+        (_kept("range(level - 1)"), "only the levels below are kept"),
         (_kept("range(level, model.num_levels)"), "starts one level too high"),
         (_kept("range(max(level - 2, 0), model.num_levels)"), "one level too many"),
         (_kept("range(model.num_levels)"), "every level keeps its value"),
@@ -465,14 +468,14 @@ WRONG = {
             "the means of the posterior",
         ),
         (_change(_IMAGES, ("px.mean", "px.sample()")), "these are drawn pixels"),
-        (_change(_IMAGES, (".px.mean", "")), "this gives the trace"),
-        (_change(_IMAGES, (".px.mean", ".px")), "this gives the distribution"),
+        (_change(_IMAGES, (".px.mean", "")), "this is the trace"),
+        (_change(_IMAGES, (".px.mean", ".px")), "this is the distribution"),
         (_change(_IMAGES, ("px.mean", "px.mean[0]")), "should have shape (6, 6)"),
     ],
     "explained_shares": [
         (_share(("below - above for", "below for")), "these are R^2 from each level upward"),
-        (_share(("strict=True)]", "strict=True)][::-1]")), "top to bottom"),
-        (_share(("below - above for", "above - below for")), "the sign is wrong"),
+        (_share(("strict=True)]", "strict=True)][::-1]")), "the order is top to bottom"),
+        (_share(("below - above for", "above - below for")), "reverse the sign"),
         (
             _share(
                 ("    return [", "    r2 = [0, *r2[:-1]]\n    return [-1 * "),
@@ -485,7 +488,7 @@ WRONG = {
             _ratio("1 - ((x - image) ** 2).sum() / ((x - x.mean()) ** 2).sum()"),
             "one number for all",
         ),
-        (_ratio("1 - ((x - image) ** 2).sum() / (x**2).sum()"), "squares about zero"),
+        (_ratio("1 - ((x - image) ** 2).sum() / (x**2).sum()"), "this sums squares about zero"),
         (
             _ratio("1 - ((x - image) ** 2).sum() / ((x - x.mean(1, keepdim=True)) ** 2).sum()"),
             "that of each example",
@@ -499,11 +502,11 @@ WRONG = {
             "a ratio over examples",
         ),
         (_ratio("image.var(0).sum() / x.var(0).sum()"), "variance of the images"),
-        (_ratio("((x - image) ** 2).sum() / total"), "shares of the error"),
+        (_ratio("((x - image) ** 2).sum() / total"), "differences of the relative error"),
         (_ratio("-((x - image) ** 2).mean()"), "differences of squared errors"),
         (
             _share(("    return [below - above", "    return [(below - above) / r2[0]")),
-            "made to sum to 1",
+            "rescaled to sum to 1",
         ),
         (
             _share(("    return [below - above", "    return [(below - above).clamp(min=0)")),
@@ -513,7 +516,7 @@ WRONG = {
             _share(("    r2.append(torch.zeros(()))  # no level at all explains nothing\n", "")),
             "the share of the top level",
         ),
-        (_share(("below - above for", "(below - above) * 100 for")), "these are per cent"),
+        (_share(("below - above for", "(below - above) * 100 for")), "these are percentages"),
     ],
     "levels_of": [
         (
@@ -522,17 +525,23 @@ WRONG = {
         ),
         (
             _level("1 + scores.loc[factor].argmax() if highest[factor] > threshold else None"),
-            "takes the columns to be in order",
+            "assumes ordered columns",
         ),
         (_change(_LEVELS, ("idxmax", "idxmin")), "the lowest score"),
-        (_level("int(best[factor])"), "the threshold is not used"),
-        (_level("int(best[factor]) if highest[factor] > 0.1 else None"), "number of your own"),
-        (_level("int(best[factor]) if highest[factor] < threshold else None"), "None belongs"),
+        (_level("int(best[factor])"), "this always gives a level"),
+        (
+            _level("int(best[factor]) if highest[factor] > 0.1 else None"),
+            "the threshold is fixed at 0.1",
+        ),
+        (
+            _level("int(best[factor]) if highest[factor] < threshold else None"),
+            "None where a score exceeds the threshold",
+        ),
         (
             _level("int(best[factor]) if scores.loc[factor].min() > threshold else None"),
             "one is enough",
         ),
-        (_change(_LEVELS, ("scores.idx", "scores.abs().idx")), "this takes the size"),
+        (_change(_LEVELS, ("scores.idx", "scores.abs().idx")), "this compares absolute values"),
         (
             _level("highest[factor] if highest[factor] > threshold else None"),
             "these are the scores",
@@ -540,7 +549,7 @@ WRONG = {
         (_level("int(best[factor]) if highest[factor] > threshold else 0"), "has 0; give None"),
         (
             _level("int(best[factor]) if highest[factor] > threshold else float('nan')"),
-            "no finite number",
+            "not a finite number",
         ),
         (
             _level("[l for l in scores if scores.loc[factor, l] > threshold]"),
@@ -572,7 +581,7 @@ WRONG = {
         (
             "\ndef levels_of(scores, threshold):\n"
             "    return scores.idxmax(axis=1).where(scores.max(axis=1) > threshold)\n",
-            "your function gave Series",
+            "your function returned a Series",
         ),
         (
             "\ndef levels_of(scores, threshold):\n"

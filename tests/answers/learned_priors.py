@@ -1,4 +1,4 @@
-"""Chapter 6: the price of information, densities of learned priors, shortest paths."""
+"""Chapter 6: a KL weight under a constraint, densities of learned priors, shortest paths."""
 
 _HEAD = """
 import heapq
@@ -108,7 +108,7 @@ OTHERS = {
     "rewo_step": _HEAD
     + '''
 def rewo_step(beta, violation, rate, slope):
-    """In floats, on the logarithm of the price."""
+    """In floats, on the logarithm of beta."""
     b, delta, t = beta.item(), violation.item(), slope.item()
     towards_one = math.tanh(t * (b - 1)) if delta < 0 else -1
     return math.exp(math.log(b) + rate.item() * delta * towards_one)
@@ -160,33 +160,33 @@ _BETTER = "if v not in cost or new < cost[v]:"
 WRONG = {
     "rewo_step": [
         (_change(_REWO, (_HELD, "-1.0")), "this is GECO"),
-        (_change(_REWO, ("direction = -1.0", "direction = 1.0")), "raises the price"),
+        (_change(_REWO, ("direction = -1.0", "direction = 1.0")), "raises beta"),
         (_change(_REWO, (_HELD, "torch.tanh(slope * (1 - beta))")), "moves away from 1"),
-        (_return(_REWO, "beta * torch.exp(-step)"), "multiplies lambda"),
+        (_return(_REWO, "beta * torch.exp(-step)"), "as for lambda"),
         (_return(_REWO, "1 / (beta * torch.exp(step))"), "this is the new lambda"),
-        (_change(_REWO, (_HELD, "torch.tanh(slope * beta)")), "comes to rest at 0"),
-        (_change(_REWO, (_HELD, "-torch.tanh(slope * beta)")), "the price never rests"),
+        (_change(_REWO, (_HELD, "torch.tanh(slope * beta)")), "beta goes to 0"),
+        (_change(_REWO, (_HELD, "-torch.tanh(slope * beta)")), "beta has no fixed point"),
         (_return(_REWO, "beta + step"), "the step is added to beta"),
-        (_return(_REWO, "beta * (1 + step)"), "beta (1 + s)"),
+        (_return(_REWO, "beta * (1 + step)"), "beta (1 + eta)"),
         (_change(_REWO, ("direction = -1.0", f"direction = {_HELD}")), "the tanh is in both"),
         (_change(_REWO, ("violation < 0", "violation >= 0")), "the branches are swapped"),
-        (_change(_REWO, (_HELD, "torch.tanh(beta - 1)")), "the slope does not enter"),
-        (_change(_REWO, (_HELD, "slope * torch.tanh(beta - 1)")), "stands before the tanh"),
-        (_change(_REWO, ("rate * violation", "violation")), "the rate does not enter"),
-        (_return(_REWO, "step * torch.ones(())"), "this is the step s"),
-        (_return(_REWO, "torch.exp(step)"), "the factor exp(s)"),
-        (_return(_REWO, "torch.log(beta) + step"), "the logarithm of the new price"),
-        (_change(_REWO, (_HELD, "torch.tanh(slope * beta.log())")), "not log beta"),
+        (_change(_REWO, (_HELD, "torch.tanh(beta - 1)")), "the slope is not used"),
+        (_change(_REWO, (_HELD, "slope * torch.tanh(beta - 1)")), "stands in front of the tanh"),
+        (_change(_REWO, ("rate * violation", "violation")), "the rate is not used"),
+        (_return(_REWO, "step * torch.ones(())"), "this is the step eta"),
+        (_return(_REWO, "torch.exp(step)"), "the factor exp(eta)"),
+        (_return(_REWO, "torch.log(beta) + step"), "the logarithm of the new beta"),
+        (_change(_REWO, (_HELD, "torch.tanh(slope * beta.log())")), "has log beta inside"),
     ],
     "vhp_bound": [
         (_return(_VHP, "log_w.mean(0)"), "the mean of the log-weights"),
-        (_return(_VHP, "log_w.logsumexp(0)"), "subtract log K"),
-        (_change(_VHP, (" + log_p_zeta", "")), "p(zeta) is left out"),
-        (_change(_VHP, (" - log_q_zeta", "")), "q(zeta | z) is left out"),
-        (_change(_VHP, ("- log_q_zeta", "+ log_q_zeta")), "the sign of log q is wrong"),
-        (_change(_VHP, ("+ log_p_zeta", "- log_p_zeta")), "the sign of log p(zeta)"),
-        (_change(_VHP, (_WEIGHTS, "log_p_z_given_zeta")), "are left out of the weights"),
-        (_change(_VHP, (_WEIGHTS, "log_p_zeta - log_q_zeta")), "p(z | zeta) is left out"),
+        (_return(_VHP, "log_w.logsumexp(0)"), "subtract log M"),
+        (_change(_VHP, (" + log_p_zeta", "")), "the weights lack p(zeta); multiply"),
+        (_change(_VHP, (" - log_q_zeta", "")), "the weights lack q(zeta | z); divide"),
+        (_change(_VHP, ("- log_q_zeta", "+ log_q_zeta")), "log q is added"),
+        (_change(_VHP, ("+ log_p_zeta", "- log_p_zeta")), "log p(zeta) is subtracted"),
+        (_change(_VHP, (_WEIGHTS, "log_p_z_given_zeta")), "lack p(zeta) and q(zeta | z)"),
+        (_change(_VHP, (_WEIGHTS, "log_p_zeta - log_q_zeta")), "the weights lack p(z | zeta)"),
         (_change(_VHP, ("dim=0", "dim=1")), "the draws run along the first axis"),
         (
             _return(_VHP, "log_w.logsumexp(1) - math.log(log_w.shape[1])"),
@@ -194,25 +194,28 @@ WRONG = {
         ),
         (_return(_VHP, "log_w.exp().mean(dim=0).log()"), "not finite at 1000 nats"),
         (_return(_VHP, "log_w.exp().mean(dim=0)"), "this is the estimate of p(z)"),
-        (_return(_VHP, f"-({_BOUND})"), "the sign is wrong"),
+        (_return(_VHP, f"-({_BOUND})"), "this is minus the bound"),
         (_return(_VHP, f"({_BOUND}).mean()"), "the mean over the batch"),
         (_return(_VHP, "log_w.max(0).values"), "the largest log-weight"),
         (_return(_VHP, "log_w.sum(0)"), "the sum of the log-weights"),
-        (_change(_VHP, ("- math.log(", "+ math.log(")), "log K is added"),
+        (_change(_VHP, ("- math.log(", "+ math.log(")), "log M is added"),
     ],
     "vamp_log_prob": [
-        (_change(_VAMP, (" - math.log(len(means))", "")), "subtract log K"),
-        (_change(_VAMP, ("- math.log(", "+ math.log(")), "log K is added"),
+        (_change(_VAMP, (" - math.log(len(means))", "")), "subtract log U"),
+        (_change(_VAMP, ("- math.log(", "+ math.log(")), "log U is added"),
         (_return(_VAMP, "log_q.sum(dim=1)"), "this sums log-densities"),
         (_return(_VAMP, "log_q.mean(1)"), "this averages log-densities"),
         (
             _change(_VAMP, ("log_q = each.sum(dim=-1)", "log_q = each")),
-            "the sum over the dimensions is missing",
+            "this returns one value per dimension",
         ),
-        (_change(_VAMP, ("each.sum(dim=-1)", "each.mean(dim=-1)")), "mean over the dimensions"),
+        (
+            _change(_VAMP, ("each.sum(dim=-1)", "each.mean(dim=-1)")),
+            "averages over the dimensions",
+        ),
         (
             _return(_VAMP, "(each.logsumexp(dim=1) - math.log(len(means))).sum(dim=-1)"),
-            "each dimension has a mixture of its own",
+            "one mixture per dimension",
         ),
         (_return(_VAMP, "log_q.exp().mean(dim=1).log()"), "not finite for z far away"),
         (
@@ -220,7 +223,7 @@ WRONG = {
             "a small constant inside the logarithm",
         ),
         (_change(_VAMP, ("Normal(means, stds)", "Normal(means, stds.sqrt())")), "as variances"),
-        (_change(_VAMP, ("Normal(means, stds)", "Normal(means, stds**2)")), "the variance stands"),
+        (_change(_VAMP, ("Normal(means, stds)", "Normal(means, stds**2)")), "stds are squared"),
         (_change(_VAMP, ("Normal(means, stds)", "Normal(means, stds.exp())")), "as log stds"),
         (
             _change(
@@ -234,7 +237,7 @@ WRONG = {
         ),
         (_return(_VAMP, "log_q.exp().mean(dim=1)"), "this is the density"),
         (_return(_VAMP, f"({_MIXTURE}).detach()"), "no gradient passes through it"),
-        (_return(_VAMP, "log_q.max(dim=1).values"), "the nearest component alone"),
+        (_return(_VAMP, "log_q.max(dim=1).values"), "the largest component alone"),
         (_return(_VAMP, f"({_MIXTURE}).mean()"), "the mean over the batch"),
         (
             _return(_VAMP, "log_q.logsumexp(0) - math.log(len(z))"),
@@ -249,15 +252,18 @@ WRONG = {
         (_change(_PATH, (_NEW, "new = cost[u] + 1"), (_PUSH, "(new, v)")), "the fewest edges"),
         (
             _change(_PATH, (_NEW, "new = cost[u] + distance(u, v) ** 2"), (_PUSH, "(new, v)")),
-            "squared length",
+            "shortest in squared lengths",
         ),
-        (_change(_PATH, (_NEW, "new = cost[u] + distance(u, v) ** 2")), "squared length"),
+        (
+            _change(_PATH, (_NEW, "new = cost[u] + distance(u, v) ** 2")),
+            "shortest in squared lengths",
+        ),
         (_return(_PATH, "path"), "the path is reversed"),
         (_return(_PATH, "path[:-1][::-1]"), "the path lacks the start"),
         (_return(_PATH, "path[:0:-1]"), "the path lacks the goal"),
-        (_return(_PATH, "[start, goal]"), "an edge that is not there"),
-        (_change(_PATH, (_BETTER, "if v not in cost:")), "keeps the first way"),
-        (_change(_PATH, (_BETTER, "if v not in done:")), "keeps the last way"),
+        (_return(_PATH, "[start, goal]"), "an edge that does not exist"),
+        (_change(_PATH, (_BETTER, "if v not in cost:")), "keeps the first path"),
+        (_change(_PATH, (_BETTER, "if v not in done:")), "keeps the last path"),
         (_change(_PATH, (_PUSH, "(new + 3 * distance(v, goal), v)")), "the shortest"),
         (
             _change(
@@ -271,11 +277,11 @@ WRONG = {
                 _PATH,
                 (_PUSH, "(new + (positions[v] - positions[goal]).abs().sum().item(), v)"),
             ),
-            "adds the coordinates' distances",
+            "sums coordinate differences",
         ),
         (_return(_PATH, "[]"), "the path is empty"),
         (_return(_PATH, "cost[goal]"), "should be a list of node numbers"),
-        (_return(_PATH, "[0, 1]"), "the path leads from 0 to 1"),
+        (_return(_PATH, "[0, 1]"), "the path runs from 0 to 1"),
     ],
 }
 

@@ -1,8 +1,8 @@
 """Answers to the exercises of chapter 2, as source that needs `torch` and defines the function."""
 
 STUBS = {
-    "level_prices": """
-def level_prices(epoch, epochs):
+    "kl_weights": """
+def kl_weights(epoch, epochs):
     raise NotImplementedError
 """,
     "free_bits": """
@@ -15,8 +15,8 @@ def active_units(means, threshold=0.01):
 """,
 }
 
-PRICES = """
-def level_prices(epoch, epochs):
+WEIGHTS = """
+def kl_weights(epoch, epochs):
     if not isinstance(epochs, (list, tuple)):
         epochs = [epochs]
     return [min(1.0, epoch / t) if t > 0 else 1.0 for t in epochs]
@@ -29,29 +29,29 @@ UNITS = """
 def active_units(means, threshold=0.01):
     return int((means.var(0) > threshold).sum())
 """
-SOLUTIONS = {"level_prices": PRICES, "free_bits": FREE, "active_units": UNITS}
+SOLUTIONS = {"kl_weights": WEIGHTS, "free_bits": FREE, "active_units": UNITS}
 
 OTHERS = {
-    "level_prices": {
+    "kl_weights": {
         "a tensor in float64": """
-def level_prices(epoch, epochs):
+def kl_weights(epoch, epochs):
     t = torch.tensor(epochs, dtype=torch.float64)
     return (epoch / t).clamp(max=1)
 """,
         "a tuple of tensors in float32": """
-def level_prices(epoch, epochs):
+def kl_weights(epoch, epochs):
     many = epochs if hasattr(epochs, "__len__") else (epochs,)
     return tuple(torch.tensor(1.0 if epoch >= t else epoch / t) for t in many)
 """,
         "lists only": """
-def level_prices(epoch, epochs):
+def kl_weights(epoch, epochs):
     return [1.0 if t == 0 else min(epoch, t) / t for t in epochs]
 """,
         "a number for one T": """
-def level_prices(epoch, epochs):
+def kl_weights(epoch, epochs):
     if isinstance(epochs, int):
         return 1 if epoch >= epochs else epoch / epochs
-    return list(map(lambda t: level_prices(epoch, t), epochs))
+    return list(map(lambda t: kl_weights(epoch, t), epochs))
 """,
     },
     "free_bits": {
@@ -95,8 +95,8 @@ def active_units(means, threshold=0.01):
 }
 
 
-def _prices(line: str, zero: str = "1.0") -> str:
-    return PRICES.replace("min(1.0, epoch / t) if t > 0 else 1.0", f"{line} if t > 0 else {zero}")
+def _weights(line: str, zero: str = "1.0") -> str:
+    return WEIGHTS.replace("min(1.0, epoch / t) if t > 0 else 1.0", f"{line} if t > 0 else {zero}")
 
 
 def _free(line: str) -> str:
@@ -108,19 +108,19 @@ def _units(line: str) -> str:
 
 
 WRONG = {
-    "level_prices": [
-        (PRICES.replace("for t in epochs]", "for t in epochs][::-1]"), "in the wrong order"),
-        (_prices("min(1.0, (epoch - 1) / t)"), "one epoch late"),
-        (_prices("min(1.0, (epoch + 1) / t)"), "one epoch early"),
-        (_prices("epoch / t"), "goes on rising"),
-        (_prices("min(1.0, epoch / t)", "0.0"), "T = 0 gives the price 0"),
-        (PRICES.replace(" if t > 0 else 1.0", ""), "T = 0 divides by zero"),
-        (_prices("1.0"), "full price from the start"),
-        (_prices("max(0.0, 1 - epoch / t)"), "the price falls"),
-        (_prices("min(1, epoch // t)"), "jumps from 0 to 1"),
-        (_prices("min(1.0, epoch / max(epochs))"), "one T for all levels"),
-        (PRICES.replace("epochs = [epochs]", "return [1.0]"), "level_prices(7, 20)"),
-        (PRICES.replace("for t in epochs]", "for t in epochs][0]"), "should have shape (2,)"),
+    "kl_weights": [
+        (WEIGHTS.replace("for t in epochs]", "for t in epochs][::-1]"), "in the wrong order"),
+        (_weights("min(1.0, (epoch - 1) / t)"), "one epoch late"),
+        (_weights("min(1.0, (epoch + 1) / t)"), "one epoch early"),
+        (_weights("epoch / t"), "keeps rising"),
+        (_weights("min(1.0, epoch / t)", "0.0"), "T = 0 gives the weight 0"),
+        (WEIGHTS.replace(" if t > 0 else 1.0", ""), "T = 0 divides by zero"),
+        (_weights("1.0"), "1 from the start; it should rise"),
+        (_weights("max(0.0, 1 - epoch / t)"), "the weight falls"),
+        (_weights("min(1, epoch // t)"), "jumps from 0 to 1"),
+        (_weights("min(1.0, epoch / max(epochs))"), "one T for all levels"),
+        (WEIGHTS.replace("epochs = [epochs]", "return [1.0]"), "kl_weights(7, 20)"),
+        (WEIGHTS.replace("for t in epochs]", "for t in epochs][0]"), "should have shape (2,)"),
     ],
     "free_bits": [
         (_free("information.clamp(min=floor).mean(0).sum()"), "the floor is under every example"),
@@ -130,11 +130,11 @@ WRONG = {
         (_free("information.mean(0).clamp(min=floor).mean()"), "averages over the levels"),
         (_free("(information.mean(0) - floor).clamp(min=0).sum()"), "the floor is subtracted"),
         (_free("(information.mean(0) - floor).sum()"), "the floor is subtracted"),
-        (_free("information.mean(0).sum()"), "the floor is missing"),
+        (_free("information.mean(0).sum()"), "means without a floor"),
         (_free("information.sum(0).clamp(min=floor).sum()"), "sums over the batch"),
-        (_free("information.mean(1).clamp(min=floor).sum()"), "axes are mixed up"),
+        (_free("information.mean(1).clamp(min=floor).sum()"), "averages over the levels, axis 1"),
         (_free("information.mean(0).clamp(min=floor / 4).sum()"), "divided by the number of"),
-        (_free("-information.mean(0).clamp(min=floor).sum()"), "sign is turned round"),
+        (_free("-information.mean(0).clamp(min=floor).sum()"), "the sign is reversed"),
         (_free("information.mean(0).clamp(min=floor)"), "one number per level"),
         (_free("information.clamp(min=floor).sum(1)"), "one number per example"),
         (_free("information.mean(0).clamp(min=floor).sum().item()"), "no gradient passes"),
@@ -151,13 +151,16 @@ WRONG = {
         (_units("int((means.amax(0) - means.amin(0) > threshold).sum())"), "the range of the"),
         (_units("int((means.var(1) > threshold).sum())"), "variance over the dimensions"),
         (_units("int(((means**2).mean(0) > threshold).sum())"), "mean square"),
-        (_units("int((means.mean(0).abs() > threshold).sum())"), "how large a mean is"),
+        (_units("int((means.mean(0).abs() > threshold).sum())"), "the size of a mean"),
         (_units("int((means.var(0) <= threshold).sum())"), "inactive units"),
-        (_units("float((means.var(0) > threshold).float().mean())"), "this is a share"),
+        (
+            _units("float((means.var(0) > threshold).float().mean())"),
+            "the fraction of active units",
+        ),
         (_units("means.var(0).mean()"), "mean of the variances"),
         (_units("int(means.var(0).mean() > threshold)"), "for all dimensions together"),
         (_units("int(means.var() > threshold)"), "for all dimensions together"),
-        (_units("int((means.var(0) > 0.01).sum())"), "threshold is not used"),
+        (_units("int((means.var(0) > 0.01).sum())"), "the threshold is fixed at 0.01"),
         (_units("means.shape[1]"), "counts every dimension"),
         (_units("means.var(0) > threshold"), "one value per dimension"),
     ],

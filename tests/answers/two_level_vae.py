@@ -114,7 +114,7 @@ WRONG = {
     "gaussian_kl": [
         (
             KL.replace("    ratio", "    q_std, p_std = q_std.sqrt(), p_std.sqrt()\n    ratio"),
-            "takes the variance where the standard deviation is given",
+            "treats q_std and p_std as variances",
         ),
         (
             KL.replace("    ratio", "    q_std, p_std = q_std.exp(), p_std.exp()\n    ratio", 1),
@@ -133,10 +133,13 @@ WRONG = {
             "-1 of every dimension is missing",
         ),
         (_kl("0.5 * ((ratio - ratio.log() + distance).sum(-1) - 1)"), "belongs inside the sum"),
-        (_kl("0.5 * (q_std**2 - 1 - 2 * q_std.log() + q_mean**2).sum(-1)"), "against N(0, I)"),
-        (_kl(f"-{_SUM}.sum(-1)"), "the sign is turned round"),
+        (_kl("0.5 * (q_std**2 - 1 - 2 * q_std.log() + q_mean**2).sum(-1)"), "the KL from N(0, I)"),
+        (_kl(f"-{_SUM}.sum(-1)"), "the sign is reversed"),
         (_kl("(ratio - 1 - ratio.log() + distance).sum(-1)"), "factor 1/2 is missing"),
-        (_kl("0.5 * (ratio - 1 - 0.5 * ratio.log() + distance).sum(-1)"), "that of the variances"),
+        (
+            _kl("0.5 * (ratio - 1 - 0.5 * ratio.log() + distance).sum(-1)"),
+            "the log of the ratio of standard deviations",
+        ),
         (_kl("0.5 * (ratio - 1 + ratio.log() + distance).sum(-1)"), "sign of the logarithm"),
         (
             _kl("0.5 * (ratio - 1 - ratio.log() + (q_mean - p_mean) ** 2).sum(-1)"),
@@ -185,7 +188,7 @@ WRONG = {
             .replace("+ prior", "- prior")
             .replace("- q1", "+ q1")
             .replace("- q2", "+ q2"),
-            "signs of p and q are turned round",
+            "signs of p and q are swapped",
         ),
         (
             ELBO.replace(" + prior", "").replace(
@@ -234,7 +237,7 @@ def joint_elbo(*parts):
     ],
     "importance_weighted": [
         (_iwae("log_weights.mean(1)"), "mean of the logarithms"),
-        (_iwae("log_weights.logsumexp(1)"), "log K is missing"),
+        (_iwae("log_weights.logsumexp(1)"), "the log of the sum of the weights"),
         (_iwae("log_weights.logsumexp(1) + log(k)"), "log K is added"),
         (_iwae("log_weights.logsumexp(1) - log(b)"), "divides by the size of the batch"),
         (_iwae("log_weights.logsumexp(1) / k"), "1/K stands outside"),
@@ -243,11 +246,11 @@ def joint_elbo(*parts):
             _iwae("(log_weights - log_weights.max()).exp().mean(1).log() + log_weights.max()"),
             "as logsumexp does",
         ),
-        (_iwae("log_weights.logsumexp(0) - log(b)"), "goes over the batch"),
-        (_iwae("log_weights.logsumexp(0) - log(k)"), "goes over the batch"),
+        (_iwae("log_weights.logsumexp(0) - log(b)"), "reduces the batch"),
+        (_iwae("log_weights.logsumexp(0) - log(k)"), "reduces the batch"),
         (_iwae("log_weights.sum(1)"), "adds up the log-weights"),
-        (_iwae("log_weights.exp().mean(1)"), "its logarithm is asked"),
-        (_iwae("log(k) - log_weights.logsumexp(1)"), "the sign is turned round"),
+        (_iwae("log_weights.exp().mean(1)"), "return its logarithm"),
+        (_iwae("log(k) - log_weights.logsumexp(1)"), "negative bound, a loss"),
         (_iwae("log_weights.max(1).values"), "largest log-weight"),
         (_iwae("(log_weights.logsumexp(1) - log(k)).sum()"), "sums over the batch"),
         (_iwae("(log_weights.logsumexp(1) - log(k)).mean()"), "averages over the batch"),
