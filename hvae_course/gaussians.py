@@ -17,8 +17,9 @@ LOG_STD_BOUND = 7.0
 def at_least_float32(value: Tensor) -> Tensor:
     """Promote half precision to float32; leave float32 and float64 alone.
 
-    Under autocast the networks may compute in bfloat16, where ``exp(d) - d - 1`` at ``d = 0.01``
-    rounds to zero. Distributions are built from promoted parameters, so log-densities are not.
+    Under autocast the networks may compute in bfloat16, where ``exp(d) - 1 - d`` at ``d = -0.01``,
+    which cannot be negative, comes out as -0.0017. Distributions are built from promoted
+    parameters, so that log-densities and KL divergences are computed in float32.
 
     Args:
         value: any floating-point tensor.
@@ -30,12 +31,12 @@ def at_least_float32(value: Tensor) -> Tensor:
 
 
 def bound_log_std(raw: Tensor, bound: float = LOG_STD_BOUND) -> Tensor:
-    r"""Squash a raw log-scale smoothly into ``(-bound, bound)``.
+    r"""Squash a raw log-scale smoothly into ``(-bound, bound)`` (:eq:`eq-bounded-scale`).
 
-    .. math:: \log\sigma = b \tanh(r / b)
+    .. math:: \log\sigma = 7 \tanh(\rho / 7)
 
-    Close to the identity near zero. Unlike a hard clamp, the gradient does not vanish at the bound
-    itself, so a scale that has gone too far can come back.
+    Close to the identity near zero. Unlike that of a hard clamp, the gradient does not vanish past
+    the bound, so a scale that has gone too far can come back.
 
     Args:
         raw: output of a network, any shape.

@@ -22,11 +22,11 @@ CHAIN = LinearGaussian((0.8, -1.1, 0.6), (0.3, 0.5, 0.2))
 
 def test_covariance_agrees_with_writing_out_the_linear_map():
     """The vector (x, z_1, z_2, z_3) is a matrix times independent noise."""
-    w, s = CHAIN.slopes, CHAIN.variances
+    a, s = CHAIN.slopes, CHAIN.variances
     noise_to_value = torch.zeros(4, 4, dtype=torch.float64)
     noise_to_value[3, 3] = 1
     for l in (2, 1, 0):
-        noise_to_value[l] = w[l] * noise_to_value[l + 1]
+        noise_to_value[l] = a[l] * noise_to_value[l + 1]
         noise_to_value[l, l] = s[l] ** 0.5
     torch.testing.assert_close(CHAIN.covariance(), noise_to_value @ noise_to_value.T)
 
@@ -54,10 +54,10 @@ def test_posterior_conditionals_agree_with_inverting_the_covariance(num_levels):
     for l, head in enumerate(chain.posterior_conditionals(), start=1):
         kept = [l, *range(l + 1, num_levels + 1), 0]
         precision = torch.linalg.inv(chain.covariance()[kept][:, kept])
-        weights = -precision[0, 1:] / precision[0, 0]
-        assert (weights[1:-1].abs() < 1e-10).all()  # z_l+1 stands for all that is above it
-        expected = [weights[-1], *weights[:1]] if l < num_levels else [weights[-1]]
-        assert head.slopes == pytest.approx([w.item() for w in expected])
+        slopes = -precision[0, 1:] / precision[0, 0]
+        assert (slopes[1:-1].abs() < 1e-10).all()  # z_l+1 stands for all that is above it
+        expected = [slopes[-1], *slopes[:1]] if l < num_levels else [slopes[-1]]
+        assert head.slopes == pytest.approx([b.item() for b in expected])
         assert math.exp(-2 * head.log_std) == pytest.approx(precision[0, 0].item())
 
 
@@ -90,7 +90,7 @@ def test_an_unknown_rule_is_refused_with_the_known_ones():
     ("kind", "rule"),
     [("concatenation", Concatenation), ("delta", Delta), ("merge", PrecisionWeighted)],
 )
-def test_exact_rules_are_of_the_kind_that_is_asked_for(kind, rule):
+def test_exact_rules_are_of_the_requested_kind(kind, rule):
     assert [type(r) for r in CHAIN.exact_rules(kind).rules] == [rule] * 3
 
 
@@ -101,7 +101,7 @@ def test_samples_follow_the_evidence():
 
 
 @pytest.mark.parametrize("variances", [(0.1,), (0.1, -0.2, 0.3), (0.1, 0.0, 0.3)])
-def test_every_weight_needs_one_positive_variance(variances):
+def test_every_slope_needs_one_positive_variance(variances):
     with pytest.raises(ValueError, match="needs one positive variance"):
         LinearGaussian(CHAIN.slopes, variances)
 
@@ -112,7 +112,7 @@ def test_the_spine_refuses_a_posterior_of_another_depth():
 
 
 def test_terms_reproduce_the_worked_example_of_the_chapter():
-    """x = 1.3, w = .9, s_1 = .19, s_0 = .25 and the exact posterior."""
+    """x = 1.3, a = .9, s_1 = .19, s_0 = .25 and the exact posterior."""
     chain = LinearGaussian((1.0, 0.9), (0.25, 0.19))
     q1, q2 = chain.posterior_chain()
     x = torch.tensor(1.3, dtype=torch.float64)

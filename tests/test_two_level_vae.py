@@ -8,7 +8,7 @@ from torch.distributions import MultivariateNormal, Normal
 
 from hvae_course import data, objectives, recipes
 from hvae_course.analysis import smoothness
-from hvae_course.gaussians import diag_normal, kl_normal
+from hvae_course.gaussians import bound_log_std, diag_normal, kl_normal
 from hvae_course.hierarchy import hold
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer
 from hvae_course.posteriors import Chain, Direct, TopDownPosterior
@@ -203,3 +203,16 @@ def test_smoothness_of_paths_with_known_steps():
     mean = 5 / 3  # steps 1, 1, 3; second differences (-1, 1) and (0, 2)
     assert smoothness(corner).jump_ratio == pytest.approx(3 / mean)
     assert smoothness(corner).second_difference == pytest.approx((2 + 4) / 2 / mean**2)
+
+
+@pytest.mark.equation("eq-bounded-scale")
+def test_the_bounded_scale_is_the_identity_near_zero_and_keeps_a_gradient_past_its_bound():
+    raw = torch.tensor([-50.0, -10.0, -0.01, 0.0, 0.01, 10.0, 50.0], dtype=D, requires_grad=True)
+    log_std = bound_log_std(raw)
+    torch.testing.assert_close(log_std, 7 * torch.tanh(raw / 7))
+    torch.testing.assert_close(log_std[2:5], raw[2:5], rtol=1e-6, atol=0)
+    assert (log_std.abs() <= 7).all()
+    (gradient,) = torch.autograd.grad(log_std.sum(), raw)
+    assert (gradient[[1, 5]] > 0.2).all()
+    p, q = (diag_normal(torch.zeros(1, 1), bound_log_std(r)) for r in torch.tensor([-99.0, 99.0]))
+    assert kl_normal(q, p).isfinite().all()

@@ -14,6 +14,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from hvae_course import analysis, data, fit, objectives, plots, recipes
 from hvae_course.gaussians import kl_normal
 from hvae_course.hierarchy import Trace, hold
+from hvae_course.oracles import LinearGaussian, SharedCause, optimise_link
 
 FOLDER = Path(__file__).parent
 plt.rcParams |= {"savefig.facecolor": "white", "savefig.dpi": 200, "mathtext.fontset": "cm"}
@@ -49,6 +50,52 @@ def two_level_graph() -> None:
     chain(axes[0], "generation", up=False)
     chain(axes[1], "inference", up=True)
     figure.savefig(FOLDER / "two_level_graph.png")
+
+
+def two_draws() -> None:
+    """The trap: a pair drawn together, and the same z_2 with a second draw of z_1."""
+    model, x = LinearGaussian((1.0, 0.9), (0.25, 0.19)), torch.tensor([[1.3]]).double()
+    q1, q2 = model.posterior_chain()
+    torch.manual_seed(0)
+    first, second = (q1(x.expand(200, 1)).sample() for _ in range(2))
+    z2 = q2(first).sample()
+    line = torch.linspace(-1.1, 2.9, 2).double()
+    spread = 2 * model.variances[1] ** 0.5
+    figure, axes = plt.subplots(
+        1, 2, figsize=(7.4, 3.5), sharex=True, sharey=True, layout="constrained"
+    )
+    titles = ("$z_2$ drawn given this $z_1$", "$z_1$ drawn a second time")
+    for panel, z1, colour, title in zip(axes, (first, second), ("C0", "C1"), titles, strict=True):
+        mean = model.slopes[1] * line
+        panel.fill_between(line, mean - spread, mean + spread, color="0.9")
+        panel.plot(line, mean, color="0.6", lw=1)
+        panel.plot(z2, z1, "o", color=colour, ms=3, alpha=0.7)
+        panel.set(xlabel="$z_2$", title=title, xlim=(line[0], line[-1]), ylim=(-0.5, 2.6))
+        panel.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("$z_1$")
+    axes[0].text(2.85, -0.4, r"grey: $p(z_1 \mid z_2)$", ha="right", color="0.35")
+    figure.savefig(FOLDER / "two_draws.png")
+
+
+def trap_data() -> None:
+    """Both objectives over the slope of the link, where z_2 is not needed and where it is."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.1), layout="constrained")
+    slopes = torch.linspace(0, 0.99, 34, dtype=torch.float64)
+    looks = (("elbo", "joint sample (ELBO)", "C0-"), ("closed_form", "closed-form KL", "C1--"))
+    titles = ("one coordinate: $z_2$ is not needed", "eight coordinates: $z_2$ is needed")
+    for panel, size, title in zip(axes, (1, 8), titles, strict=True):
+        source = SharedCause(0.9, (0.25, 0.19), size)
+        for objective, label, line in looks:
+            best = optimise_link(objective, source, slope=slopes)
+            learned = optimise_link(objective, source)
+            panel.plot(slopes, getattr(best.terms, objective), line, label=label)
+            end = getattr(learned.terms, objective)
+            panel.plot(learned.model.slope, end, f"{line[:2]}o")
+        panel.set(xlabel="slope $a$ from $z_2$ to $z_1$", title=title)
+        panel.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("best value [nats]")
+    axes[0].legend(loc="lower left")
+    figure.savefig(FOLDER / "trap_data.png")
 
 
 def two_paths() -> None:
@@ -155,9 +202,9 @@ def landing() -> None:
             images = model.generate(48, hold({1: z2})).px.mean.unflatten(0, (4, 12))
             plots.image_grid(images, digits.image_shape, axes=axes[0])
     axes[0].set_title("one row, one $z_2$")
-    axes[1].set(xlabel="epoch", ylabel="nats per image", title="what one watches: the bound")
+    axes[1].set(xlabel="epoch", ylabel="nats per image", title="the bound: hardly changed")
     axes[1].set_ylim(-118, -96)
-    axes[2].set(xlabel="epoch", ylabel="nats per image", title="what one should: $z_2$")
+    axes[2].set(xlabel="epoch", ylabel="nats per image", title="information of $z_2$: weakened")
     axes[2].set_ylim(0, None)
     axes[1].legend(loc="lower right")
     for panel in axes[1:]:
@@ -176,19 +223,20 @@ def multipliers() -> None:
             step = rule(beta, torch.tensor(violation)).expand_as(beta)
             axes[0].semilogx(beta, step, line, label=name if violation < 0 else None)
         for panel, rest in zip(axes[1:], (0.4, 2.5), strict=True):
-            price, prices = torch.tensor(0.01), []
+            weight, weights = torch.tensor(0.01), []
             for _ in range(800):
-                prices.append(price.item())
-                price = price * rule(price, 0.2 * price - 0.2 * rest).exp()
-            panel.semilogy(prices, line, label=name)
+                weights.append(weight.item())
+                weight = weight * rule(weight, 0.2 * weight - 0.2 * rest).exp()
+            panel.semilogy(weights, line, label=name)
             panel.axhline(rest, color="0.6", lw=0.8)
             panel.text(800, rest * 1.1, "error $= \\kappa^2$", ha="right", fontsize=9)
     axes[0].text(0.011, 0.0105, "constraint holds", fontsize=9, va="bottom")
     axes[0].text(0.011, -0.0095, "constraint violated (both rules)", fontsize=9, va="bottom")
     axes[0].axhline(0, color="0.6", lw=0.8)
-    axes[0].set(xlabel="price $\\beta$", ylabel="step $s$ of $\\log \\beta$", ylim=(-0.012, 0.012))
+    axes[0].set(xlabel="KL weight $\\beta$", ylabel="step $\\eta$ of $\\log \\beta$")
+    axes[0].set_ylim(-0.012, 0.012)
     axes[0].set_title("the rules")
-    axes[1].set(xlabel="step", ylabel="price $\\beta$", title="a constraint that binds")
+    axes[1].set(xlabel="step", ylabel="KL weight $\\beta$", title="a constraint that binds")
     axes[2].set(xlabel="step", title="a constraint that is loose")
     for panel in axes[1:]:
         panel.set_ylim(0.008, 5)
@@ -242,6 +290,8 @@ def rings() -> None:
 
 if __name__ == "__main__":
     two_level_graph()
+    two_draws()
+    trap_data()
     two_paths()
     delta_path()
     landing()

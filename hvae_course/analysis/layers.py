@@ -1,6 +1,6 @@
-"""What each level of a trained model holds: reconstruct, vary and interpolate one level at a time.
+"""What each level of a trained model does: reconstruct, vary and interpolate one level at a time.
 
-Levels are counted as in the book, from 1 next to the data. Everything here is the walk down of
+Levels are counted as in the book, from 1 next to the data. Every function here walks down
 `hvae_course.hierarchy.top_down.TopDown` with some levels held fixed.
 """
 
@@ -44,8 +44,8 @@ def _check_level(model: HierarchicalVAE, level: int) -> None:
 def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
     """Latents of x, in evaluation mode and without gradients.
 
-    Draws from the caller's generator, as `reconstruct` and `interpolate` do: call
-    ``torch.manual_seed`` before for the same draw.
+    Draws from the caller's generator, as do `reconstruct` and `interpolate`: call
+    ``torch.manual_seed`` first to get the same draw again.
 
     Args:
         model: the model.
@@ -61,13 +61,13 @@ def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
 def reconstruct(
     model: HierarchicalVAE, x: Tensor, *, from_level: int = 1, below: Choose = prior_mean
 ) -> Trace:
-    """Reconstruct x from level l and those above; the levels below come from their priors.
+    """Reconstruct x from one level and those above it; the levels below come from their priors.
 
     Args:
         model: the model.
         x: data ``(B, D)`` on the model's device.
         from_level: lowest level that keeps its posterior draw; 1 keeps all.
-        below: how the levels below are picked, by default the mean of their prior.
+        below: how to pick the levels below, by default the mean of their prior.
 
     Returns:
         A trace; ``trace.px.mean`` are the images.
@@ -90,18 +90,17 @@ def vary(
     seed: int = 0,
     above: Trace | None = None,
 ) -> Trace:
-    """Give one level the values of the rows, with common noise below it.
+    """Give one level a value per row, with the same noise for the levels below in every row.
 
-    The rows share the noise of all levels below, so what changes between rows is caused by the
-    level that varies and by nothing else.
+    The rows differ only in the level that varies, so any change between them is its effect.
 
     Args:
         model: the model.
         values: ``(B, Z_l)``, one value of z_l per row.
         level: which level varies.
-        seed: seed of the common noise.
-        above: a trace whose first row gives the levels above; by default they are drawn with
-            common noise too.
+        seed: seed of the noise.
+        above: a trace whose first row gives the levels above; by default they too are drawn with
+            the same noise in every row.
 
     Returns:
         A trace; ``trace.px.mean`` are the images.
@@ -124,17 +123,17 @@ def vary(
 def interpolate(
     model: HierarchicalVAE, x: Tensor, *, level: int, steps: int = 11, below: Choose = prior_mean
 ) -> Trace:
-    """Walk in a straight line between the codes of two examples at one level.
+    """Move one level in a straight line between the codes of two examples.
 
     Args:
         model: the model.
         x: two examples, ``(2, D)``.
         level: level in which the line is drawn, between the means of its two posteriors.
         steps: number of points, ends included.
-        below: how the levels below are picked, by default the mean of their prior.
+        below: how to pick the levels below, by default the mean of their prior.
 
     Returns:
-        A trace of ``steps`` rows; levels above are held at the first example's.
+        A trace of ``steps`` rows; the levels above are those of the first example.
 
     Raises:
         ValueError: if there is no such level, or x does not hold two examples.
@@ -160,7 +159,7 @@ def sample(model: HierarchicalVAE, n: int, *, seed: int = 0) -> Trace:
     Args:
         model: the model.
         n: number of samples.
-        seed: seed of the draws; the caller's generators are left as they were.
+        seed: seed of the draws; the caller's generators are not touched.
 
     Returns:
         A trace; ``trace.px.mean`` are the mean images, ``trace.px.sample()`` drawn ones.

@@ -1,4 +1,4 @@
-"""How smooth a decoded path is, in numbers instead of adjectives."""
+"""How smooth a decoded path is, as numbers instead of adjectives."""
 
 import math
 from dataclasses import dataclass
@@ -19,12 +19,13 @@ class Smoothness:
 def smoothness(frames: Tensor) -> Smoothness:
     r"""Measure a path of images (:eq:`eq-smoothness`).
 
-    .. math:: \text{jump} = \frac{\max_t s_t}{\bar s}, \qquad
-              \text{bend} = \frac{1}{(T-2)\,\bar s^2} \sum_t \lVert x_{t+1} - 2 x_t + x_{t-1}
-              \rVert^2, \qquad s_t = \lVert x_{t+1} - x_t \rVert
+    .. math:: \text{jump} = \frac{\max_j \ell_j}{\bar\ell}, \qquad
+              \text{bend} = \frac{1}{(n - 1)\,\bar\ell^{\,2}} \sum_{j=1}^{n-1}
+              \lVert x_{j+1} - 2 x_j + x_{j-1} \rVert^2, \qquad
+              \ell_j = \lVert x_j - x_{j-1} \rVert
 
     Args:
-        frames: T images in order, ``(T, D)``.
+        frames: images x_0, ..., x_n in order, ``(n + 1, D)``.
 
     Returns:
         Both measures.
@@ -39,7 +40,7 @@ def smoothness(frames: Tensor) -> Smoothness:
     """
     if len(frames) < 3:
         raise ValueError(f"a path needs at least three frames, got {len(frames)}")
-    step = frames.diff(dim=0)  # (T - 1, D)
+    step = frames.diff(dim=0)  # (n, D)
     length = step.norm(dim=1)
     mean = length.mean()
     if mean == 0:
@@ -49,10 +50,10 @@ def smoothness(frames: Tensor) -> Smoothness:
 
 
 def angle_steps(angles: Tensor) -> Tensor:
-    r"""Steps between angles in a row, each taken the short way round.
+    r"""Steps between consecutive angles, each taken the short way round.
 
     For data whose true factor is an angle: the largest absolute step of a decoded path shows a
-    jump that a mean over the pixels hides, and the sum of the steps around a closed curve is
+    jump that a mean over pixels hides, and the sum of the steps around a closed curve is
     :math:`2 \pi` times its winding number.
 
     Args:
@@ -76,5 +77,5 @@ def angle_steps(angles: Tensor) -> Tensor:
             f"steps need at least two angles along the last axis, got shape {tuple(angles.shape)}"
         )
     step = angles.diff(dim=-1)
-    # Whole turns are taken off, so a step that is short already stays what it is to the last bit.
+    # Only whole turns are subtracted: a step that is already short is unchanged to the last bit.
     return step - 2 * math.pi * ((step - math.pi) / (2 * math.pi)).ceil()

@@ -1,7 +1,7 @@
-"""Ways to pick a latent on the way down, when no data are looked at.
+"""Ways to pick a latent on the way down without data.
 
 Each is a ``choose`` for `hvae_course.hierarchy.top_down.TopDown`: generation, traversal and
-reconstruction from a level upward are these functions and combinations of them.
+reconstruction from a level upward are combinations of these functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def prior_mean(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor
 def common_noise(noise: Sequence[Tensor]) -> Choose:
     r"""Draw with the same noise in every row: :math:`z_l = \mu_p + \sigma_p \epsilon_l`.
 
-    Rows then differ only in what comes from above, so a change between two rows is caused by it.
+    Rows then differ only in what comes from above.
 
     Args:
         noise: one standard-normal tensor per level, bottom to top, ``(1, Z_l)`` or ``(B, Z_l)``.
@@ -67,15 +67,15 @@ def common_noise(noise: Sequence[Tensor]) -> Choose:
 
 
 def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
-    """Fix some levels at given values and choose the others in another way.
+    """Fix some levels at given values and pick the others in another way.
 
     Args:
         values: level, counted from 0 at the bottom, to its values ``(B, Z_l)``.
-        below: the choice for every other level.
+        below: how to pick every other level; by default they are drawn from their priors.
 
     Returns:
-        A choice for the top-down path. It raises ValueError at the end of a walk that never asked
-        it for one of these levels.
+        A choice for the top-down path. It raises ValueError at the end of a walk that never
+        reached one of these levels.
     """
     missed = set(values)
 
@@ -83,8 +83,8 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
         missed.discard(l)
         if l == 0 and missed:
             raise ValueError(
-                f"level {', '.join(map(str, sorted(missed)))} was to be held and was never asked "
-                "for; levels count from 0 at the bottom, so that z_1 is 0"
+                f"the model has no level {', '.join(map(str, sorted(missed)))} to hold; levels "
+                "count from 0 at the bottom, so z_1 is 0"
             )
         return (p, values[l]) if l in values else below(l, h, p)
 

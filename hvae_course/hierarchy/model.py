@@ -16,8 +16,8 @@ from hvae_course.hierarchy.trace import Choose, Trace
 class HierarchicalVAE(nn.Module):
     """A variational autoencoder with any number of latent levels.
 
-    The posterior decides which model this is: bottom-up inference, a ladder, and so on, all share
-    the rest. `hvae_course.recipes` assembles the named ones.
+    The posterior decides which model this is: bottom-up inference, a ladder and the others share
+    the rest. `hvae_course.recipes` assembles the named models.
 
     Args:
         prior: module that returns p(z_L) with an empty batch shape; it is given q(z_L | x) as a
@@ -70,8 +70,8 @@ class HierarchicalVAE(nn.Module):
         Args:
             x: data ``(B, D)``.
             num_samples: K, draws of the latents per example.
-            features: ``bottom_up(x)`` where it is known already, as in an evaluation that draws
-                for the same x again and again.
+            features: ``bottom_up(x)`` if it has been computed already, as in an evaluation that
+                draws many times for the same x.
 
         Returns:
             A trace of ``B K`` rows; the draws of one example lie next to each other.
@@ -117,9 +117,9 @@ class HierarchicalVAE(nn.Module):
     def generate(self, n: int, choose: Choose = from_prior) -> Trace:
         """Walk down without data: ancestral samples, or whatever ``choose`` holds fixed.
 
-        The model stays in its mode: in training mode dropout is at work, and batch normalisation
+        The model stays in its mode: in training mode dropout is active, and batch normalisation
         takes its statistics from the samples and keeps them. `hvae_course.analysis.layers.sample`
-        sees to that.
+        switches to evaluation mode first.
 
         Args:
             n: number of rows.

@@ -1,4 +1,4 @@
-r"""What one walk down the hierarchy leaves behind.
+r"""What one walk down the hierarchy returns.
 
 A `Level` holds one latent with the two distributions over it, a `Trace` holds all levels and the
 likelihood. Every bound and every diagnostic of the course is a function of a trace, so a quantity
@@ -36,8 +36,8 @@ class Level:
         not negative; for a bottom-up posterior only the sum over levels, and the top level, have
         that property. A single draw may be negative in either case.
 
-        It is computed once: where the prior's density is itself an estimate
-        (`hvae_course.priors.vhp.VHP`), whoever asks sees the same one.
+        It is computed once, so that where the prior's density is itself an estimate
+        (`hvae_course.priors.vhp.VHP`), every caller sees the same estimate.
         """
         known, with_gradients = self.__dict__.get("_information", (None, False))
         if known is None or (torch.is_grad_enabled() and not with_gradients):
@@ -93,7 +93,7 @@ class Trace:
         return self.terms(x)[0]
 
     def terms(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Log-weight of every joint draw and what it is made of, each computed once.
+        """Log-weight of every joint draw and its terms, each computed once.
 
         Args:
             x: data ``(B, D)``, one row per example.

@@ -4,7 +4,7 @@ r"""The evidence lower bound, from one joint draw (:eq:`eq-elbo`).
           \le \log p(x)
 
 No term is replaced by a closed form. In a bottom-up model the closed form of
-KL(q(z_1 | x) || p(z_1 | z_2)) is *not* a term of this bound, because z_2 was drawn from the very
+KL(q(z_1 | x) || p(z_1 | z_2)) is *not* a term of this bound, because z_2 was drawn given the
 z_1 that the closed form integrates out; chapter 1 derives what it computes instead.
 """
 

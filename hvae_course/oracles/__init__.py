@@ -2,12 +2,16 @@
 
 from hvae_course.oracles.chain import LinearGaussian
 from hvae_course.oracles.layers import LinearGaussianLayer, LinearGaussianPair
+from hvae_course.oracles.shared_cause import Optimum, SharedCause, optimise_link
 from hvae_course.oracles.two_level import TwoLevelTerms, two_level_terms
 
 __all__ = [
     "LinearGaussian",
     "LinearGaussianLayer",
     "LinearGaussianPair",
+    "Optimum",
+    "SharedCause",
     "TwoLevelTerms",
+    "optimise_link",
     "two_level_terms",
 ]

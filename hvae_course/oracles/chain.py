@@ -1,9 +1,9 @@
 r"""Hierarchies whose log p(x) is known exactly.
 
 In a linear-Gaussian hierarchy every distribution is Gaussian, so the posterior, the evidence and
-every bound have closed forms. Plugged into the package's own spine, such a model tells whether the
-spine computes what it says: with the exact posterior, :math:`\log p(x, z) - \log q(z \mid x)` is
-:math:`\log p(x)` for *every* draw of z, not only on average.
+every bound have closed forms. Plugged into the package's own spine, such a model tests it: with
+the exact posterior, :math:`\log p(x, z) - \log q(z \mid x)` is :math:`\log p(x)` for *every* draw
+of z, not only on average.
 """
 
 import math
@@ -94,8 +94,8 @@ class LinearGaussian:
 
         Args:
             n: number of examples.
-            seed: seed of the draw. Seed the model's draws with another one: on the CPU the same
-                seed would give the latents the noise of the data.
+            seed: seed of the draw. Use another seed for the model's draws: on the CPU the same
+                one would give the latents the noise of the data.
 
         Returns:
             ``(n, D)``, float64.
@@ -112,20 +112,22 @@ class LinearGaussian:
         """
         c, heads = self.covariance(), []
         for l in range(self.num_levels):
-            gain = (c[l, l + 1] / c[l, l]).item()
-            heads.append(LinearGaussianLayer(gain, (c[l + 1, l + 1] - gain * c[l, l + 1]).item()))
+            slope = (c[l, l + 1] / c[l, l]).item()
+            heads.append(
+                LinearGaussianLayer(slope, (c[l + 1, l + 1] - slope * c[l, l + 1]).item())
+            )
         return heads
 
     def posterior_marginals(self) -> list[LinearGaussianLayer]:
-        """Exact marginals p(z_l | x), which forget that the levels depend on each other given x.
+        """Exact marginals p(z_l | x), without the dependence of the levels given x.
 
         Returns:
             L layers, bottom to top.
         """
         c, heads = self.covariance(), []
         for l in range(1, self.num_levels + 1):
-            gain = (c[0, l] / c[0, 0]).item()
-            heads.append(LinearGaussianLayer(gain, (c[l, l] - gain * c[0, l]).item()))
+            slope = (c[0, l] / c[0, 0]).item()
+            heads.append(LinearGaussianLayer(slope, (c[l, l] - slope * c[0, l]).item()))
         return heads
 
     def layers(self) -> list[LinearGaussianLayer]:
@@ -152,11 +154,11 @@ class LinearGaussian:
                 f"with slopes {tuple(self.slopes)} x does not depend on every level, and "
                 "what it says about a level has no finite variance; use non-zero slopes"
             )
-        heads, gain, variance = [], 1.0, 0.0
+        heads, slope, variance = [], 1.0, 0.0
         for a, s in zip(self.slopes, self.variances, strict=True):
-            variance += gain**2 * s  # of x given the level above
-            gain *= a
-            heads.append(LinearGaussianLayer(1 / gain, variance / gain**2))
+            variance += slope**2 * s  # of x given the level above
+            slope *= a  # from z_l to x
+            heads.append(LinearGaussianLayer(1 / slope, variance / slope**2))
         return heads
 
     def posterior_conditionals(self) -> list[LinearGaussianPair]:

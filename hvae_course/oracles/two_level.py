@@ -19,6 +19,8 @@ class TwoLevelTerms:
     """The evidence lower bound of the product q(z_1 | x) q(z_2 | x)."""
     mutual_information: Tensor
     """I_q(z_1; z_2 | x)."""
+    information_2: Tensor
+    """Information of z_2, the mean of KL(q(z_2 | z_1) || p(z_2)) over q(z_1 | x)."""
 
 
 def two_level_terms(
@@ -69,4 +71,5 @@ def two_level_terms(
         closed_form=reconstruction + entropy1 + log_p1_product - kl2_conditional,
         elbo_of_marginals=reconstruction + entropy1 + log_p1_product - kl2_marginal,
         mutual_information=0.5 * (log(variance2) - log(residual)),
+        information_2=kl2_conditional,
     )
