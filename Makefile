@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks exercises figures comparison mnist pendulum pretrained likelihoods results lint format repository clean
+.PHONY: help book test notebooks exercises figures comparison mnist pendulum pretrained likelihoods lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,9 +53,6 @@ pretrained: $(VENV)/.installed ## retrain the models that come with the course; 
 
 likelihoods: $(VENV)/.installed ## train and evaluate the models of the results page on digits; finished runs are not repeated
 	$(BIN)/python -m benchmarks.likelihoods digits
-
-results: $(VENV)/.installed ## write the results page and its figures from the committed results
-	$(BIN)/python -m benchmarks.page.generate
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

@@ -1,0 +1,137 @@
+"""The committed results: every file is what its table says, and one is computed again."""
+
+import hashlib
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.likelihoods import SEEDS
+from hvae_course import data, evaluate, recipes
+from hvae_course.training import load_checkpoint
+
+PROJECT = Path(__file__).parents[1]
+RESULTS, PAGE = PROJECT / "benchmarks/results", PROJECT / "book/results.md"
+COMMITTED = sorted(RESULTS.glob("*/*.json"))
+JUDGED = [path for path in COMMITTED if path.parent.name != "trials"]
+TRIALS = [path for path in COMMITTED if path.parent.name == "trials"]
+
+
+def read(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def name_of(path):
+    return f"{path.parent.name}-{path.stem}"
+
+
+# The files
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=name_of)
+def test_a_file_states_its_settings_and_was_made_with_the_words_of_the_table(path):
+    row = read(path)
+    assert path == RESULTS / row["data"] / f"{row['model']}-{row['seed']}.json"
+    benchmark = BENCHMARKS[row["data"]]
+    assert row["words"] == shlex.join(benchmark.train_words(row["model"], seed=row["seed"]))
+    assert row["commands"]["train"].startswith(f"hvae {row['words']} ")
+    settings = row["settings"]
+    assert (settings["seed"], settings["epochs"]) == (row["seed"], row["epochs"])
+    assert settings["latent_sizes"] == row["config"]["latent_sizes"]
+    assert settings["recipe"] == row["config"]["recipe"]
+    assert {"batch_size", "learning_rate", "warm_up", "objective"} <= settings.keys()
+    assert row["environments"] and row["data_description"] and row["seconds"] > 0
+    assert not any(environment["git_changed"] for environment in row["environments"])
+
+
+@pytest.mark.parametrize("path", JUDGED, ids=name_of)
+def test_the_bounds_of_a_file_are_consistent(path):
+    row = read(path)
+    test, draws = row["test"], BENCHMARKS[row["data"]].num_samples
+    assert (test["split"], test["num_samples"]) == ("test", draws)
+    assert test["log_likelihood"]["mean"] > test["elbo"]["mean"]
+    information = sum(level["mean"] for level in test["information"])
+    gap = test["reconstruction"]["mean"] - test["elbo"]["mean"]
+    assert gap == pytest.approx(information, abs=1e-3)
+    assert row["best_epoch"] in row["curve"]["epoch"]
+
+
+@pytest.mark.parametrize("path", TRIALS, ids=name_of)
+def test_a_trial_changes_what_its_options_say_and_sees_no_test_image(path):
+    row, base = read(path), read(RESULTS / "trials/base-0.json")["settings"]
+    assert row["validation"]["split"] == "validation" and "test" not in row
+    differing = {key for key in base if row["settings"][key] != base[key]}
+    words = shlex.split(BENCHMARKS["trials"].models[row["model"]].words)
+    names = {"levels": "latent_sizes"}
+    options = [word[2:] for word in words if word.startswith("--")]
+    expected = {names.get(option, option.replace("-", "_")) for option in options}
+    recipe = {"recipe"} if words[0] != "bidirectional" else set()
+    assert differing == expected | recipe
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("digits", SEEDS), ("mnist", [0]), ("trials", [0])])
+def test_every_model_has_its_file_for_every_seed(name, seeds):
+    expected = {f"{model}-{seed}" for model in BENCHMARKS[name].models for seed in seeds}
+    assert expected == {path.stem for path in COMMITTED if path.parent.name == name}
+
+
+@pytest.mark.parametrize(
+    ("data_set", "names"),
+    [
+        ("trials", ("one_level", "one_level_direct")),
+        ("trials", ("vhp", "vhp_direct")),
+        ("trials", ("base", "warm_up_none")),
+        ("mnist", ("one_level_warm_up", "one_level")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[1],
+)
+def test_what_is_compared_with_and_without_a_warm_up_differs_in_nothing_else(data_set, names):
+    with_it, without = (read(RESULTS / data_set / f"{n}-0.json")["settings"] for n in names)
+    assert with_it.pop("warm_up")[0] > 0 == (without.pop("warm_up") or [0])[0]
+    assert with_it == without
+
+
+def test_a_file_is_computed_again_from_its_weights():
+    name, seed = BENCHMARKS["digits"].kept
+    row = read(RESULTS / "digits" / f"{name}-{seed}.json")
+    path = RESULTS / "digits" / row["weights"]["file"]
+    content = path.read_bytes()
+    assert len(content) < 400_000
+    assert hashlib.sha256(content).hexdigest() == row["weights"]["sha256"]
+    checkpoint, test = load_checkpoint(path), row["test"]
+    model = recipes.build(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    # chunks as the command line has them: the order of the draws is part of the number
+    settings = {name: test[name] for name in ("num_samples", "seed", "batch_size", "max_rows")}
+    found = evaluate(model, data.load("digits"), **settings)
+    for quantity in ("elbo", "log_likelihood", "reconstruction"):
+        mean, error = getattr(found, quantity).mean, getattr(found, quantity).standard_error
+        assert mean == pytest.approx(test[quantity]["mean"], abs=2e-4), quantity
+        assert error == pytest.approx(test[quantity]["standard_error"], abs=2e-4), quantity
+
+
+# Published numbers, and the page
+
+
+def test_published_rows_are_complete_and_cite_the_bibliography():
+    table = pd.read_csv(PROJECT / "benchmarks/published.csv")
+    bibliography = (PROJECT / "book/references.bib").read_text("utf-8")
+    assert all(f"{{{cite}," in bibliography for cite in table["cite"])
+    assert table["nats"].between(70, 90).all()
+    assert set(table["estimator"]) <= {"IW", "bound", "ELBO"}
+    assert set(table["binarisation"]) == {"static", "dynamic"}
+    assert set(table["read_in"]) == {"table", "quoted"}
+    beside = table.dropna(subset="beside")
+    assert (beside["binarisation"] == "dynamic").all()
+    main = {n for n, model in BENCHMARKS["mnist"].models.items() if model.group == "main"}
+    assert set(beside["beside"].str.split().explode()) == main
+
+
+def test_the_commands_on_the_page_are_those_of_the_file():
+    text = re.sub(r" \\\n\s+", " ", PAGE.read_text("utf-8"))
+    commands = read(RESULTS / "digits/ladder-0.json")["commands"]
+    assert commands["train"] in text and commands["evaluate"] in text
