@@ -59,8 +59,8 @@ def _check_grid(x: Tensor, num_values: int, name: str) -> None:
 class Bernoulli(Likelihood):
     r"""Binary pixels, parametrised by logits so that no probability is clamped.
 
-    Refuses grey values x. Their cross-entropy is not :math:`\log p(x \mid z)` but the mean of
-    :math:`\log p(b \mid z)` over binarisations b of x (:eq:`eq-grey-cross-entropy`).
+    Refuses grey values x. Their cross-entropy is not :math:`-\log p(x \mid z)` but the mean of
+    :math:`-\log p(y \mid z)` over binarisations y of x (:eq:`eq-grey-cross-entropy`).
     """
 
     def check(self, x: Tensor) -> None:
