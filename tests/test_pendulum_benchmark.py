@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import latent_paths, pendulum
+from benchmarks import latent_paths, pendulum, pendulum_steps
 from benchmarks.pendulum import MODELS, SEEDS, SENSITIVITY_SEEDS, VARIATIONS
 from hvae_course import data
 from hvae_course.objectives import Constrained
@@ -49,9 +49,32 @@ def test_bounds_are_ordered_and_shares_are_shares(name):
     shares = rows.filter(like="_jumps")
     assert shares.shape[1] == 4
     assert ((shares >= 0) & (shares <= 1)).all(axis=None)
-    assert rows.drop(columns=["met", "moving_error"]).notna().all(axis=None)
+    of_codes = ["codes_ring", "codes_hole_ratio", "codes_turns", "codes_total_turns"]
+    optional = ["met", "moving_error", *of_codes]
+    assert rows.drop(columns=optional, errors="ignore").notna().all(axis=None)
     constrained = rows["met"].notna()
     assert (rows.loc[~constrained, "beta"] == 1).all()
+
+
+def test_all_graphs_of_the_table_have_one_k_and_the_shares_that_they_join(table):
+    assert (table.filter(regex="^(pruned|unpruned|codes)_k$") == latent_paths.NEIGHBOURS).all(
+        axis=None
+    )
+    assert table.filter(like="_joined").shape[1] == 4
+    assert table.loc[table["model"] == "VAE", "codes_ring"].notna().all()
+
+
+def test_the_times_of_steps_hold_every_model_in_every_round():
+    times = pd.read_csv(pendulum_steps.TABLE)
+    assert set(times["model"]) == set(MODELS)
+    assert (times.groupby("model")["round"].nunique() == pendulum_steps.ROUNDS).all()
+    assert (times["milliseconds"] > 0).all()
+
+
+def test_a_step_can_be_timed_for_every_model(monkeypatch):
+    monkeypatch.setattr(pendulum_steps, "STEPS", 1)
+    times = pendulum_steps.measure(rounds=1)
+    assert list(times["model"]) == list(MODELS) and (times["milliseconds"] > 0).all()
 
 
 def test_the_configuration_is_the_one_in_the_code():
@@ -84,6 +107,7 @@ def test_a_run_is_reproducible_and_reports_its_constraint(monkeypatch):
     assert row["met"] and row["std"] == pytest.approx(0.2)
     assert row["iw"] > row["elbo"] > -math.inf
     assert row == pendulum.run(job)
+    assert row["pruned_k"] == row["unpruned_k"] == row["codes_k"] == latent_paths.NEIGHBOURS
 
 
 class Circle(nn.Module):
@@ -118,6 +142,18 @@ def test_a_path_around_the_ring_does_not_jump_and_one_across_it_does():
     assert around["around_angle_step"] < 10 < 60 < across["across_angle_step"]
     assert around["around_off_manifold"] < 0.02
     assert around["around_k"] == 15 and around["around_longest_edge"] < 0.5
+
+
+def test_a_pair_in_different_parts_of_the_graph_is_not_joined_and_k_does_not_grow():
+    torch.manual_seed(0)
+    angle = torch.tensor([0.5, 3.6])[:, None] + 0.5 * torch.rand(2, 200)  # two arcs
+    graph = latent_paths.latent_graph(on_the_circle(angle.flatten()), k=5)
+    ends = on_the_circle(torch.tensor([[0.6, 0.9], [0.6, 3.8], [3.7, 4.0]]))
+    row = latent_paths.judge_paths(Model(), ends, graph, name="parts")
+    assert row["parts_joined"] == pytest.approx(2 / 3) and row["parts_k"] == 5
+    assert row["parts_jumps"] == 0 and row["parts_angle_step"] < 20
+    alone = latent_paths.judge_paths(Model(), ends[1:2], graph, name="parts")
+    assert alone["parts_joined"] == 0 and math.isnan(alone["parts_jumps"])
 
 
 def test_equal_sets_cannot_be_told_apart_and_distant_ones_can():
