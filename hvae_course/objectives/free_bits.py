@@ -79,9 +79,9 @@ class FreeBits:
         for nats, weight, level in zip(*settings, information, strict=True):
             level = mean_over_draws(level, trace)  # (B K,) -> (B,)
             if self.floor == "example":
-                charged = level.clamp(min=nats)
+                counted = level.clamp(min=nats)
             else:  # all examples count as they are, or all as the floor
                 above = mean_over_processes(level.detach().mean()) > nats
-                charged = torch.where(above, level, torch.full_like(level, nats))
-            value = value - weight * charged
+                counted = torch.where(above, level, torch.full_like(level, nats))
+            value = value - weight * counted
         return value
