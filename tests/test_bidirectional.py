@@ -12,7 +12,7 @@ from hvae_course.data import DataSpec
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer
 from hvae_course.posteriors import Chain, merge_parameters
 
-TIME = 6.0
+TOTAL_TIME = 6.0
 SIZES = (4, 3, 2)
 
 
@@ -25,34 +25,34 @@ def skip_covariance():
 
 
 def conditional(covariance, of, given):
-    """Weights and variance of one variable of a centred Gaussian, given others."""
-    weights = torch.linalg.solve(covariance[given][:, given], covariance[given, of])
-    return weights, covariance[of, of] - weights @ covariance[given, of]
+    """Slopes and variance of one variable of a centred Gaussian, given others."""
+    slopes = torch.linalg.solve(covariance[given][:, given], covariance[given, of])
+    return slopes, covariance[of, of] - slopes @ covariance[given, of]
 
 
-def variances(s2, num_levels, time=TIME):
+def variances(variance_x, num_levels, total_time=TOTAL_TIME):
     """Marginal variances of x = z_0, z_1, ..., z_L under the noising chain, and the step's."""
-    decay = torch.exp(-time * torch.arange(num_levels + 1, dtype=D) / num_levels)
-    return decay * s2 + 1 - decay, 1 - math.exp(-time / num_levels)
+    decay = torch.exp(-total_time * torch.arange(num_levels + 1, dtype=D) / num_levels)
+    return decay * variance_x + 1 - decay, 1 - math.exp(-total_time / num_levels)
 
 
-def noising_covariance(s2, num_levels, time=TIME):
+def noising_covariance(variance_x, num_levels, total_time=TOTAL_TIME):
     """Joint covariance of (x, z_1, ..., z_L), built step by step."""
-    beta = 1 - math.exp(-time / num_levels)
+    omega = 1 - math.exp(-total_time / num_levels)
     rows = torch.zeros(num_levels + 1, num_levels + 1, dtype=D)
-    rows[0, 0] = s2**0.5
+    rows[0, 0] = variance_x**0.5
     for l in range(num_levels):
-        rows[l + 1] = (1 - beta) ** 0.5 * rows[l]
-        rows[l + 1, l + 1] = beta**0.5
+        rows[l + 1] = (1 - omega) ** 0.5 * rows[l]
+        rows[l + 1, l + 1] = omega**0.5
     return rows @ rows.T
 
 
-def denoiser(s2, num_levels, *, fixed_variance):
+def denoiser(variance_x, num_levels, *, fixed_variance):
     """The hierarchy with the exact reverse means, and exact or fixed variances."""
-    v, beta = variances(s2, num_levels)
+    v, omega = variances(variance_x, num_levels)
     ratio = (v[:-1] / v[1:]).tolist()
-    weights = [(1 - beta) ** 0.5 * r for r in ratio]
-    return LinearGaussian(weights, [beta * (1 if fixed_variance else r) for r in ratio])
+    slopes = [(1 - omega) ** 0.5 * r for r in ratio]
+    return LinearGaussian(slopes, [omega * (1 if fixed_variance else r) for r in ratio])
 
 
 @pytest.mark.equation("eq-two-paths")
@@ -125,53 +125,61 @@ def test_concatenation_holds_the_exact_posterior_of_a_linear_hierarchy(num_level
 
 
 @pytest.mark.equation("eq-merge-gradient")
-def test_the_merged_mean_follows_the_message_with_its_share_of_the_precision():
+def test_the_merge_follows_its_message_with_the_share_of_its_precision():
     generator = torch.Generator().manual_seed(0)
-    message, prior, log_std, prior_log_std = torch.randn(4, 50, generator=generator, dtype=D)
-    message.requires_grad_()
-    mean, _ = merge_parameters(message, log_std, prior, prior_log_std)
-    (gradient,) = torch.autograd.grad(mean.sum(), message)
-    tau, tau_p = (-2 * log_std).exp(), (-2 * prior_log_std).exp()
-    torch.testing.assert_close(gradient, tau / (tau + tau_p))
+    m, mu_p, log_v, prior_log_std = torch.randn(4, 50, generator=generator, dtype=D)
+    m.requires_grad_()
+    log_v.requires_grad_()
+    mean, log_std = merge_parameters(m, log_v / 2, mu_p, prior_log_std)
+    variance_p = (2 * prior_log_std).exp()
+    share = variance_p / (variance_p + log_v.exp())
+
+    def gradient(of, by):
+        (value,) = torch.autograd.grad(of.sum(), by, retain_graph=True)
+        return value
+
+    torch.testing.assert_close(gradient(mean, m), share)
+    torch.testing.assert_close(gradient(mean, log_v), -share * (1 - share) * (m - mu_p))
+    torch.testing.assert_close(gradient(2 * log_std, log_v), share)
 
 
 @pytest.mark.equation("eq-noising", "eq-noising-marginal")
 @pytest.mark.parametrize("num_levels", [1, 4, 32])
 def test_noising_in_many_steps_or_at_once_is_the_same(num_levels):
-    s2 = 0.04
-    covariance = noising_covariance(s2, num_levels)
+    variance_x = 0.04
+    covariance = noising_covariance(variance_x, num_levels)
     level = torch.arange(num_levels + 1, dtype=D)
-    decay = torch.exp(-TIME * level / num_levels)
-    torch.testing.assert_close(covariance[0], decay.sqrt() * s2)  # Cov(x, z_l)
-    torch.testing.assert_close(covariance.diagonal(), decay * s2 + 1 - decay)
+    decay = torch.exp(-TOTAL_TIME * level / num_levels)
+    torch.testing.assert_close(covariance[0], decay.sqrt() * variance_x)  # Cov(x, z_l)
+    torch.testing.assert_close(covariance.diagonal(), decay * variance_x + 1 - decay)
     chain = Chain(
         [
             LinearGaussianLayer((1 - b) ** 0.5, b)
-            for b in [1 - math.exp(-TIME / num_levels)] * num_levels
+            for b in [1 - math.exp(-TOTAL_TIME / num_levels)] * num_levels
         ]
     )
     torch.manual_seed(0)
     x = torch.full((200_000, 1), 1.5, dtype=D)
     choose = chain([x])
     _, top = choose(num_levels - 1, x, None)
-    assert agree(top, 1.5 * math.exp(-TIME / 2))
-    assert agree((top - 1.5 * math.exp(-TIME / 2)) ** 2, 1 - math.exp(-TIME))
+    assert agree(top, 1.5 * math.exp(-TOTAL_TIME / 2))
+    assert agree((top - 1.5 * math.exp(-TOTAL_TIME / 2)) ** 2, 1 - math.exp(-TOTAL_TIME))
 
 
 @pytest.mark.equation("eq-noising-posterior")
 def test_the_noising_chain_can_be_read_from_the_top():
-    s2, num_levels = 0.3, 5
-    covariance = noising_covariance(s2, num_levels)
-    beta = 1 - math.exp(-TIME / num_levels)
+    variance_x, num_levels = 0.3, 5
+    covariance = noising_covariance(variance_x, num_levels)
+    omega = 1 - math.exp(-TOTAL_TIME / num_levels)
     for l in range(1, num_levels):
-        decay = math.exp(-TIME * l / num_levels)
-        variance = beta * (1 - decay) / (1 - decay * (1 - beta))
-        weights, expected = conditional(covariance, l, [0, l + 1])
+        decay = math.exp(-TOTAL_TIME * l / num_levels)
+        variance = omega * (1 - decay) / (1 - decay * (1 - omega))
+        slopes, expected = conditional(covariance, l, [0, l + 1])
         by_page = (
             decay**0.5 * variance / (1 - decay),
-            (1 - beta) ** 0.5 * variance / beta,
+            (1 - omega) ** 0.5 * variance / omega,
         )
-        torch.testing.assert_close(weights, torch.tensor(by_page, dtype=D))
+        torch.testing.assert_close(slopes, torch.tensor(by_page, dtype=D))
         assert expected.item() == pytest.approx(variance)
 
 
@@ -179,24 +187,24 @@ def test_the_noising_chain_can_be_read_from_the_top():
 @pytest.mark.parametrize("fixed_variance", [True, False])
 @pytest.mark.parametrize("num_levels", [1, 3, 8])
 def test_the_gap_of_a_deep_hierarchy_is_a_sum_over_its_steps(num_levels, fixed_variance):
-    s2 = 0.04
-    v, beta = variances(s2, num_levels)
-    model = denoiser(s2, num_levels, fixed_variance=fixed_variance)
-    q, p = noising_covariance(s2, num_levels), model.covariance()
+    variance_x = 0.04
+    v, omega = variances(variance_x, num_levels)
+    model = denoiser(variance_x, num_levels, fixed_variance=fixed_variance)
+    q, p = noising_covariance(variance_x, num_levels), model.covariance()
     zeros = torch.zeros(num_levels + 1, dtype=D)
     whole = kl_divergence(MultivariateNormal(zeros, q), MultivariateNormal(zeros, p))
     top = kl_divergence(Normal(0, v[-1].sqrt()), Normal(torch.zeros((), dtype=D), 1))
-    reverse = beta * v[:-1] / v[1:]
-    fixed = torch.full_like(reverse, beta) if fixed_variance else reverse
+    reverse = omega * v[:-1] / v[1:]
+    fixed = torch.full_like(reverse, omega) if fixed_variance else reverse
     steps = kl_divergence(
         Normal(0, reverse.sqrt()), Normal(torch.zeros((), dtype=D), fixed.sqrt())
     )
     torch.testing.assert_close(whole, top + steps.sum())
     torch.manual_seed(0)
-    x = math.sqrt(s2) * torch.randn(100_000, 1, dtype=D)
-    heads = [LinearGaussianLayer((1 - beta) ** 0.5, beta) for _ in range(num_levels)]
+    x = math.sqrt(variance_x) * torch.randn(100_000, 1, dtype=D)
+    heads = [LinearGaussianLayer((1 - omega) ** 0.5, omega) for _ in range(num_levels)]
     log_weight = model.hvae(Chain(heads))(x).log_weight(x)  # the package's ELBO, one draw each
-    log_data = Normal(torch.zeros((), dtype=D), s2**0.5).log_prob(x).squeeze(1)
+    log_data = Normal(torch.zeros((), dtype=D), variance_x**0.5).log_prob(x).squeeze(1)
     if fixed_variance:
         assert agree(log_data - log_weight, whole)
     else:  # exact at every depth, but for what the top level's prior misses
@@ -205,31 +213,31 @@ def test_the_gap_of_a_deep_hierarchy_is_a_sum_over_its_steps(num_levels, fixed_v
 
 
 @pytest.mark.equation("eq-gap-limit")
-@pytest.mark.parametrize("s2", [0.04, 0.5, 3.0])
-def test_the_gap_of_fixed_variances_falls_as_one_over_the_depth(s2):
+@pytest.mark.parametrize("variance_x", [0.04, 0.5, 3.0])
+def test_the_gap_of_fixed_variances_falls_as_one_over_the_depth(variance_x):
     def scaled_gap(num_levels):
-        v, _ = variances(s2, num_levels)
+        v, _ = variances(variance_x, num_levels)
         ratio = v[:-1] / v[1:]
         return num_levels * 0.5 * (ratio - 1 - ratio.log()).sum()
 
-    end = 1 + (s2 - 1) * math.exp(-TIME)
-    limit = TIME / 4 * (math.log(s2) + 1 / s2 - math.log(end) - 1 / end)
+    end = 1 + (variance_x - 1) * math.exp(-TOTAL_TIME)
+    limit = TOTAL_TIME / 4 * (math.log(variance_x) + 1 / variance_x - math.log(end) - 1 / end)
     errors = [abs(scaled_gap(n).item() - limit) for n in (1_000, 10_000, 100_000)]
     assert errors[2] < 1e-3 * abs(limit)
     assert errors[1] < 0.15 * errors[0] and errors[2] < 0.15 * errors[1]
 
 
 @pytest.mark.equation("eq-tweedie")
-@pytest.mark.parametrize("beta", [0.05, 0.5])
-def test_the_mean_of_a_reverse_step_follows_from_the_score(beta):
+@pytest.mark.parametrize("omega", [0.05, 0.5])
+def test_the_mean_of_a_reverse_step_follows_from_the_score(omega):
     below = torch.linspace(-8, 8, 40_001, dtype=D)
     centres = torch.tensor([-0.9, 0.9], dtype=D)
     log_below = Normal(centres, 0.3).log_prob(below[:, None]).logsumexp(1) - math.log(2)
     above = torch.linspace(-1.5, 1.5, 7, dtype=D, requires_grad=True)
-    noise = Normal((1 - beta) ** 0.5 * below, beta**0.5)
+    noise = Normal((1 - omega) ** 0.5 * below, omega**0.5)
     log_joint = log_below[:, None] + noise.log_prob(above[:, None]).T
     log_above = log_joint.logsumexp(0)  # up to the width of the grid
     (score,) = torch.autograd.grad(log_above.sum(), above)
     mean = (log_joint.softmax(0) * below[:, None]).sum(0)
-    by_page = (above + beta * score) / (1 - beta) ** 0.5
+    by_page = (above + omega * score) / (1 - omega) ** 0.5
     torch.testing.assert_close(mean, by_page, rtol=1e-8, atol=1e-8)
