@@ -1,8 +1,7 @@
-"""The models whose likelihoods are measured: one line each, as the words of a command line.
+"""The models of the results page, one line each, as options of the command line.
 
-Every row of the results page is ``hvae train`` with the words of a model and those that all models
-of its data set share, then one ``hvae evaluate``; nothing else is needed to get the row again.
-All choices were made on the validation split.
+Every row of the page is ``hvae train`` with the options of a model and those shared by all models
+of its data set, then one ``hvae evaluate``. All settings were chosen on the validation split.
 """
 
 import shlex
@@ -14,65 +13,53 @@ DEPTHS = (1, 2, 3, 4, 5)
 DEPTH_LATENTS = (32, 16, 8, 4, 2)
 """Latent dimensions from the bottom up; a model of L levels has the first L of them."""
 FAMILIES = {"bottom_up": "bottom-up", "ladder": "ladder"}
-"""Recipes in the comparison by depth, and what the page calls them."""
+"""Recipes in the comparison by depth, with their titles."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One row: a title, and what stands behind ``hvae train``."""
+    """One row: a title, and the words after ``hvae train``."""
 
     title: str
     words: str
-    """Recipe and options; those that all models of a data set share come in addition."""
+    """Recipe and own options; the shared options of the benchmark are added."""
     group: str = "main"
-    """``"main"``, ``"depth"`` for the comparison by depth, ``"warm_up"`` for that of warm-ups."""
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What the course sets out to reach on MNIST."""
-
-    title: str
-    models: tuple[str, ...]
-    """The best of these counts."""
-    nats: float
-    """Largest acceptable value of minus the importance-weighted bound, per image."""
+    """``"main"``, ``"depth"`` (comparison by depth) or ``"warm_up"`` (with and without)."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Models on one data set, all trained and judged alike."""
+    """Models on one data set, all trained and evaluated in the same way."""
 
     shared: str
-    """Options of every model that has no others of its own."""
+    """Options of every model, unless it has its own."""
     num_samples: int | None
-    """S of the importance-weighted bound on the test split; None where that is never asked."""
+    """K of the importance-weighted bound on the test split; None if the test split is not used."""
     models: Mapping[str, Model]
-    goals: tuple[Goal, ...] = ()
     kept: tuple[str, int] | None = None
-    """Model and seed whose weights stay beside the result."""
+    """Model and seed whose weights are kept beside the result."""
 
     def train_words(self, name: str, *, seed: int) -> list[str]:
-        """Words of the training that determine its result on one machine.
+        """List the words of the training that determine its result on one machine.
 
         Args:
             name: a key of ``models``.
-            seed: of weights and run.
+            seed: seed of weights and run.
 
         Returns:
-            What stands behind ``hvae``, without folder and device.
+            The words after ``hvae``, without folder and device.
         """
         recipe, *own = shlex.split(self.models[name].words)
         shared, kept = shlex.split(self.shared), True
         words = ["train", recipe]
-        for word in shared:  # without the options that the model has of its own
+        for word in shared:  # without the options that the model overrides
             kept = word not in own if word.startswith("--") else kept
             words += [word] if kept else []
         return [*words, *own, "--seed", str(seed)]
 
 
 def _depth_models(options: str) -> dict[str, Model]:
-    """The first L levels of `DEPTH_LATENTS` for every family and L, with options for all."""
+    """Models with the first L levels of `DEPTH_LATENTS`, for every family and L."""
     models = {}
     for recipe, title in FAMILIES.items():
         for depth in DEPTHS:
@@ -106,13 +93,13 @@ DIGITS = Benchmark(
     | _depth_models("--hidden 128 --state skip"),
     kept=("one_level", 0),
 )
-"""Digits, for everybody: all models in minutes on two CPU cores."""
+"""Digits: all models in minutes on two CPU cores."""
 
-# What the MNIST models share, and the networks of each; to be changed here and nowhere else.
+# Options that the MNIST models share, and the networks of each.
 _MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999"
 _SMALL = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
 _DIRECT = _SMALL.replace("--warm-up 100", "--warm-up 0")  # one level: better validation ELBO
-# pseudo-inputs must not see each other, so no batch normalisation where they are encoded
+# batch normalisation would make the code of a pseudo-input depend on the others
 _SMALL_VAMP = (
     "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 400 "
     "--warm-up 100 --learning-rate 2e-3"
@@ -143,16 +130,8 @@ MNIST = Benchmark(
         ),
         "vhp": Model("one level, VHP", f"bottom_up --levels 40 {_SMALL} --prior vhp"),
     },
-    goals=(
-        Goal("one level", ("one_level",), 84.5),
-        Goal("two levels, inferred top-down", ("delta", "concatenation"), 82.4),
-        Goal("ladder of 5 levels, first goal", ("ladder",), 82.0),
-        Goal("ladder of 5 levels, second goal", ("ladder",), 81.7),
-        Goal("two levels with a VampPrior", ("vamp",), 81.6),
-        Goal("one level with a VHP", ("vhp",), 81.5),
-    ),
 )
-"""Dynamically binarised MNIST, for the comparison with papers; it wants a GPU."""
+"""Dynamically binarised MNIST, beside published numbers; hours on two CPU cores."""
 
 _ONE_LEVEL = "--levels 40 --state markov"
 TRIALS = Benchmark(
@@ -197,13 +176,8 @@ TRIALS = Benchmark(
         ),
     },
 )
-"""One change at a time to the two-level model on MNIST, and the warm-up of others, judged on
-validation images alone."""
-WARM_UPS = {
-    "trials": (("one_level", "one_level_direct"), ("vhp", "vhp_direct"), ("base", "warm_up_none")),
-    "mnist": (("one_level_warm_up", "one_level"),),
-}
-"""Pairs of models that differ in nothing but the warm-up, which the second one lacks."""
+"""Variants of the two-level model on MNIST, and the warm-up of other models, evaluated on
+validation images only."""
 
 BENCHMARKS: dict[str, Benchmark] = {"digits": DIGITS, "mnist": MNIST, "trials": TRIALS}
-"""The benchmarks by name, which is that of the data set where the test split is judged."""
+"""The benchmarks by name; if the test split is used, the name is that of the data set."""

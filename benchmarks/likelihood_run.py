@@ -1,8 +1,8 @@
 """One run of the likelihood benchmark: through the command line, into one JSON file.
 
-Training, evaluation and diagnosis are the package's own commands, with the words of
-`benchmarks.likelihood_models`; each leaves a file in the folder of the run, and what has left its
-file is not repeated. The last file is the result, which holds everything that the page shows.
+Training, evaluation and diagnosis are commands of the package, with the words of
+`benchmarks.likelihood_models`. Each writes a file in the folder of the run and is skipped if that
+file exists. The last file is the result, with everything that the results page shows.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).with_name("results")
 POINTS = 100
-"""Largest number of points of a stored curve, apart from the best and the last epoch."""
+"""Largest number of points of a stored curve, besides the best and the last epoch."""
 CLOCK, LOG, DIAGNOSIS = "clock.json", "log.txt", "diagnosis.json"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model with one seed: what to run, and where."""
+    """One model with one seed: settings and folders."""
 
     data: str
     """A key of `BENCHMARKS`."""
     model: str
     seed: int
     runs: str = "runs/likelihoods"
-    """Folder of all runs; relative to the folder of the caller, as the stored commands are."""
+    """Folder of all runs, relative to the working directory, as in the stored commands."""
     results: str = str(RESULTS)
     device: str = "cpu"
     compiled: bool = False
-    """Whether training gets ``--compile``."""
+    """Whether to train with ``--compile``."""
     processes: int = 1
-    """Runs at a time, which the seconds of training depend on."""
+    """Number of runs at a time; the training time depends on it."""
 
     @property
     def folder(self) -> Path:
@@ -54,12 +54,12 @@ class Job:
 
     @property
     def result(self) -> Path:
-        """The file that is left in the end."""
+        """The file of the result."""
         return Path(self.results) / self.data / f"{self.model}-{self.seed}.json"
 
     @property
     def evaluation(self) -> Path:
-        """What the evaluation on the test split leaves in the folder of the run."""
+        """The file of the evaluation on the test split, in the folder of the run."""
         return self.folder / f"evaluation-test-{BENCHMARKS[self.data].num_samples}.json"
 
     @property
@@ -69,11 +69,11 @@ class Job:
 
     @property
     def judged(self) -> bool:
-        """Whether the run is judged on the test split."""
+        """Whether the run is evaluated on the test split."""
         return BENCHMARKS[self.data].num_samples is not None
 
     def commands(self) -> dict[str, list[str]]:
-        """The commands in their order, by name, as words behind ``hvae``."""
+        """The commands in order, by name, as the words after ``hvae``."""
         folder, device = str(self.folder), ["--device", self.device]
         train = [*self.words, *device, "--out", folder]
         commands = {"train": [*train, "--compile"] if self.compiled else train}
@@ -87,14 +87,14 @@ class Job:
 
 
 def call(words: Sequence[str]) -> None:
-    """Give one command to the package's command line.
+    """Run one command of the package.
 
     Args:
-        words: what stands behind ``hvae``.
+        words: the words after ``hvae``.
 
     Raises:
         KeyboardInterrupt: if the command was interrupted.
-        RuntimeError: if it ended with another status than 0.
+        RuntimeError: if its exit status was not 0.
     """
     try:
         status: Any = hvae(words)
@@ -107,9 +107,9 @@ def call(words: Sequence[str]) -> None:
 
 
 def note_start(folder: Path) -> None:
-    """Write down that a training starts, how busy the machine is, and how long the last one took.
+    """Record the start of a training, the load of the machine, and the time of the last start.
 
-    A start that did not end by itself is counted up to the last epoch that it saved.
+    An interrupted start counts until the last epoch that it saved.
 
     Args:
         folder: folder of the run.
@@ -123,24 +123,24 @@ def note_start(folder: Path) -> None:
 
 
 def training_seconds(folder: Path) -> float:
-    """Seconds of training over all starts of a finished run.
+    """Sum the seconds of training over all starts of a finished run.
 
     Args:
         folder: folder of the run.
 
     Returns:
-        Those of the last start as the run itself says, those of the others as `note_start` did.
+        Seconds of the last start from the run itself, those of earlier starts from `note_start`.
     """
     before = read_json(folder / CLOCK)[:-1]
     return sum(start["seconds"] for start in before) + read_json(folder / RESULT)["seconds"]
 
 
 def thin(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> dict[str, list[float]]:
-    """Thin a history to at most `POINTS` epochs, the best and the last one in addition.
+    """Thin a history to at most `POINTS` epochs, plus the best and the last one.
 
     Args:
         rows: as in ``history.json``.
-        best_epoch: the epoch whose weights were kept.
+        best_epoch: epoch of the kept weights.
 
     Returns:
         Epochs, and the ELBO of both splits in nats per example.
@@ -159,7 +159,7 @@ def rounded(value: Any) -> Any:  # noqa: ANN401
     """Round all numbers in nested containers to six decimals.
 
     Args:
-        value: what JSON holds.
+        value: a JSON value.
 
     Returns:
         The same, rounded.
@@ -172,13 +172,14 @@ def rounded(value: Any) -> Any:  # noqa: ANN401
 
 
 def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from an evaluation what the page needs.
+    """Select the parts of an evaluation that the results page needs.
 
     Args:
         evaluation: as `hvae_course.analysis.evaluation.Evaluation`, in JSON.
 
     Returns:
-        Bounds, reconstruction and information with standard errors, and how they were estimated.
+        Bounds, reconstruction and information with standard errors, and the settings of the
+        evaluation.
     """
     names = ("elbo", "log_likelihood", "reconstruction", "information")
     about = ("split", "num_examples", "num_samples", "seed", "device", "batch_size", "max_rows")
@@ -186,7 +187,7 @@ def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def keep_weights(job: Job) -> dict[str, str]:
-    """Put the weights of a run beside its result.
+    """Copy the weights of a run beside its result.
 
     Args:
         job: the run.
@@ -201,7 +202,7 @@ def keep_weights(job: Job) -> dict[str, str]:
 
 
 def collect(job: Job) -> dict[str, Any]:
-    """Read everything about a finished run that the page needs.
+    """Collect everything about a finished run that the results page needs.
 
     Args:
         job: the run.
@@ -242,13 +243,13 @@ def collect(job: Job) -> dict[str, Any]:
 
 
 def run(job: Job) -> None:
-    """Carry out what is left of one run, and write its result.
+    """Finish one run and write its result.
 
     Args:
         job: the run.
 
     Raises:
-        RuntimeError: if a command failed; the log in its folder says why.
+        RuntimeError: if a command failed; see the log in the folder of the run.
     """
     folder, commands = job.folder, job.commands()
     done = {"train": folder / RESULT, "evaluate": job.evaluation, "diagnose": folder / DIAGNOSIS}

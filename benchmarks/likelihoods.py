@@ -1,11 +1,11 @@
 """Likelihoods of the course's models: train, evaluate and diagnose each, one JSON file per run.
 
 Run it with ``python -m benchmarks.likelihoods digits``, or ``mnist``; ``trials`` are variants of
-one model on MNIST, judged on validation images alone. Every run goes through the package's own
-command line with the words of `benchmarks.likelihood_models`, fills a folder below
-``runs/likelihoods``, and ends as ``benchmarks/results/NAME/MODEL-SEED.json``, which holds
-everything that the results page shows. Whatever was interrupted goes on when the same command is
-given again; what is finished is not repeated.
+one model on MNIST, evaluated on validation images only. Every run uses the command line of the
+package with the words of `benchmarks.likelihood_models`, writes a folder below
+``runs/likelihoods``, and ends with ``benchmarks/results/NAME/MODEL-SEED.json``, which holds
+everything that the results page shows. The same command resumes interrupted runs and skips
+finished ones.
 """
 
 import argparse
@@ -29,13 +29,13 @@ SEEDS = (0, 1, 2)
 
 
 def is_done(job: Job) -> bool:
-    """Whether the result of a run is there.
+    """Check whether the result of a run exists.
 
     Args:
         job: the run.
 
     Returns:
-        True if it is, made with the same words.
+        True if it exists and was made with the same words.
 
     Raises:
         ValueError: if it was made with other words or another number of draws.
@@ -59,15 +59,15 @@ def is_done(job: Job) -> bool:
 def run_side_by_side(
     work: Callable[[Job], None], jobs: Sequence[Job], *, processes: int
 ) -> Iterator[tuple[Job, BaseException | None]]:
-    """Carry out jobs, never more at once than asked for; a failure does not stop the others.
+    """Run jobs side by side; a failure does not stop the others.
 
     Args:
         work: function at the top level of a module.
-        jobs: what to do.
-        processes: how many at a time; with one, in this process.
+        jobs: the jobs.
+        processes: largest number at a time; with one, jobs run in this process.
 
     Yields:
-        tuple[Job, BaseException | None]: every job when it has ended, with its error.
+        tuple[Job, BaseException | None]: every job as it ends, with its error.
     """
     if processes == 1:
         for job in jobs:
@@ -80,7 +80,7 @@ def run_side_by_side(
     waiting = iter(jobs)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
-        # no queue: after an interruption nothing more is started
+        # no queue, so that nothing starts after an interruption
         running: dict[Future, Job] = {pool.submit(work, j): j for j in islice(waiting, processes)}
         while running:
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -93,10 +93,10 @@ def run_side_by_side(
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Carry out what is left to do.
+    """Run all unfinished jobs.
 
     Args:
-        words: of the command line; by default those of this program.
+        words: words of the command line; by default those of this program.
 
     Returns:
         Exit status, 1 if a run failed, 130 after an interruption.
@@ -107,13 +107,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--processes", type=int, default=2, help="runs at a time")
     parser.add_argument("--device", choices=DEVICES, default="cpu")
-    parser.add_argument("--compile", action="store_true", help="give hvae train --compile")
+    parser.add_argument("--compile", action="store_true", help="train with --compile")
     parser.add_argument("--runs", default=Job.runs, help="folder of all runs")
     parser.add_argument("--results", default=Job.results, help="folder of the JSON files")
     given = parser.parse_args(words)
     known = BENCHMARKS[given.data].models
     if unknown := set(given.models or ()) - known.keys():
-        parser.error(f"no model {', '.join(sorted(unknown))}; choose among {', '.join(known)}")
+        parser.error(f"no model {', '.join(sorted(unknown))}; choose from {', '.join(known)}")
     if given.processes < 1:
         parser.error(f"--processes must be at least 1, got {given.processes}")
     places = {"runs": given.runs, "results": given.results}
@@ -139,7 +139,7 @@ def main(words: Sequence[str] | None = None) -> int:
                     bar.write(f"{job.folder} failed: {error}; see {job.folder / LOG}")
                 bar.update()
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from there", file=sys.stderr)
+        print("\ninterrupted; to resume, give the same command again", file=sys.stderr)
         return 130
     return 1 if failed else 0
 

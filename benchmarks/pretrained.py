@@ -1,9 +1,9 @@
-"""The trained models that come with the course: their files, and the checksums to paste.
+"""Retrain the models that come with the course, and print the checksums of their files.
 
 Run it with ``python -m benchmarks.pretrained``, or with the names of some models. It trains each
-as `hvae_course.pretrained.PRETRAINED` says, writes its weights to ``hvae_course/pretrained``, and
-prints size and SHA-256 of the file for that table. A run that is interrupted goes on from its
-last epoch when it is started again.
+model as specified in `hvae_course.pretrained.PRETRAINED`, writes its weights to
+``hvae_course/pretrained``, and prints size and SHA-256 of the file for that table. An interrupted
+run resumes from its last epoch when it is started again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from hvae_course.training import Checkpoint, save_checkpoint
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "hvae_course/pretrained"
 SCRATCH = ROOT / "runs/pretrained"
-"""What an interrupted run goes on from; a finished one leaves nothing there."""
+"""Folder of the checkpoints of unfinished runs; a finished run leaves nothing there."""
 
 
 def write(name: str, out: Path, *, scratch: Path = SCRATCH, epochs: int | None = None) -> Path:
@@ -25,14 +25,14 @@ def write(name: str, out: Path, *, scratch: Path = SCRATCH, epochs: int | None =
     Args:
         name: a key of `hvae_course.pretrained.PRETRAINED`.
         out: folder of the file.
-        scratch: folder of the checkpoint that an interrupted run goes on from.
-        epochs: number of epochs; None for those of the table.
+        scratch: folder of the checkpoint from which an interrupted run resumes.
+        epochs: number of epochs; None for the number in the table.
 
     Returns:
         The file.
     """
     path = out / f"{name}.pt"
-    # another number of epochs may be another run, because the decay of the learning rate follows
+    # the decay of the learning rate depends on the number of epochs, and with it the run
     resumable = scratch / f"{name}_{epochs or 'all'}_epochs.pt"
     model, history = train(name, epochs=epochs, checkpoint=resumable)
     save_checkpoint(Checkpoint(model.config, model.cpu().state_dict()), path)
@@ -42,12 +42,14 @@ def write(name: str, out: Path, *, scratch: Path = SCRATCH, epochs: int | None =
 
 
 def main() -> None:
-    """Train the models that are asked for, and print what their files are."""
+    """Train the named models, and print size and checksum of their files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(PRETRAINED)}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER")
     parser.add_argument("--scratch", type=Path, default=SCRATCH, metavar="FOLDER")
-    parser.add_argument("--epochs", type=int, default=None, help="instead of those of the table")
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="by default the number in the table"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(PRETRAINED):
         parser.error(

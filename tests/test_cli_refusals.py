@@ -47,8 +47,8 @@ def refused(capsys, tmp_path, monkeypatch):
         ("ladder --warm-up 5 5 5", "has 3 values for 2 levels|3 warm-up times"),
         ("ladder --free-bits 1 1 1", "nats has 3 values for 2 levels"),
         ("ladder --free-bits -1", "nats must be zero or more"),
-        ("ladder --objective iwae --warm-up 5", "'iwae' has no such terms"),
-        ("ladder --objective iwae", "bound of one draw is the ELBO; give --draws 10"),
+        ("ladder --objective iwae --warm-up 5", "'iwae' has no KL terms"),
+        ("ladder --objective iwae", "bound with one draw is the ELBO; give --draws 10"),
         ("ladder --prior vamp", "normalisation='layer' or 'none' for the prior 'vamp'"),
         ("delta --prior mixture", "relative to a diagonal Gaussian prior"),
         ("ladder --prior mixture --prior-options n=3", "prior_options of the prior 'mixture'"),
@@ -100,7 +100,7 @@ def test_a_device_that_is_not_there_is_refused(refused):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("evaluate nothing", "neither a folder of a run nor a checkpoint, nor one of the trained"),
+        ("evaluate nothing", "is not a run folder, a checkpoint, or one of the trained models"),
         ("evaluate digits --samples 0", "--samples, --batch-size and --max-rows"),
         ("evaluate digits --seed -1", "--seed must not be negative"),
         ("evaluate digits --data pendulum", "the model takes DataSpec"),

@@ -147,7 +147,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(saved, train, monkeypatch, 
     monkeypatch.setattr(loop, "save_checkpoint", interrupt)
     folder, status = train("--epochs", "4", *BUSY)
     assert status == 130
-    assert "the same command goes on from there:\n  hvae train" in capsys.readouterr().out
+    assert "to resume, give the same command again:\n  hvae train" in capsys.readouterr().out
     assert names(folder) == FILES - {"history.json", "result.json"}
     monkeypatch.setattr(loop, "save_checkpoint", real)
     _, status = train("--epochs", "4", *BUSY)
@@ -209,7 +209,7 @@ def test_a_finished_run_is_left_alone(train, capsys):
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     capsys.readouterr()
     _, status = train("--epochs", "1")
-    assert status == 0 and "holds this run, finished" in capsys.readouterr().out
+    assert status == 0 and "already holds the finished run" in capsys.readouterr().out
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -247,7 +247,7 @@ def test_a_folder_with_other_settings_is_refused_with_both_values(words, message
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("checkpoint.pt", "", "holds a checkpoint and no config.json"),
+        ("checkpoint.pt", "", "holds a checkpoint but no config.json"),
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[]", "config.json holds no settings"),
     ],
@@ -268,4 +268,4 @@ def test_a_checkpoint_of_another_model_is_refused(train, capsys):
     (other / "checkpoint.pt").replace(folder / "checkpoint.pt")
     with pytest.raises(SystemExit, match="2"):
         train("--epochs", "1")
-    assert "checkpoint.pt is not of this run" in capsys.readouterr().err
+    assert "checkpoint.pt belongs to another run" in capsys.readouterr().err

@@ -66,7 +66,7 @@ def test_an_interrupted_evaluation_goes_on_with_the_same_command(folder, monkeyp
 
     monkeypatch.setattr(analysis.evaluation, "_accumulate", some)
     assert main(words) == 130
-    assert "interrupted; the same command goes on from there" in capsys.readouterr().out
+    assert "interrupted; to resume, give the same command again" in capsys.readouterr().out
     assert not path.exists() and (folder / "evaluation-test-4.part.pt").exists()
     assert main(words) == 0
     assert len(calls) == 3 + 3  # two of five batches were kept
@@ -122,7 +122,7 @@ def test_a_checkpoint_on_its_own_asks_for_its_data(folder, tmp_path, capsys):
     path = Path(shutil.copy(folder / "checkpoint.pt", tmp_path / "alone.pt"))
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(path), "--samples", "2"])
-    assert "says what it was trained on; give --data" in capsys.readouterr().err
+    assert "names its training data; give --data" in capsys.readouterr().err
     words = ["--data", "digits", "--binarisation", "threshold", "--samples", "2", "--quiet"]
     assert main(["evaluate", str(path), *words]) == 0
     assert (tmp_path / "evaluation-alone-digits-threshold-test-2.json").exists()
@@ -141,7 +141,7 @@ def test_named_data_are_made_binary_as_in_training(folder, capsys):
 def test_an_evaluation_that_cannot_be_kept_is_not_begun(folder, tmp_path, capsys):
     (folder / "evaluation-test-3.part.pt").write_bytes(b"junk")
     for words, message in (
-        (["--samples", "3"], r"is no part of an evaluation, or is damaged"),
+        (["--samples", "3"], r"is not a part of an evaluation, or is damaged"),
         (["--json", str(tmp_path)], f"--json is a file for the result, and {tmp_path} is a fold"),
     ):
         with pytest.raises(SystemExit, match="2"):
@@ -155,7 +155,7 @@ def test_an_interruption_does_not_promise_what_was_not_kept(monkeypatch, capsys)
 
     monkeypatch.setattr(analysis.evaluation, "_accumulate", interrupted)
     assert main(["evaluate", "digits", "--samples", "2", "--quiet"]) == 130
-    assert "interrupted; nothing was kept; begin anew" in capsys.readouterr().out
+    assert "interrupted; nothing was saved; start over" in capsys.readouterr().out
 
 
 def test_data_that_the_model_was_not_built_for_are_refused(folder, capsys):

@@ -147,7 +147,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(function):
 
 def test_a_missing_file_says_how_to_get_one(folder):
     with pytest.raises(
-        FileNotFoundError, match=r"no weights of 'digits' at .*digits\.pt; install"
+        FileNotFoundError, match=r"no weights of 'digits' at .*digits\.pt; reinstall"
     ):
         load("digits")
 
@@ -159,10 +159,10 @@ def test_a_changed_byte_is_refused_before_anything_is_unpickled(place, put, monk
     content[int(place * len(content)) if place > 0 else place] ^= 1
     path.write_bytes(content)
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpickled"))
-    with pytest.raises(ValueError, match="is damaged or of another version") as error:
+    with pytest.raises(ValueError, match="is damaged or from another version") as error:
         load("digits")
     assert f"its SHA-256 is {sha256(path)}, expected {expected}" in str(error.value)
-    assert "train anew with hvae_course.pretrained.train('digits')" in str(error.value)
+    assert "retrain with hvae_course.pretrained.train('digits')" in str(error.value)
 
 
 def test_a_file_that_is_as_the_recipe_says_is_read_weight_for_weight(put):
@@ -179,13 +179,19 @@ def test_a_setting_younger_than_the_file_has_its_default(put):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"latent_sizes": [9, 8, 4]}, r"latent_sizes is \[9, 8, 4\] there and \[16, 8, 4\] in"),
-        ({"activation": "relu"}, "activation is 'relu' there and 'gelu' in the recipe"),
-        ({"recipe": "ladder_vae"}, "recipe is 'ladder_vae' there and 'bidirectional_vae' in"),
-        ({"num_values": 2}, "num_values is 2 there and 17 in the recipe"),
-        ({"state": ...}, "state is 'markov' there and 'skip' in the recipe"),  # the default
-        ({"recipe": ...}, "recipe is missing there and 'bidirectional_vae' in the recipe"),
-        ({"skips": None}, "skips is None there and missing in the recipe"),
+        (
+            {"latent_sizes": [9, 8, 4]},
+            r"latent_sizes is \[9, 8, 4\] in the file and \[16, 8, 4\] in",
+        ),
+        ({"activation": "relu"}, "activation is 'relu' in the file and 'gelu' in the recipe"),
+        (
+            {"recipe": "ladder_vae"},
+            "recipe is 'ladder_vae' in the file and 'bidirectional_vae' in",
+        ),
+        ({"num_values": 2}, "num_values is 2 in the file and 17 in the recipe"),
+        ({"state": ...}, "state is 'markov' in the file and 'skip' in the recipe"),  # the default
+        ({"recipe": ...}, "recipe is missing in the file and 'bidirectional_vae' in the recipe"),
+        ({"skips": None}, "skips is None in the file and missing in the recipe"),
     ],
     ids=["sizes", "activation", "recipe", "data", "default", "missing", "unknown"],
 )
@@ -196,10 +202,10 @@ def test_a_file_with_another_configuration_is_stale(changes, message, put):
     assert "python -m benchmarks.pretrained digits" in str(error.value)
 
 
-# Training anew
+# Retraining
 
 
-def test_training_anew_gives_the_same_weights(make_accelerator):
+def test_retraining_gives_the_same_weights(make_accelerator):
     before = torch.get_rng_state()
     settings = {"epochs": 1, "progress": False}
     first, history = train("digits", accelerator=make_accelerator(), **settings)

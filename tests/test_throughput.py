@@ -15,8 +15,8 @@ from hvae_course.data import Split
 from hvae_course.objectives import elbo
 from hvae_course.training.step import step
 
-TINY = Case("tiny", "two_level_vae", (3, 2), 8, "textbook", 2.5, (16,))
-TINY_LADDER = Case("tiny ladder", "ladder_vae", (4, 3, 2), 8, "bound", 0.55, (16,))
+TINY = Case("tiny", "two_level_vae", (3, 2), 8, "textbook", (16,))
+TINY_LADDER = Case("tiny ladder", "ladder_vae", (4, 3, 2), 8, "bound", (16,))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_textbook_loss_is_the_objective_for_the_same_weights_and_noise():
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.recipe)
-def test_the_goals_are_of_models_with_the_sizes_that_they_name(case):
+def test_a_case_is_a_model_with_the_sizes_that_it_names(case):
     model = case.build()
     assert model.config["latent_sizes"] == list(case.latent_sizes)
     if case.reference == "textbook":
@@ -202,7 +202,7 @@ def test_without_a_compiler_the_table_says_so(accelerator, monkeypatch):
     assert "no compiler" in throughput.table(timed, reasons).splitlines()[-1]
 
 
-def test_the_goal_is_judged_by_the_fastest_variant_in_full_precision():
+def test_the_fastest_variant_is_one_in_full_precision():
     rounds = {"ours": 2.0, "ours, compiled": 3.0, "ours, bf16": 9.0, "textbook": 1.0}
     timed = {name: {"rounds": [value, value]} for name, value in rounds.items()}
     assert throughput.fastest(timed, "textbook") == ("ours, compiled", 3.0)
@@ -217,9 +217,7 @@ def tiny_program(monkeypatch, make_accelerator, to_tensor):
     return throughput.main
 
 
-def test_the_quick_run_prints_each_ratio_with_its_goal_and_writes_all_numbers(
-    tiny_program, tmp_path, capsys
-):
+def test_the_quick_run_prints_each_ratio_and_writes_all_numbers(tiny_program, tmp_path, capsys):
     path = tmp_path / "folder/throughput.json"
     tiny_program(["--quick", "--steps", "2", "--rounds", "3", "--out", str(path)])
     printed = capsys.readouterr().out
@@ -230,12 +228,10 @@ def test_the_quick_run_prints_each_ratio_with_its_goal_and_writes_all_numbers(
         ["ours", "bound"],
     ]
     for case in result["cases"]:
-        reference, goal = case["case"]["reference"], case["case"]["goal"]
+        reference = case["case"]["reference"]
         value = ratio(case["variants"], "ours", reference)
         assert (case["fastest"], case["ratio"]) == ("ours", value)
-        assert case["verdict"] == ("met" if value >= goal else "not met")
-        line = f"ours / {reference}: {value:.2f}, goal {goal}: {case['verdict']}\n"
-        assert line in printed
+        assert f"ours / {reference}: {value:.2f}\n" in printed
         assert case["data"] == "random bytes"
     assert [p.name for p in path.parent.iterdir()] == ["throughput.json"]
 

@@ -1,7 +1,7 @@
-"""The command line: train, evaluate, sample and diagnose a model, and list what there is.
+"""The command line: train, evaluate, sample and diagnose a model, and list all choices.
 
-``hvae train ladder --data mnist --levels 32 16 8`` trains and fills a folder,
-``hvae evaluate runs/ladder-mnist-32_16_8-0`` reads it. Without the installed script it is
+``hvae train ladder --data mnist --levels 32 16 8`` trains a model and writes a folder,
+``hvae evaluate runs/ladder-mnist-32_16_8-0`` reads it. Without the installed script, use
 ``python -m hvae_course train ...``. Every option is a field of a settings class, with its default.
 """
 

@@ -1,28 +1,28 @@
-"""What a user reads where a setting cannot be right, one line."""
+"""One-line usage errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 REFUSALS = (ValueError, TypeError, FileNotFoundError, ImportError)
-"""What the package raises for settings."""
+"""Errors that the package raises for wrong settings."""
 
 
 class UsageError(Exception):
-    """A setting that cannot be right; its message is what the user reads."""
+    """A wrong setting; the user reads the message."""
 
 
 @contextmanager
 def refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Iterator[None]:
-    """Turn errors that settings cause into one message for the user.
+    """Turn errors caused by settings into a one-line message.
 
     Args:
-        kinds: the errors.
+        kinds: types of the errors.
 
     Yields:
         None: nothing.
 
     Raises:
-        UsageError: for such an error.
+        UsageError: in place of such an error.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""JSON that every reader accepts, written whole or not at all."""
+"""Strict JSON, written atomically."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from hvae_course.atomic import write_whole
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
-    """The same value in types that JSON has.
+    """Convert a value to types that JSON has.
 
     Args:
         value: numbers, strings, and containers of them.
@@ -30,11 +30,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401
-    """Write JSON, whole or not at all.
+    """Write JSON atomically.
 
     Args:
         path: the file.
-        content: what `plain` takes.
+        content: a value that `plain` accepts.
     """
     text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
         Its content; None if there is no such file.
 
     Raises:
-        ValueError: if it is not JSON.
+        ValueError: if the file is not JSON.
     """
     if not path.is_file():
         return None

@@ -1,7 +1,7 @@
-"""A trained model that a command reads, and the data that it is held against.
+"""The trained model that a command reads, and the data it is evaluated on.
 
-The model is the folder of a run, a checkpoint file, or one that comes with the course. Its data
-are those that it was trained on, unless ``--data`` names others.
+The model is the folder of a run, a checkpoint file, or a model that comes with the course. Its
+data are those it was trained on, unless ``--data`` names others.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class SourceSettings:
     """Data and device."""
 
     data: str | None = option(
-        None, "the data set", choices=NAMES, shown="the one that the model was trained on"
+        None, "data set", choices=NAMES, shown="the one the model was trained on"
     )
     binarisation: str | None = option(
         None, "how grey pixels become binary", choices=BINARISATIONS, shown="as in training"
@@ -38,35 +38,35 @@ class SourceSettings:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A trained model, and what is known about it."""
+    """A trained model and what is known about it."""
 
     model: HierarchicalVAE
     """In evaluation mode."""
     checkpoint: Path | None
     """The file; None for a model of the course."""
     data: str | None
-    """Name of the data set that it was trained on."""
+    """Name of the data set it was trained on."""
     binarisation: str | None
-    """How these data were made binary; None for the usual way."""
+    """How these data were binarised; None for the default."""
     best_epoch: int | None
-    """The epoch that its weights are of."""
+    """The epoch its weights come from."""
 
     def load(self, source: SourceSettings) -> DataSet:
-        """Read the data that the model is held against.
+        """Read the data the model is evaluated on.
 
         Args:
-            source: which data.
+            source: name and binarisation of the data.
 
         Returns:
             The data set.
 
         Raises:
-            ValueError: if nobody says which, or the model cannot take them.
+            ValueError: if no data set is named, or the data do not fit the model.
         """
         name = source.data or self.data
         if name is None:
             raise ValueError(
-                f"no {CONFIG} beside the checkpoint says what it was trained on; give --data"
+                f"no {CONFIG} beside the checkpoint names its training data; give --data"
             )
         usual = self.binarisation if name == self.data else None
         data = load(name, binarisation=source.binarisation or usual, root=source.data_root)
@@ -74,11 +74,11 @@ class Found:
         return data
 
     def result(self, source: SourceSettings, *words: str | int) -> Path | None:
-        """Name the file for a result, another one for everything that makes it another result.
+        """Name the file for a result; results that differ in their settings get different files.
 
         Args:
-            source: which data; named where they are not those of the training.
-            *words: what else tells the result from others.
+            source: the data; part of the name if they are not the training data.
+            *words: further parts of the name.
 
         Returns:
             A JSON file beside the checkpoint; None for a model of the course.
@@ -106,14 +106,14 @@ def find(target: str) -> Found:
         The model in evaluation mode.
 
     Raises:
-        FileNotFoundError: if there is nothing of that name.
+        FileNotFoundError: if the target does not exist.
     """
     path = Path(target)
     if not path.exists():
         if target not in PRETRAINED:
             raise FileNotFoundError(
-                f"{target} is neither a folder of a run nor a checkpoint, nor one of the trained "
-                f"models {', '.join(PRETRAINED)}"
+                f"{target} is not a run folder, a checkpoint, or one of the trained models "
+                f"{', '.join(PRETRAINED)}"
             )
         return Found(load_pretrained(target), None, PRETRAINED[target].data, None, None)
     path = path / CHECKPOINT if path.is_dir() else path

@@ -1,4 +1,4 @@
-"""What there is to choose from, one line each."""
+"""Lists of everything that can be chosen, one line each."""
 
 import inspect
 import re
@@ -11,13 +11,13 @@ from hvae_course.pretrained import PRETRAINED
 from hvae_course.recipes import LIKELIHOODS, PRIORS, RECIPES
 
 DATA_SETS = {
-    "digits": "8x8 handwritten digits, 17 grey values, come with scikit-learn",
+    "digits": "8x8 handwritten digits, 17 grey values, from scikit-learn",
     "mnist": "28x28 handwritten digits, binarised dynamically, through torchvision",
     "fashion_mnist": "28x28 pieces of clothing, binarised dynamically, through torchvision",
     "pendulum": "16x16 images of a pendulum, real values, generated",
     "nested_shapes": "16x16 shapes with factors on three levels, 16 grey values, generated",
 }
-"""What the data sets are.
+"""One line about each data set.
 
 :meta hide-value:
 """
@@ -29,10 +29,10 @@ def _first_line(documented: object) -> str:
 
 
 def sections() -> Mapping[str, Mapping[str, str]]:
-    """Give everything that an option of ``hvae train`` can name.
+    """Collect everything that an option of ``hvae train`` can name.
 
     Returns:
-        For each kind the names with one line about each.
+        For each kind, its names with one line about each.
     """
     return {
         "recipes": {short_name(name): _first_line(recipe) for name, recipe in RECIPES.items()},
@@ -53,7 +53,7 @@ def sections() -> Mapping[str, Mapping[str, str]]:
 
 
 def list_command(*, command: str) -> int:
-    """Print what there is to choose from.
+    """Print everything that can be chosen.
 
     Args:
         command: not used.

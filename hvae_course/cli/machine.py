@@ -1,4 +1,4 @@
-"""Where a command runs, and what a result must state about it."""
+"""The device a command runs on, and what a result records about it."""
 
 import os
 import platform
@@ -14,9 +14,9 @@ import hvae_course
 from hvae_course.cli.options import option
 
 DEVICES = ("auto", "cpu", "cuda")
-"""Where a command may run."""
+"""Devices a command can run on."""
 PRECISIONS = ("no", "tf32", "bf16", "fp16")
-"""Full precision, matrix products of a GPU with shorter factors, and mixed precisions."""
+"""Full precision, TF32 matrix products on a GPU, and mixed precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +55,10 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
         What `hvae_course.training.loop.fit` trains with.
 
     Raises:
-        ValueError: if there is no such device, or it has no such precision.
+        ValueError: if the device is missing or does not support the precision.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, and PyTorch finds no CUDA device; choose cpu or auto")
+        raise ValueError("--device cuda, but PyTorch finds no CUDA device; choose cpu or auto")
     if precision == "tf32" and (device == "cpu" or not torch.cuda.is_available()):
         raise ValueError("--precision tf32 needs a CUDA device; choose no or bf16")
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -67,7 +67,7 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
 
 
 def _git(*words: str) -> str | None:
-    """What git says about the folder of this package; None where it is in no repository."""
+    """Output of a git command in the package folder; None outside a repository."""
     try:
         folder = str(Path(hvae_course.__file__).parent)
         result = subprocess.run(
@@ -79,7 +79,7 @@ def _git(*words: str) -> str | None:
 
 
 def _commit() -> dict[str, Any]:
-    """The commit that the package is of, and whether it was changed since."""
+    """The commit of the package, and whether the files differ from it."""
     if _git("ls-files", "--error-unmatch", "__init__.py") is None:  # installed, not checked out
         return {"git_commit": None, "git_changed": None}
     changed = _git("status", "--porcelain", "--", ".")
@@ -87,13 +87,13 @@ def _commit() -> dict[str, Any]:
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """Describe what the numbers of a run may depend on beside its settings.
+    """Describe what the numbers of a run may depend on besides its settings.
 
     Args:
         accelerator: device, precision and processes of the run.
 
     Returns:
-        Versions, platform, threads, device and commit, in types that JSON has.
+        Versions, platform, threads, device and commit, in JSON types.
     """
     device = accelerator.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()

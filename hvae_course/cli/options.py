@@ -1,7 +1,8 @@
 """Options of a command from the fields of a frozen dataclass, and back.
 
-A field is made with `option`, which keeps the help text beside the default. The type says how
-the words of the command line are read; a tuple takes several words, a mapping ``KEY=VALUE`` pairs.
+A field is made with `option`, which keeps the help text beside the default. Its type determines
+how the words of the command line are parsed: a tuple takes several words, a mapping
+``KEY=VALUE`` pairs.
 """
 
 import argparse
@@ -23,15 +24,15 @@ def option(
     shown: str | None = None,
     read: Callable[[str], Any] | None = None,
 ) -> Any:  # noqa: ANN401
-    """Make a field that becomes an option.
+    """Make a dataclass field that becomes an option.
 
     Args:
-        default: its value where the option is not given; an empty dictionary for pairs.
+        default: value if the option is not given; an empty dictionary for pairs.
         text: one line of help.
         flag: the option's name; by default that of the field.
-        choices: the words that are accepted.
-        shown: what the help calls the default; by default its value.
-        read: how one of several words is read; by default as the field's type says.
+        choices: accepted words.
+        shown: text for the default in the help; by default its value.
+        read: parser of one of several words; by default the field's type.
 
     Returns:
         The field of a dataclass.
@@ -44,13 +45,13 @@ def option(
 
 
 def parse_pair(word: str) -> tuple[str, Any]:
-    """Read a setting of a part, such as a prior.
+    """Parse a setting of a component, such as a prior.
 
     Args:
         word: ``KEY=VALUE``.
 
     Returns:
-        The key and its value, a number, a truth value, None, a list in JSON, or else a string.
+        The key and its value: a number, a Boolean, None, a JSON list, or else a string.
 
     Raises:
         argparse.ArgumentTypeError: if there is no key or no equals sign.
@@ -71,16 +72,16 @@ def parse_pair(word: str) -> tuple[str, Any]:
 
 
 def parse_widths(word: str) -> int | tuple[int, ...]:
-    """Read a width, or the widths of one level.
+    """Parse a width, or the widths of one level.
 
     Args:
-        word: a whole number, or several with commas between them.
+        word: an integer, or several separated by commas.
 
     Returns:
-        The number, or the numbers; ``"512,"`` is one level with one hidden layer.
+        The integer or integers; ``"512,"`` is one level with one hidden layer.
 
     Raises:
-        argparse.ArgumentTypeError: if a part is no whole number.
+        argparse.ArgumentTypeError: if a part is not an integer.
 
     Example:
         >>> parse_widths("256"), parse_widths("512,512"), parse_widths("64,")
@@ -95,7 +96,7 @@ def parse_widths(word: str) -> int | tuple[int, ...]:
 
 
 def _read_as(entry: Field) -> dict[str, Any]:
-    """How argparse reads the words of one field."""
+    """Arguments with which argparse parses one field."""
     if entry.metadata["read"]:
         return {"type": entry.metadata["read"], "nargs": "+", "metavar": "N[,N...]"}
     kind = entry.type
@@ -114,17 +115,17 @@ def _read_as(entry: Field) -> dict[str, Any]:
 
 
 def _show(value: Any) -> str:  # noqa: ANN401
-    """A default as one would type it."""
+    """A default as it would be typed."""
     if value is None or value == {} or value == ():
         return "none"
     return " ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
 
 
 def flag_of(entry: Field) -> str:
-    """Name of the option that sets a field.
+    """Name the option that sets a field.
 
     Args:
-        entry: a field that `option` made.
+        entry: a field made by `option`.
 
     Returns:
         Its name on the command line, as ``--batch-size``.
@@ -133,12 +134,12 @@ def flag_of(entry: Field) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Give a parser one option for every field of a settings class.
+    """Add one option to a parser for every field of a settings class.
 
     Args:
         parser: the parser, changed in place.
-        kind: a dataclass whose fields `option` made; the first line of its docstring is the title
-            of the options in the help.
+        kind: a dataclass whose fields are made by `option`; the first line of its docstring is
+            the title of the options in the help.
     """
     group = parser.add_argument_group((kind.__doc__ or kind.__name__).splitlines()[0].rstrip("."))
     defaults = kind()
@@ -154,10 +155,10 @@ def add_options(parser: argparse.ArgumentParser, kind: type) -> None:
 
 
 def read_options(given: argparse.Namespace, kind: type[Settings]) -> Settings:
-    """Make settings of what was parsed.
+    """Make settings from parsed options.
 
     Args:
-        given: what a parser with the options of this class returned.
+        given: result of a parser with the options of this class.
         kind: the settings class.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From the words of a command line to a command with its settings."""
+"""Parse a command line and run its command."""
 
 import argparse
 import shlex
@@ -34,20 +34,20 @@ class Command:
     """One subcommand."""
 
     run: Callable[..., int]
-    """What it does; returns the exit status."""
+    """The function that carries it out; returns the exit status."""
     about: str
     """One line of help."""
     target: tuple[str, str] | None = None
     """Name and help of its one positional argument."""
     settings: Mapping[str, type] = field(default_factory=dict)
-    """Its groups of options, by the name of the argument that takes them."""
+    """Groups of options, by the name of the argument they are passed as."""
 
 
 _MODEL = ("MODEL", "folder of a run, checkpoint, or trained model of the course")
 COMMANDS: dict[str, Command] = {
     "train": Command(
         run=train,
-        about="train a model, or go on with an interrupted run",
+        about="train a model, or resume an interrupted run",
         target=("RECIPE", "how the latents are inferred; hvae list shows all recipes"),
         settings={
             "data": DataSettings,
@@ -72,7 +72,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose": Command(
         run=diagnose_command,
-        about="what every level of a trained model carries",
+        about="information and usage of every level of a trained model",
         target=_MODEL,
         settings={"diagnosis": DiagnoseSettings, "source": SourceSettings},
     ),
@@ -85,7 +85,7 @@ COMMANDS: dict[str, Command] = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that prints one-line errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -95,7 +95,7 @@ def _make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     """Make the parser of all commands.
 
     Returns:
-        The parser, and that of every command by its name.
+        The parser, and the parser of every command by name.
     """
     parser = _Parser(prog="hvae", description="Hierarchical variational autoencoders.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -119,11 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; by default those of the command line.
 
     Returns:
-        Exit status, 0 for success, 1 for a failure on the way, 130 after an interruption.
+        Exit status: 0 for success, 1 for a failure while running, 130 after an interruption.
 
     Raises:
-        SystemExit: with status 2 and one line of text if the command line is wrong, with status 0
-            after ``--help``.
+        SystemExit: with status 2 and a one-line message if the command line is wrong, with
+            status 0 after ``--help``.
 
     Example:
         >>> main(["sample", "digits", "--count", "0"])

@@ -1,4 +1,4 @@
-"""A progress bar with the time left for work that goes through a model."""
+"""A progress bar for work that runs data through a model."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ def counting_draws(
     Args:
         model: the model; every pass of data through it is counted while the block runs.
         total: number of draws over all examples.
-        done: how many of them were made before.
-        quiet: whether to show nothing.
+        done: number of draws made earlier.
+        quiet: whether to hide the bar.
 
     Yields:
         None: nothing.

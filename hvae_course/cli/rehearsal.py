@@ -1,8 +1,8 @@
-"""Settings are tried on a handful of empty images, so that wrong ones are refused at once.
+"""Try settings on a few blank images, so that wrong ones are refused at once.
 
-The rehearsal is the real thing, the same recipe, objective and
-`hvae_course.training.loop.fit`, up to the first value of the objective. So it refuses what they
-refuse, without a list of rules of its own, and before the data are loaded.
+The rehearsal runs the same recipe, objective and `hvae_course.training.loop.fit` as the training,
+up to the first value of the objective. It raises their errors before the data are loaded, and
+needs no rules of its own.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from hvae_course.training.step import check_compiler
 
 
 class _Accepted(Exception):
-    """The objective has a value, so the settings are accepted."""
+    """The objective was computed, so the settings are accepted."""
 
 
 def _blank() -> DataSet:
@@ -38,12 +38,12 @@ def rehearse(
     training: Mapping[str, Any],
     accelerator: Accelerator,
 ) -> None:
-    """Raise what the settings of a run would raise, without its data.
+    """Raise the errors that the settings of a run would raise, without its data.
 
     Args:
         recipe: a key of `hvae_course.recipes.models.RECIPES`.
-        arguments: of the recipe.
-        objective: what is to be maximised.
+        arguments: arguments of the recipe.
+        objective: the objective to maximise.
         training: arguments of `hvae_course.training.loop.fit`.
         accelerator: device, precision and processes.
     """
@@ -51,7 +51,7 @@ def rehearse(
         check_compiler(accelerator.device)
     arguments = dict(arguments)
     if arguments.get("likelihood") is None:
-        arguments.pop("likelihood_options", None)  # of a likelihood that only the data decide
+        arguments.pop("likelihood_options", None)  # the data determine the likelihood
     data = _blank()
     model = build_seeded(recipe, data.spec, arguments, seed=0)
     first = getattr(objective, "for_epoch", lambda _: objective)(1)
@@ -61,9 +61,12 @@ def rehearse(
         raise _Accepted
 
     try:
-        settings = {**training, "compiled": False}  # one example is not worth the seconds
+        settings = {
+            **training,
+            "compiled": False,
+        }  # compiling for one step takes longer than running it
         fit(model, data, objective=accept, **settings, accelerator=accelerator, progress=False)
     except _Accepted:
         pass
     finally:
-        accelerator.free_memory()  # it keeps what it has prepared
+        accelerator.free_memory()  # it holds references to everything it prepared

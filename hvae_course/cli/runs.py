@@ -1,8 +1,8 @@
-"""Training as a folder: what was asked for, how it went, and what came of it.
+"""A training run as a folder: its settings, its history and its result.
 
 ``config.json`` is written before the first step, ``checkpoint.pt`` after every epoch,
-``history.json`` and ``result.json`` at the end, each whole or not at all. The same command in the
-same folder goes on from the checkpoint, and ends with the weights of a run without interruption.
+``history.json`` and ``result.json`` at the end, each atomically. The same command in the same
+folder resumes from the checkpoint and ends with the weights of an uninterrupted run.
 """
 
 import time
@@ -48,16 +48,16 @@ class RunSettings:
 
     out: str | None = option(None, "folder of the run", shown="runs/RECIPE-DATA-LEVELS-SEED")
     validation_samples: int = option(100, "draws per example for the bounds at the end")
-    quiet: bool = option(False, "show no progress bars")
+    quiet: bool = option(False, "hide the progress bars")
 
 
 def _compare(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else than a run with these settings."""
+    """Refuse a folder that holds anything but a run with these settings."""
     found = read_json(folder / CONFIG)
     if found is None:
         if (folder / CHECKPOINT).exists():
             raise ValueError(
-                f"{folder} holds a checkpoint and no {CONFIG}, so it is no folder of a run; "
+                f"{folder} holds a checkpoint but no {CONFIG}, so it is not a run folder; "
                 "choose another with --out"
             )
         return
@@ -72,23 +72,23 @@ def _compare(folder: Path, settings: Mapping[str, Any]) -> None:
     ]
     if changed:
         raise ValueError(
-            f"{folder} holds a run with other settings: {', '.join(changed)}. Give the same ones "
-            "to resume it, or choose another folder with --out"
+            f"{folder} holds a run with other settings: {', '.join(changed)}. Give the same "
+            "settings to resume it, or choose another folder with --out"
         )
 
 
 def _epochs_done(path: Path, config: Mapping[str, Any]) -> int:
-    """Epochs in a checkpoint, 0 where there is none; refuses one of another model."""
+    """Epochs in a checkpoint, 0 without one; refuse a checkpoint of another model."""
     if not path.exists():
         return 0
     checkpoint = load_checkpoint(path)
     if plain(checkpoint.config) != plain(config) or "epoch" not in checkpoint.run:
-        raise ValueError(f"{path} is not of this run; choose another folder with --out")
+        raise ValueError(f"{path} belongs to another run; choose another folder with --out")
     return checkpoint.run["epoch"]
 
 
 def _note_start(path: Path, after: int, accelerator: Accelerator) -> None:
-    """Append where this start runs to those before it."""
+    """Append the environment of this start to those of earlier starts."""
     started = {"after_epoch": after, **environment(accelerator)}
     write_json(path, [*(read_json(path) or []), started])
 
@@ -102,7 +102,7 @@ def _finish(
     run: RunSettings,
     timing: Mapping[str, Any],
 ) -> str:
-    """Write the history and the result; the bounds, in words."""
+    """Write the history and the result; return the bounds as text."""
     rows = history.frame.astype(object).where(history.frame.notna(), None)
     content = {"best_epoch": history.best_epoch, "rows": rows.to_dict("records")}
     write_json(folder / HISTORY, content)
@@ -131,30 +131,30 @@ def train(
     run: RunSettings,
     command: str,
 ) -> int:
-    """Train a model in a folder of its own, or go on where an interrupted run stopped.
+    """Train a model in its own folder, or resume an interrupted run.
 
     Args:
-        target: the recipe, by its full or its short name.
-        data: what to train on.
+        target: full or short name of the recipe.
+        data: the training data.
         model: the model.
-        objective: what is maximised.
+        objective: the objective to maximise.
         training: arguments of `hvae_course.training.loop.fit`.
         machine: device and precision.
-        run: where to write.
-        command: what was typed, for the configuration.
+        run: output.
+        command: the command as typed, for the configuration.
 
     Returns:
         Exit status, 0, or 130 after an interruption.
 
     Raises:
-        UsageError: if a setting cannot be right, before any file is written.
+        UsageError: if a setting is wrong, before any file is written.
     """
     with refusing():
         recipe = find_recipe(target)
         groups = (data, model, objective, training, machine)
         settings = plain({name: v for group in groups for name, v in asdict(group).items()})
         settings |= {"recipe": recipe, "validation_samples": run.validation_samples}
-        del settings["data_root"]  # a place, not a choice
+        del settings["data_root"]  # a location, not a choice
         folder = Path(run.out or _default_folder(recipe, data, model, seed=training.seed))
         if run.validation_samples < 1:
             raise ValueError(
@@ -173,7 +173,7 @@ def train(
         )
         _compare(folder, settings)
         if read_json(folder / RESULT) is not None:
-            print(f"{folder} holds this run, finished; see {folder / RESULT}")
+            print(f"{folder} already holds the finished run; see {folder / RESULT}")
             return 0
         loaded = data.load()
         network = build_seeded(recipe, loaded, arguments, seed=training.seed)
@@ -205,7 +205,7 @@ def train(
     except KeyboardInterrupt:
         if main:
             several = ", launched as before," if accelerator.num_processes > 1 else ""
-            print(f"\ninterrupted; the same command{several} goes on from there:\n  {command}")
+            print(f"\ninterrupted; to resume, give the same command{several} again:\n  {command}")
         return 130
     return 0
 

@@ -31,7 +31,7 @@ SPLITS = ("train", "validation", "test")
 class DataSettings:
     """Data."""
 
-    data: str = option("digits", "the data set", choices=NAMES)
+    data: str = option("digits", "data set", choices=NAMES)
     binarisation: str | None = option(
         None,
         "how grey pixels become binary",
@@ -60,12 +60,12 @@ class ModelSettings:
     )
     hidden: Widths = option(
         (256,),
-        "widths of the hidden layers of every network, or as 512,512 256,256 one word per level, "
-        "bottom to top",
+        "widths of the hidden layers of every network, or one word per level, bottom to top, as "
+        "in 512,512 256,256",
         read=parse_widths,
     )
     inference_hidden: Widths | None = option(
-        None, "widths in the inference networks", shown="those of --hidden", read=parse_widths
+        None, "widths in the inference networks", shown="as --hidden", read=parse_widths
     )
     normalisation: str | None = option(
         None,
@@ -75,9 +75,9 @@ class ModelSettings:
     )
     generative_normalisation: str | None = option(
         None,
-        "another normalisation in the generative networks",
+        "normalisation in the generative networks",
         choices=NORMALISATIONS,
-        shown="that of --normalisation",
+        shown="as --normalisation",
     )
     activation: str | None = option(
         None,
@@ -85,30 +85,34 @@ class ModelSettings:
         choices=ACTIVATIONS,
         shown="silu; gelu for bidirectional",
     )
-    dropout: float = option(0.0, "probability with which a hidden unit is left out in training")
-    state: str = option("markov", "what a generative network sees of the levels", choices=STATES)
+    dropout: float = option(0.0, "probability of dropping a hidden unit in training")
+    state: str = option("markov", "levels above that a generative network sees", choices=STATES)
     likelihood: str | None = option(
-        None, "the likelihood p(x | z)", choices=LIKELIHOODS, shown="what suits the data"
+        None, "likelihood p(x | z)", choices=LIKELIHOODS, shown="chosen to suit the data"
     )
-    likelihood_options: Mapping[str, Any] = option({}, "settings of the likelihood, as std=0.1")
-    prior: str = option("standard", "the prior over the top level", choices=PRIORS)
-    prior_options: Mapping[str, Any] = option({}, "settings of the prior, as num_components=500")
+    likelihood_options: Mapping[str, Any] = option(
+        {}, "settings of the likelihood, such as std=0.1"
+    )
+    prior: str = option("standard", "prior over the top level", choices=PRIORS)
+    prior_options: Mapping[str, Any] = option(
+        {}, "settings of the prior, such as num_components=500"
+    )
     recipe_options: Mapping[str, Any] = option(
-        {}, "settings of the recipe alone, as merge_top=true for ladder"
+        {}, "settings of this recipe only, such as merge_top=true for ladder"
     )
 
     def arguments(self, recipe: str) -> dict[str, Any]:
-        """Arguments of a recipe.
+        """Collect the arguments of a recipe.
 
         Args:
             recipe: a key of `hvae_course.recipes.models.RECIPES`.
 
         Returns:
-            Keyword arguments; what is None is left to the recipe.
+            Keyword arguments; settings that are None are left to the recipe.
 
         Raises:
-            ValueError: if the recipe has no such setting of its own.
-            TypeError: if a setting of its own has another type.
+            ValueError: if the recipe does not have one of the settings.
+            TypeError: if a setting has the wrong type.
         """
         signature = inspect.signature(RECIPES[recipe]).parameters.values()
         own = {p.name: p.default for p in signature if p.kind is p.KEYWORD_ONLY}
@@ -130,29 +134,29 @@ class ModelSettings:
 class ObjectiveSettings:
     """Objective."""
 
-    objective: str = option("elbo", "what is maximised", choices=OBJECTIVES)
+    objective: str = option("elbo", "objective to maximise", choices=OBJECTIVES)
     warm_up: tuple[int, ...] | None = option(
-        None, "epochs until the full price of information, one for all levels or one for each"
+        None, "epochs until the KL weight reaches 1, one number for all levels or one for each"
     )
     free_bits: tuple[float, ...] | None = option(
-        None, "nats per example that cost nothing extra, one for all levels or one for each"
+        None, "free nats per example, one number for all levels or one for each"
     )
 
     def make(self) -> Objective:
         """Assemble the objective.
 
         Returns:
-            What `hvae_course.training.loop.fit` maximises.
+            The objective that `hvae_course.training.loop.fit` maximises.
 
         Raises:
-            ValueError: if the settings exclude each other or are negative.
+            ValueError: if the settings contradict each other or are negative.
         """
         if self.warm_up is None and self.free_bits is None:
             return OBJECTIVES[self.objective]
         if self.objective != "elbo":
             raise ValueError(
-                "--warm-up and --free-bits change the terms of the ELBO, and the objective "
-                f"{self.objective!r} has no such terms; leave them out, or choose elbo"
+                "--warm-up and --free-bits change the KL terms of the ELBO, and the objective "
+                f"{self.objective!r} has no KL terms; omit them, or choose elbo"
             )
         final = Weighted() if self.free_bits is None else FreeBits(_one_or_all(self.free_bits))
         return final if self.warm_up is None else WarmUp(_one_or_all(self.warm_up), final)
@@ -167,37 +171,39 @@ class TrainingSettings:
     """Training."""
 
     num_samples: int = option(1, "draws of the latents per example", flag="--draws")
-    epochs: int = option(100, "number of epochs in all")
-    batch_size: int = option(100, "examples per step over all processes")
+    epochs: int = option(100, "total number of epochs")
+    batch_size: int = option(100, "examples per step, over all processes")
     learning_rate: float = option(1e-3, "step size of Adam")
     prior_learning_rate: float | None = option(
-        None, "step size for the prior over the top level", shown="that of --learning-rate"
+        None, "step size for the prior over the top level", shown="as --learning-rate"
     )
-    decay: float = option(0.0, "share of the epochs, at the end, over which both fall to zero")
+    decay: float = option(
+        0.0, "share of the epochs, at the end, over which both learning rates fall to zero"
+    )
     decay_shape: str = option("linear", "how they fall", choices=DECAY_SHAPES)
     averaging: float = option(
-        0.0, "decay per step of a moving average of the weights, as 0.999; 0 for none"
+        0.0, "decay per step of a moving average of the weights, such as 0.999; 0 for none"
     )
     compiled: bool = option(
-        False, "compile the training step; faster, and needs a C++ compiler", flag="--compile"
+        False, "compile the training step; faster, but needs a C++ compiler", flag="--compile"
     )
     patience: int | None = option(
-        None, "stop after so many epochs without a better validation objective", shown="never"
+        None, "stop after this many epochs without a better validation objective", shown="never"
     )
-    seed: int = option(0, "seed of the first weights and of the run")
+    seed: int = option(0, "seed of the initial weights and of the run")
 
 
 def find_recipe(name: str) -> str:
     """Look up a recipe by its full or its short name.
 
     Args:
-        name: as ``"ladder_vae"`` or ``"ladder"``.
+        name: such as ``"ladder_vae"`` or ``"ladder"``.
 
     Returns:
         A key of `hvae_course.recipes.models.RECIPES`.
 
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if there is no recipe of that name.
     """
     known = {short_name(key): key for key in RECIPES}
     if name not in RECIPES and name not in known:
@@ -218,10 +224,10 @@ def short_name(recipe: str) -> str:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse a seed that no generator takes.
+    """Refuse a seed that no generator accepts.
 
     Args:
-        seed: as given.
+        seed: the seed.
 
     Raises:
         ValueError: if it is negative.
@@ -231,17 +237,17 @@ def check_seed(seed: int) -> None:
 
 
 def check_draws(objective: ObjectiveSettings, training: TrainingSettings) -> None:
-    """Refuse an importance-weighted objective of one draw, which is the ELBO.
+    """Refuse an importance-weighted objective with one draw, which is the ELBO.
 
     Args:
-        objective: what is maximised.
-        training: with how many draws.
+        objective: the objective to maximise.
+        training: the number of draws.
 
     Raises:
-        ValueError: if it is that.
+        ValueError: if the objective is that one.
     """
     if objective.objective == "iwae" and training.num_samples == 1:
         raise ValueError(
-            "the importance-weighted bound of one draw is the ELBO; give --draws 10, or choose "
+            "the importance-weighted bound with one draw is the ELBO; give --draws 10, or choose "
             "--objective elbo"
         )

@@ -24,7 +24,7 @@ from hvae_course.plots import image_grid
 from hvae_course.seeding import isolated_random, seed_all
 
 PICTURES = (".pdf", ".png", ".svg")
-"""Endings of the files that samples can be written to."""
+"""File formats for samples, by ending."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +36,17 @@ class EvaluateSettings:
     batch_size: int = option(100, "examples at a time")
     max_rows: int | None = option(
         None,
-        "largest number of draws held in memory at a time",
-        shown="2000 on CPUs, whose caches hold that, and 20000 on GPUs",
+        "largest number of draws in memory at a time",
+        shown="2000 on a CPU, 20000 on a GPU",
     )
     seed: int = option(0, "seed of the draws")
     json: str | None = option(
         None,
         "file for the result",
-        shown="evaluation-SPLIT-SAMPLES.json beside the checkpoint, with other data, another seed "
-        "or checkpoint in its name",
+        shown="evaluation-SPLIT-SAMPLES.json beside the checkpoint; the name also has data, seed "
+        "and checkpoint where they are not the default",
     )
-    quiet: bool = option(False, "show no progress bar")
+    quiet: bool = option(False, "hide the progress bar")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,11 @@ class SampleSettings:
     """Samples."""
 
     count: int = option(64, "number of images")
-    pixels: str = option("mean", "mean of p(x | z), or a draw from it", choices=("mean", "drawn"))
+    pixels: str = option(
+        "mean", "show the mean of p(x | z) or a draw from it", choices=("mean", "drawn")
+    )
     seed: int = option(0, "seed of the draws")
-    out: str = option("samples.png", f"picture to write, one of {', '.join(PICTURES)}")
+    out: str = option("samples.png", f"image file, ending in {', '.join(PICTURES)}")
     device: str = option("auto", "where to compute", choices=DEVICES)
 
 
@@ -66,9 +68,11 @@ class DiagnoseSettings:
 
     split: str = option("test", "part of the data", choices=SPLITS)
     num_samples: int = option(10, "draws per example", flag="--samples")
-    max_examples: int = option(1000, "the first so many examples are used", flag="--examples")
+    max_examples: int = option(1000, "number of examples, from the first", flag="--examples")
     threshold: float = option(0.1, "nats per example above which a level counts as active")
-    unit_threshold: float = option(0.01, "variance, or nats, above which a unit counts")
+    unit_threshold: float = option(
+        0.01, "variance, or nats, above which a unit counts as active, or informative"
+    )
     seed: int = option(0, "seed of the draws")
     json: str | None = option(None, "file for the table")
 
@@ -80,16 +84,16 @@ def evaluate_command(
 
     Args:
         target: see `hvae_course.cli.found.find`.
-        evaluation: split, draws and where to write.
+        evaluation: split, draws and output.
         source: data and device.
-        command: what was typed, for the file.
+        command: the command as typed, for the file.
 
     Returns:
         Exit status.
     """
     settings = {name: v for name, v in asdict(evaluation).items() if name not in ("json", "quiet")}
     with refusing():
-        # a wrong number is refused before anything is read
+        # refuse wrong numbers before reading anything
         rows = evaluation.max_rows
         if min(evaluation.num_samples, evaluation.batch_size, 1 if rows is None else rows) < 1:
             raise ValueError("--samples, --batch-size and --max-rows must be at least 1")
@@ -104,7 +108,7 @@ def evaluate_command(
         path = found.result(source, evaluation.split, draws, *seed)
         path = Path(evaluation.json) if evaluation.json else path
         if path is not None and path.is_dir():
-            raise ValueError(f"--json is a file for the result, and {path} is a folder")
+            raise ValueError(f"--json must be a file for the result, but {path} is a folder")
         partial = path and path.with_suffix(".part.pt")
         done = batches_done(partial) * evaluation.batch_size * draws
     model = found.model.to(accelerator.device)
@@ -113,7 +117,11 @@ def evaluate_command(
         with refusing(), counting_draws(model, total, done=done, quiet=evaluation.quiet):
             result = evaluate(model, data, **settings, partial=partial)
     except KeyboardInterrupt:
-        kept = "the same command goes on from there" if partial else "nothing was kept; begin anew"
+        kept = (
+            "to resume, give the same command again"
+            if partial
+            else "nothing was saved; start over"
+        )
         print(f"\ninterrupted; {kept}:\n  {command}")
         return 130
     print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
@@ -133,11 +141,11 @@ def evaluate_command(
 
 
 def sample_command(target: str, *, samples: SampleSettings, command: str) -> int:
-    """Draw images from a trained model into a picture.
+    """Draw images from a trained model and write them to a file.
 
     Args:
         target: see `hvae_course.cli.found.find`.
-        samples: how many, and where to.
+        samples: number of images and output.
         command: not used.
 
     Returns:
@@ -154,7 +162,10 @@ def sample_command(target: str, *, samples: SampleSettings, command: str) -> int
         model = find(target).model.to(accelerator.device)
         side = math.isqrt(model.config["num_features"])
         if side**2 != model.config["num_features"]:
-            raise ValueError(f"{model.config['num_features']} features are no square image")
+            raise ValueError(
+                f"cannot draw samples: {model.config['num_features']} features do not form a "
+                "square image"
+            )
     px = sample(model, samples.count, seed=samples.seed).px
     with isolated_random(model.device):
         seed_all(samples.seed, 1)
@@ -174,13 +185,13 @@ def sample_command(target: str, *, samples: SampleSettings, command: str) -> int
 def diagnose_command(
     target: str, *, diagnosis: DiagnoseSettings, source: SourceSettings, command: str
 ) -> int:
-    """Print what every level of a trained model carries.
+    """Print the information and usage of every level of a trained model.
 
     Args:
         target: see `hvae_course.cli.found.find`.
-        diagnosis: split, draws, thresholds and where to write.
+        diagnosis: split, draws, thresholds and output.
         source: data and device.
-        command: what was typed, for the file.
+        command: the command as typed, for the file.
 
     Returns:
         Exit status.

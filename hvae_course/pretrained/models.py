@@ -1,10 +1,10 @@
 """Small trained models that come with the course, and how each was trained.
 
-`load` gives one at once, so that an analysis starts with it and not with a training run; `train`
-gives one anew from the same table. The weights are read only if the file has the checksum of the
-table and its configuration is the one that the recipe gives today.
+`load` returns one at once, so that an analysis need not start with training; `train` retrains one
+from the same table. The weights are read only if the file has the checksum of the table and its
+configuration is the one that the current recipe builds.
 
-The files hold weights and configuration, as any checkpoint does, and nothing else.
+The files are checkpoints that hold weights and configuration and nothing else.
 """
 
 import hashlib
@@ -23,27 +23,27 @@ from hvae_course.recipes import Architecture, build_seeded
 from hvae_course.training import History, Objective, fit, load_checkpoint
 
 FOLDER = Path(__file__).parent
-"""Where the files are, each the name of its model with the ending ``.pt``."""
+"""Folder of the files, ``NAME.pt`` for each model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """How a model was trained, and the file that came of it."""
+    """How a model was trained, and the checksum of its file."""
 
     data: str
     """Name of the data set, as `hvae_course.data.loading.load` knows it."""
     spec: DataSpec
-    """What the model must know of these data, so that it is built without loading them."""
+    """Specification of these data, so that the model is built without loading them."""
     recipe: str
     """A key of `hvae_course.recipes.models.RECIPES`."""
     architecture: Mapping[str, Any]
     """Arguments of the recipe."""
     objective: Objective
-    """What was maximised."""
+    """The objective."""
     settings: Mapping[str, Any]
     """Arguments of `hvae_course.training.loop.fit`, such as epochs and learning rate."""
     seed: int
-    """Seed of the first weights and of the run."""
+    """Seed of the initial weights and of the run."""
     sha256: str
     """Checksum of the file, 64 hexadecimal digits."""
 
@@ -107,13 +107,13 @@ def _find(name: str) -> Pretrained:
 
 
 def build_untrained(name: str) -> HierarchicalVAE:
-    """Build a model as it was before its training; the caller's random numbers stay as they were.
+    """Build a model with its initial weights, leaving the global random state untouched.
 
     Args:
         name: a key of `PRETRAINED`.
 
     Returns:
-        The untrained model, its weights those that the seed of the table gives.
+        The untrained model, with weights from the seed of the table.
 
     Raises:
         ValueError: if the name is unknown.
@@ -123,40 +123,38 @@ def build_untrained(name: str) -> HierarchicalVAE:
 
 
 def _check_sum(name: str, path: Path) -> None:
-    """Refuse a file that is missing or not the one of the table, without unpickling it."""
-    remedy = (
-        f"install the package again, or train anew with hvae_course.pretrained.train({name!r})"
-    )
+    """Refuse a missing file or one with another checksum, without unpickling it."""
+    remedy = f"reinstall the package, or retrain with hvae_course.pretrained.train({name!r})"
     if not path.is_file():
         raise FileNotFoundError(f"no weights of {name!r} at {path}; {remedy}")
     received = hashlib.sha256(path.read_bytes()).hexdigest()
     if received != PRETRAINED[name].sha256:
         raise ValueError(
-            f"{path} is damaged or of another version: its SHA-256 is {received}, expected "
+            f"{path} is damaged or from another version: its SHA-256 is {received}, expected "
             f"{PRETRAINED[name].sha256}; {remedy}"
         )
 
 
 def _check_config(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a file whose model is not the one that the recipe builds."""
+    """Refuse a file whose model differs from the one the recipe builds."""
 
     def shown(config: Mapping[str, Any], name: str) -> str:
         return repr(config[name]) if name in config else "missing"
 
     differing = [
-        f"{name} is {shown(found, name)} there and {shown(expected, name)} in the recipe"
+        f"{name} is {shown(found, name)} in the file and {shown(expected, name)} in the recipe"
         for name in (*expected, *sorted(found.keys() - expected.keys()))
         if shown(found, name) != shown(expected, name)
     ]
     if differing:
         raise ValueError(
-            f"{path} is stale: {', '.join(differing)}; write it again with "
+            f"{path} is stale: {', '.join(differing)}; recreate it with "
             f"python -m benchmarks.pretrained {path.stem}"
         )
 
 
 def load(name: str) -> HierarchicalVAE:
-    """Load a trained model; the caller's random numbers stay as they were.
+    """Load a trained model, leaving the global random state untouched.
 
     Args:
         name: a key of `PRETRAINED`.
@@ -166,7 +164,7 @@ def load(name: str) -> HierarchicalVAE:
 
     Raises:
         ValueError: if the name is unknown, the file does not have the checksum of the table, or
-            its model is not the one that the recipe builds.
+            its model differs from the one the recipe builds.
         FileNotFoundError: if the file is missing.
 
     Example:
@@ -177,7 +175,7 @@ def load(name: str) -> HierarchicalVAE:
     path = FOLDER / f"{name}.pt"
     _check_sum(name, path)
     checkpoint = load_checkpoint(path)
-    # a setting younger than the file has its default there
+    # a setting newer than the file has its default
     _check_config(path, asdict(Architecture()) | checkpoint.config, model.config)
     model.load_state_dict(checkpoint.weights)
     return model.eval()
@@ -191,24 +189,24 @@ def train(
     accelerator: Accelerator | None = None,
     checkpoint: str | Path | None = None,
 ) -> tuple[HierarchicalVAE, History]:
-    """Train a model anew, as the one that `load` gives was trained.
+    """Retrain a model with the settings of the one that `load` returns.
 
-    The first weights and the run follow from the seed of the table, so the same machine gives the
+    The seed of the table determines the initial weights and the run, so the same machine gives the
     same weights; another processor, number of threads or version of PyTorch rounds differently.
 
     Args:
         name: a key of `PRETRAINED`.
-        epochs: number of epochs in all; None for those of the table.
+        epochs: total number of epochs; None for the number in the table.
         progress: whether to show a progress bar.
-        accelerator: device, precision and processes; by default what Accelerate finds.
-        checkpoint: file to save to after every epoch, and to resume from if it is there.
+        accelerator: device, precision and processes; by default chosen by Accelerate.
+        checkpoint: file to save to after every epoch, and to resume from if it exists.
 
     Returns:
         The model in evaluation mode on the accelerator's device, and the history of its training.
 
     Raises:
-        ValueError: if the name is unknown, the epochs are not positive, or the checkpoint is of
-            another run.
+        ValueError: if the name is unknown, the epochs are not positive, or the checkpoint belongs
+            to another run.
     """
     model, entry = build_untrained(name), PRETRAINED[name]
     settings = dict(entry.settings) | ({} if epochs is None else {"epochs": epochs})
