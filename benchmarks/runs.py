@@ -1,4 +1,4 @@
-"""Many independent training runs: side by side, resumable, one row of a table each."""
+"""Many independent training runs, in parallel and resumable; each gives one row of a table."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hvae_course.atomic import write_whole
 
 Row = dict[str, Any]
-"""Settings of a run, or settings and results; numbers and strings only."""
+"""Settings of a run, or its settings and results; only numbers and strings."""
 
 
 def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
@@ -24,7 +24,7 @@ def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
 
 
 def write_settings(settings: Mapping[str, Any], path: Path) -> None:
-    """Write the configuration of a benchmark beside its table, whole or not at all.
+    """Write the configuration of a benchmark beside its table, atomically.
 
     Args:
         settings: plain values by name.
@@ -37,7 +37,7 @@ def write_settings(settings: Mapping[str, Any], path: Path) -> None:
 def _results(
     run: Callable[[Row], Row], jobs: Sequence[Row], processes: int
 ) -> Iterator[tuple[Row, Row]]:
-    """Each job with its result, as they come; with one process, in this one."""
+    """Yield each job with its result when it is done; run them here if there is one process."""
     if processes == 1 or not jobs:
         yield from ((job, run(job)) for job in jobs)
         return
@@ -50,15 +50,15 @@ def _results(
 def run_all(
     run: Callable[[Row], Row], jobs: Sequence[Row], path: Path, *, processes: int | None = None
 ) -> pd.DataFrame:
-    """Carry out the jobs that a table does not hold yet, and add their rows.
+    """Run the jobs that are missing in a table, and add their rows.
 
-    The table is written after every run, so an interrupted benchmark goes on where it stopped.
+    The table is written after every run, so an interrupted benchmark can be resumed.
 
     Args:
-        run: function at the top level of a module, from the settings of a run to its results.
+        run: function of a module (so that it can be pickled), from settings to results.
         jobs: settings of the runs, all with the same names.
-        path: CSV file of the table; read if it exists.
-        processes: how many runs at a time; by default one per core, or one on a GPU.
+        path: CSV file of the table, read if it exists; rows of other jobs are dropped.
+        processes: number of runs at a time; by default one per core, or one on a GPU.
 
     Returns:
         One row per job, settings first, in the order of the jobs.

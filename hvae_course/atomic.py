@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a temporary one beside the target, then a rename."""
+"""Atomic writing: to a temporary file beside the target, which is then renamed."""
 
 import os
 import uuid
@@ -8,11 +8,11 @@ from typing import IO, Any
 
 
 def write_whole(path: str | Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file, whole or not at all; the old one stays until the new one is complete.
+    """Write a file atomically; an existing file stays until the new one is complete.
 
     Args:
-        path: the file; its folder is made if needed.
-        write: writes the content into an open binary file.
+        path: the file; its folder is created if needed.
+        write: function that writes the content to an open binary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

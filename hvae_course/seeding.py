@@ -1,4 +1,4 @@
-"""Random numbers that follow from stated seeds and leave the caller's generators alone."""
+"""Seeding that leaves the caller's random number generators untouched."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ import torch
 
 
 def seed_all(*numbers: int) -> None:
-    """Seed every device's generator from several numbers, well mixed.
+    """Seed the generators of all devices from several numbers.
 
     Args:
-        *numbers: for instance run seed, epoch and process; each non-negative.
+        *numbers: non-negative, for instance run seed, epoch and process.
     """
     torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
 
 
 @contextlib.contextmanager
 def isolated_random(device: torch.device) -> Iterator[None]:
-    """Restore the generators of the CPU and of one device afterwards.
+    """Restore the generators of the CPU and of one device on exit.
 
     Args:
         device: the device in use.
@@ -37,13 +37,13 @@ def isolated_random(device: torch.device) -> Iterator[None]:
 
 
 def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
-    """States of the generators of the CPU and of one device.
+    """Return the states of the generators of the CPU and of one device.
 
     Args:
         device: the device in use.
 
     Returns:
-        A state for each, by the device's type.
+        States by type of device.
     """
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -54,19 +54,19 @@ def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_generators(states: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Set the generators to what `generator_states` gave.
+    """Restore states that `generator_states` returned.
 
     Args:
-        states: as it was returned, on the CPU.
-        device: the device in use, of the same type as then.
+        states: the states, on the CPU.
+        device: the device in use, of the type that the states belong to.
 
     Raises:
-        ValueError: if there is no state for this device.
+        ValueError: if there is no state for this type of device.
     """
     if device.type not in states:
         raise ValueError(
-            f"the random numbers were kept on {', '.join(states)}, and this is {device.type}; go "
-            "on with the same type of device"
+            f"the random states belong to {', '.join(states)}, got the device {device.type}; "
+            "resume on the same type of device"
         )
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":

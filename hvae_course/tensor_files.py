@@ -1,4 +1,4 @@
-"""Files of tensors, numbers and strings: written whole, and read without running code in them."""
+"""Files of tensors, numbers and strings: written atomically, read without running code."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -11,10 +11,10 @@ from hvae_course.atomic import write_whole
 
 
 def _native(value: Any) -> Any:  # noqa: ANN401
-    """The same content with Python's numbers for NumPy's, which no safe reader takes."""
+    """Replace NumPy numbers by Python numbers; ``weights_only=True`` rejects the former."""
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, dict) and not isinstance(value, OrderedDict):  # those are state_dicts
+    if isinstance(value, dict) and not isinstance(value, OrderedDict):  # a state_dict
         return {_native(name): _native(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_native, value))
@@ -22,30 +22,30 @@ def _native(value: Any) -> Any:  # noqa: ANN401
 
 
 def write_tensors(content: dict[str, Any], path: str | Path) -> None:
-    """Write a file, whole or not at all.
+    """Write a file atomically.
 
     Args:
         content: tensors, numbers, strings, and containers of them.
-        path: the file; its folder is made if needed.
+        path: the file; its folder is created if needed.
     """
     content = _native(content)
     write_whole(path, lambda file: torch.save(content, file))
 
 
 def read_tensors(path: str | Path, *, kind: str) -> Any:  # noqa: ANN401
-    """Read a file onto the CPU, without running any code in it.
+    """Read a file onto the CPU, without running code from it.
 
     Args:
-        path: a file that `write_tensors` wrote.
-        kind: what it should be, for the message.
+        path: a file written by `write_tensors`.
+        kind: expected kind of file, for the message.
 
     Returns:
         Its content.
 
     Raises:
-        ValueError: if it is no such file.
+        ValueError: if the file cannot be read.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler answers a foreign file with any error there is
-        raise ValueError(f"{path} is no {kind}, or is damaged: {error}") from error
+    except Exception as error:  # the unpickler may raise any error on a foreign file
+        raise ValueError(f"{path} is not a {kind}, or is damaged: {error}") from error

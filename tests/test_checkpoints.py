@@ -73,7 +73,7 @@ def whole(path: Path) -> bytes:
 def test_a_truncated_checkpoint_is_refused(path, keep):
     content = whole(path)
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(ValueError, match="is no checkpoint, or is damaged"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or is damaged"):
         load_checkpoint(path)
 
 
@@ -83,7 +83,7 @@ def test_a_truncated_checkpoint_is_refused(path, keep):
 def test_a_foreign_file_is_refused(path, content):
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no checkpoint, or is damaged"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or is damaged"):
         load_checkpoint(path)
 
 
@@ -105,7 +105,7 @@ def test_reading_a_checkpoint_runs_none_of_its_code(path, plain):
         path.write_bytes(pickle.dumps(content, protocol=2))
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match="is no checkpoint, or is damaged"):
+    with pytest.raises(ValueError, match="is not a checkpoint, or is damaged"):
         load_checkpoint(path)
     assert not (path.parent / "made").exists()
 
@@ -220,7 +220,7 @@ def test_a_run_with_other_settings_is_not_resumed(name, value, before, path, mak
     with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
         train(make_model(), checkpoint=path, **{name: value})
     now = "'importance_weighted'" if name == "objective" else value
-    assert f"{name} was {before} and is {now}. Resume with the same ones" in str(error.value)
+    assert f"{name} was {before} and is {now}. Resume with the same settings" in str(error.value)
     assert path.read_bytes() == content
 
 
@@ -254,5 +254,5 @@ def test_a_run_of_another_model_is_not_resumed(change, path, make_model, train):
 def test_weights_alone_cannot_be_resumed(path, make_model, train):
     model = make_model()
     save_checkpoint(Checkpoint(model.config, model.state_dict()), path)
-    with pytest.raises(ValueError, match="holds weights alone and cannot be resumed"):
+    with pytest.raises(ValueError, match="holds only weights and cannot be resumed"):
         train(model, checkpoint=path)

@@ -43,7 +43,7 @@ def test_an_evaluation_looks_at_its_own_split_whole(spoilt, make_model):
 def test_a_model_of_grey_values_is_not_held_against_binary_pixels(make_model, train, tiny_binary):
     model = make_model()  # 0 and 1 are on its grid, and their score would mean nothing
     for work in (train, evaluate, check_data):
-        with pytest.raises(ValueError, match=r"takes .*num_values=17\), and digits, binarisation"):
+        with pytest.raises(ValueError, match=r"takes .*num_values=17\), got digits, binarisation"):
             work(model, tiny_binary)
 
 

@@ -11,7 +11,7 @@ from hvae_course.objectives import Constrained, FreeBits, WarmUp, Weighted, elbo
 from hvae_course.objectives.multipliers import GECO
 from hvae_course.training import load_checkpoint
 from hvae_course.training.loop import _train_epoch
-from hvae_course.training.step import check_compiler, compile_step, prices_on, step
+from hvae_course.training.step import check_compiler, compile_step, step, weights_on
 
 CPU = torch.device("cpu")
 
@@ -66,7 +66,7 @@ CASES = {
 def test_the_compiled_step_is_the_other_one_up_to_rounding(case, make_model, tiny_data):
     recipe, settings, objective, num_samples = CASES[case]
     model, x = make_model(recipe, **settings), tiny_data.train.batch(slice(0, 40))
-    compiled = outcome(compile_step(CPU), model, prices_on(objective, CPU), x, num_samples)
+    compiled = outcome(compile_step(CPU), model, weights_on(objective, CPU), x, num_samples)
     expected = outcome(step, model, objective, x, num_samples)
     torch.testing.assert_close(compiled, expected, rtol=2e-4, atol=2e-5)
 
@@ -79,7 +79,7 @@ def test_prices_that_change_with_every_epoch_are_compiled_once(
     x, run = tiny_data.train.batch(slice(0, 40)), compile_step(CPU)
     for epoch in range(1, 6):
         goal = warm_up.for_epoch(epoch)
-        compiled = outcome(run, model, prices_on(goal, CPU), x, 1)
+        compiled = outcome(run, model, weights_on(goal, CPU), x, 1)
         torch.testing.assert_close(
             compiled, outcome(step, model, goal, x, 1), rtol=2e-4, atol=2e-5
         )
@@ -118,11 +118,11 @@ def test_a_device_that_cannot_compile_is_refused():
 
 @pytest.mark.parametrize("weights", [0.5, (0.5, 2.0), [0.5, 2.0]])
 def test_prices_become_tensors_and_stay_what_they_are(weights):
-    moved = prices_on(Weighted(weights), CPU).weights
+    moved = weights_on(Weighted(weights), CPU).weights
     values = (moved,) if isinstance(weights, float) else moved
     assert all(isinstance(value, torch.Tensor) and value.dim() == 0 for value in values)
     assert moved == (tuple(weights) if isinstance(weights, list) else weights)
-    assert prices_on(elbo, CPU) is elbo
+    assert weights_on(elbo, CPU) is elbo
 
 
 # Nothing waits for the device
@@ -170,7 +170,7 @@ def test_an_epoch_on_a_gpu_waits_only_at_its_end(objective, compiled, make_model
     data, goal = tiny_binary.to(accelerator.device), OBJECTIVES[objective]
     model = make_model("ladder_vae", tiny_binary).to(accelerator.device)
     goal = goal.to(accelerator.device) if isinstance(goal, Constrained) else goal
-    goal = prices_on(goal, accelerator.device) if compiled else goal
+    goal = weights_on(goal, accelerator.device) if compiled else goal
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     run = compile_step(accelerator.device) if compiled else step
     order = torch.randperm(len(data.train), device=accelerator.device)

@@ -134,5 +134,5 @@ def test_a_failing_write_leaves_the_batches_before_it(
 
 
 def test_random_numbers_of_another_kind_of_device_are_refused():
-    with pytest.raises(ValueError, match="were kept on cpu, and this is cuda"):
+    with pytest.raises(ValueError, match="belong to cpu, got the device cuda"):
         restore_generators({"cpu": torch.get_rng_state()}, torch.device("cuda"))

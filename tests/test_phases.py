@@ -259,8 +259,8 @@ def test_a_constraint_that_is_never_met_is_reported(prior, learned, make_model, 
     model = learned() if prior == "mixture" else make_model()
     objective = Constrained(NEVER)
     match = (
-        r"never met in 6 steps: the smallest moving average of the squared_error is 0\.\d+, "
-        r"allowed is 0\.01; the prior has not been trained\. Raise kappa, train longer, or give"
+        r"never met in 6 steps: the smallest moving average of the squared_error is 0\.\d+, the "
+        r"largest allowed is 0\.01; the prior has not been trained\. Raise kappa, train longer, or give"
     )
     with pytest.warns(ConstraintNeverMet, match=match) as caught:
         train(model, objective=objective)

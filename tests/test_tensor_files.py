@@ -33,7 +33,7 @@ def test_weights_stay_as_they_are(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"junk\n", b"PK\x03\x04"])
 def test_what_is_no_such_file_is_named(content, tmp_path):
     (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.pt is no checkpoint, or is damaged: "):
+    with pytest.raises(ValueError, match=r"a\.pt is not a checkpoint, or is damaged: "):
         read_tensors(tmp_path / "a.pt", kind="checkpoint")
 
 

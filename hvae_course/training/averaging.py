@@ -1,4 +1,4 @@
-"""A moving average of the weights, which validates and is kept instead of the last weights."""
+"""A moving average of the weights, which is validated and kept instead of the last weights."""
 
 import copy
 
@@ -12,18 +12,17 @@ class MovingAverage:
     .. math:: \bar\theta_t = \bar\theta_{t-1} + (1 - d_t) (\theta_t - \bar\theta_{t-1}), \qquad
               d_t = \min\bigl(d, \tfrac{1 + t}{10 + t}\bigr)
 
-    The first updates forget faster, so that the average does not remember the initial weights.
-    Running statistics of batch normalisation are averaged too, since they belong to the weights.
-    An update launches a few kernels and waits for nothing, unlike
-    ``torch.optim.swa_utils.AveragedModel``, which copies its counter to the device in every step.
+    The first updates forget faster, so that the initial weights drop out of the average. Running
+    statistics of batch normalisation are averaged too. An update launches a few kernels without
+    synchronising with the device; ``torch.optim.swa_utils.AveragedModel`` copies its counter to
+    the device in every step.
 
     Args:
         model: the model; it is copied.
         decay: d, in (0, 1); the average looks back over about 1 / (1 - d) steps.
 
     Source:
-        Polyak and Juditsky (1992), SIAM J. Control Optim. 30(4); exponential, with the faster
-        start, as is common for generative models.
+        Polyak and Juditsky (1992), SIAM J. Control Optim. 30(4), for the uniform average.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -48,7 +47,7 @@ class MovingAverage:
                     a.copy_(b)
 
     def state_dict(self) -> dict[str, int | dict[str, Tensor]]:
-        """State for a checkpoint.
+        """Return the state for a checkpoint.
 
         Returns:
             The number of updates and the averaged weights.
@@ -56,10 +55,10 @@ class MovingAverage:
         return {"steps": self.steps, "weights": self.model.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on from a checkpoint.
+        """Restore the state of a checkpoint.
 
         Args:
-            state: what `state_dict` gave.
+            state: as returned by `state_dict`.
         """
         self.steps = state["steps"]
         self.model.load_state_dict(state["weights"])

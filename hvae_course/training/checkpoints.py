@@ -1,8 +1,8 @@
-"""Checkpoints: weights and configuration in one file that is always whole.
+"""Checkpoints: weights and configuration in one file that is always complete.
 
 A checkpoint is written to a temporary file beside its target and renamed, so an interruption
-leaves either the old file or the new one. It holds tensors, numbers and strings only and is read
-with ``weights_only=True``: opening a stranger's file runs none of their code.
+leaves either the old file or the new one. It holds only tensors, numbers and strings and is read
+with ``weights_only=True``, so opening a file from an unknown source runs no code.
 """
 
 from dataclasses import dataclass, field, fields
@@ -25,24 +25,24 @@ class Checkpoint:
     weights: dict[str, torch.Tensor]
     """Weights with the best validation objective so far."""
     run: dict[str, Any] = field(default_factory=dict)
-    """What `hvae_course.training.loop.fit` needs to go on; empty for weights alone."""
+    """What `hvae_course.training.loop.fit` needs to resume; empty if only weights are kept."""
     format: int = FORMAT
     """Version of this layout."""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
         checkpoint: what to write.
-        path: the file; its folder is made if needed.
+        path: the file; its folder is created if needed.
     """
     content = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     write_tensors(content, path)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint onto the CPU, without running any code in it.
+    """Read a checkpoint onto the CPU, without running code from it.
 
     Args:
         path: a file that `save_checkpoint` wrote.
@@ -52,7 +52,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is not a checkpoint of this package and version.
+        ValueError: if the file is not a checkpoint of this format.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; fit(..., checkpoint=path) writes one")

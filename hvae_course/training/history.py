@@ -1,4 +1,4 @@
-"""What a training run records, as one tidy table."""
+"""Recorded values of a training run, in one tidy table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from torch import Tensor
 from hvae_course.hierarchy.trace import Trace
 
 QUANTITIES = ("objective", "elbo", "reconstruction", "information")
-"""What is recorded, on both splits."""
+"""Quantities recorded on both splits."""
 
 
 def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
-    """Everything that is logged about a batch, in one tensor that stays on the device.
+    """Return everything that is logged about a batch, in one tensor on the device.
 
-    The information of each level is the raw joint-sample estimate, whatever the objective does
-    with it, so a level that dies is seen to die.
+    The information of each level is the raw estimate from joint samples, before free bits or KL
+    weights, so that a collapsing level is visible.
 
     Args:
         trace: the model's trace of x.
@@ -52,7 +52,7 @@ class History:
         Args:
             epoch: counted from 1.
             split: ``"train"`` or ``"validation"``.
-            statistics: as `batch_statistics` gives them.
+            statistics: as returned by `batch_statistics`, averaged over the epoch.
         """
         for quantity, value in zip(QUANTITIES, statistics[:3], strict=False):
             self.rows.append((epoch, split, quantity, math.nan, value))
@@ -60,11 +60,11 @@ class History:
             self.rows.append((epoch, split, "information", float(level), value))
 
     def note(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Append what an objective with a state reports.
+        """Append values reported by a stateful objective.
 
         Args:
             epoch: counted from 1.
-            values: name to value.
+            values: values by name.
         """
         self.rows += [(epoch, "train", name, math.nan, value) for name, value in values.items()]
 
@@ -76,7 +76,7 @@ class History:
         return frame.astype({"level": "Int64"})
 
     def last(self, quantity: str, split: str = "train", level: int | None = None) -> float:
-        """Value of a quantity in the last epoch.
+        """Return the value of a quantity in the last epoch.
 
         Args:
             quantity: one of `hvae_course.training.history.QUANTITIES`.
@@ -87,7 +87,7 @@ class History:
             Nats per example.
 
         Raises:
-            KeyError: if nothing of that kind was recorded.
+            KeyError: if no such value was recorded.
         """
         for _, row_split, row_quantity, row_level, value in reversed(self.rows):
             same_level = row_level == level or (level is None and math.isnan(row_level))
@@ -96,16 +96,16 @@ class History:
         raise KeyError(f"no {quantity!r} of level {level} was recorded for split {split!r}")
 
     def best(self, quantity: str) -> float:
-        """Value of a quantity on the validation set in the best epoch.
+        """Return the value of a quantity on the validation set in the best epoch.
 
         Args:
-            quantity: one of `hvae_course.training.history.QUANTITIES` but the information.
+            quantity: one of `hvae_course.training.history.QUANTITIES` except the information.
 
         Returns:
             Nats per example.
 
         Raises:
-            KeyError: if nothing of that kind was recorded.
+            KeyError: if no such value was recorded.
         """
         for row_epoch, row_split, row_quantity, _, value in self.rows:
             if (row_epoch, row_split, row_quantity) == (self.best_epoch, "validation", quantity):

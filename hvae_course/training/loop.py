@@ -1,9 +1,9 @@
-"""One plain training loop, for every model and objective of the course.
+"""The training loop, for every model and objective of the course.
 
 Read ``_train_epoch`` first: take a batch, walk the hierarchy and score it
-(`hvae_course.training.step.step`), maximise the objective. Then `fit`, which orders the data,
-validates, keeps the best weights and saves. Accelerate moves both to any device, precision and
-number of processes; within an epoch nothing waits for the device.
+(`hvae_course.training.step.step`), maximise the objective. Then read `fit`, which shuffles the
+data, validates, keeps the best weights and saves checkpoints. Accelerate handles device, precision
+and processes; within an epoch the loop never synchronises with the device.
 """
 
 import contextlib
@@ -36,11 +36,11 @@ from hvae_course.training.settings import (
     check_settings,
     describe,
 )
-from hvae_course.training.step import Step, compile_step, prices_on, step
+from hvae_course.training.step import Step, compile_step, step, weights_on
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
-    """Cut an order into batches of one size and give each process its share of each."""
+    """Cut an order into batches of equal size; each process gets its share of every batch."""
     size = min(batch_size, len(order) - len(order) % accelerator.num_processes)
     for start in range(0, len(order) - size + 1, size):
         index = order[start : start + size]
@@ -60,7 +60,7 @@ def _train_epoch(
     average: MovingAverage | None = None,
     step: Step = step,
 ) -> list[float]:
-    """One pass over the training data; what was logged, averaged over its steps."""
+    """Train for one epoch and return the statistics, averaged over its steps."""
     model.train()
     set_mode(objective, training=True)
     total, steps = 0.0, 0
@@ -77,7 +77,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def _validate(model: nn.Module, split: Split, *, objective: Objective, num_samples: int) -> Tensor:
-    """The same quantities on a split, in evaluation mode."""
+    """Compute the same statistics on a split, in evaluation mode."""
     model.eval()
     set_mode(objective, training=False)
     total, batch_size = 0.0, 500
@@ -88,7 +88,7 @@ def _validate(model: nn.Module, split: Split, *, objective: Objective, num_sampl
 
 
 def _describe(statistics: list[float]) -> dict[str, str]:
-    """The bound and the information per level, for the progress bar."""
+    """Format the bound and the information per level for the progress bar."""
     shown = {"elbo": statistics[1]}
     shown |= {f"z_{l}": value for l, value in enumerate(statistics[3:], start=1)}
     return {name: f"{value:.1f}" for name, value in shown.items()}
@@ -104,7 +104,7 @@ def _prepared(
         yield network, optimizer
     finally:
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
-        model.__dict__.pop("_is_accelerate_prepared", None)  # else the next fit would not wrap it
+        model.__dict__.pop("_is_accelerate_prepared", None)  # or the next fit will not wrap it
 
 
 def _check_finite(statistics: list[float], epoch: int) -> list[float]:
@@ -138,36 +138,37 @@ def fit(
 ) -> History:
     """Train a model; afterwards it holds the weights of its best validation epoch.
 
-    So it does after an interruption or an error; before the first epoch these are its weights.
+    This also holds after an interruption or an error; before the first epoch ends the weights are
+    unchanged.
 
-    The random numbers of an epoch follow from the seed, the epoch and the process alone, so a run
-    that is interrupted and resumed from its checkpoint gives the same weights as one that is not.
+    The random numbers of an epoch depend only on the seed, the epoch and the process, so a run
+    that is resumed from its checkpoint gives the same weights as an uninterrupted one.
 
     Args:
         model: the model, changed in place.
         data: the data set; moved to the accelerator's device as bytes.
-        objective: what to maximise, a function of trace and data; a checkpoint knows it by name.
-            One that changes with the epoch (`hvae_course.objectives.warm_up.WarmUp`) is validated
-            as what it becomes in the end, and so is
-            `hvae_course.objectives.constrained.Constrained`, whose state starts afresh.
+        objective: what to maximise, a function of trace and data. Validation uses the final form
+            of `hvae_course.objectives.warm_up.WarmUp` and
+            `hvae_course.objectives.constrained.Constrained`, whose state is reset first.
         num_samples: K, draws of the latents per example.
-        epochs: number of epochs in all, those before a resumption included; more stay as they are.
-        batch_size: examples per step over all processes; a smaller last batch is left out of the
-            epoch (another one each epoch, because the order is new).
+        epochs: total number of epochs, including epochs before resuming; a longer checkpoint is
+            left unchanged.
+        batch_size: examples per step over all processes; a smaller last batch is dropped (other
+            examples in every epoch, because the order is shuffled).
         learning_rate: step size of Adam.
-        prior_learning_rate: step size for the prior over the top level; None for the same.
-        decay: share of the epochs, at the end, over which both fall towards zero.
-        decay_shape: ``"linear"`` or ``"cosine"``, how they fall.
-        averaging: decay of a moving average of the weights, such as 0.999 per step, which
-            validates and is kept instead of the weights themselves; 0 for none.
+        prior_learning_rate: step size for the prior over the top level; None for `learning_rate`.
+        decay: last share of the epochs, over which both step sizes fall towards zero.
+        decay_shape: ``"linear"`` or ``"cosine"``.
+        averaging: decay per step of a moving average of the weights, such as 0.999; the average
+            is validated and kept instead of the weights. 0 for none.
         compiled: whether to compile the step (`hvae_course.training.step`), which takes some
-            seconds at the start and saves a fifth to a third of the rest; it needs a C++ compiler.
-            Results agree with those of the other step up to rounding.
-        patience: stop after so many epochs without a better validation objective, counted from
-            the epoch in which the objective has become what it stays.
+            seconds at the start and makes later steps faster; needs a C++ compiler. Results agree
+            with those of the plain step up to rounding.
+        patience: stop after this many epochs without a better validation objective, counted from
+            the end of the warm-up at the earliest; None never stops early.
         seed: seed of the run.
-        checkpoint: file to save to after every epoch, and to resume from if it is there.
-        accelerator: device, precision and processes; by default what Accelerate finds.
+        checkpoint: file to save to after every epoch, and to resume from if it exists.
+        accelerator: device, precision and processes; by default chosen by Accelerate.
         progress: whether to show a progress bar.
 
     Returns:
@@ -175,7 +176,7 @@ def fit(
 
     Raises:
         ValueError: if a setting is out of range, the model was built for other data, or the
-            checkpoint is of a run with other settings.
+            checkpoint belongs to a run with other settings.
         FloatingPointError: if the objective is no longer finite.
 
     Warns:
@@ -249,14 +250,14 @@ def fit(
                     group["lr"] = rate * share
                 seed_all(seed, epoch)  # one order for all processes
                 order = torch.randperm(len(data.train), device=accelerator.device)
-                seed_all(seed, epoch, 1 + accelerator.process_index)  # noise of its own in each
+                seed_all(seed, epoch, 1 + accelerator.process_index)  # different noise in each
                 goal = for_epoch(epoch)
                 train = _train_epoch(
                     network,
                     optimizer,
                     data.train,
                     order,
-                    objective=prices_on(goal, accelerator.device) if compiled else goal,
+                    objective=weights_on(goal, accelerator.device) if compiled else goal,
                     num_samples=num_samples,
                     batch_size=batch_size,
                     accelerator=accelerator,

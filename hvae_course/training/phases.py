@@ -1,7 +1,7 @@
-"""How an objective with a state acts on the optimiser: phases, the double loop, what it reports.
+"""How a constrained objective acts on the optimiser: phases, double loop, warning.
 
-`hvae_course.objectives.constrained.Constrained` decides, step by step, whether the prior may move.
-Both decisions act on gradients, right before the optimiser's step, so the loop stays as it is.
+`hvae_course.objectives.constrained.Constrained` decides in every step which parameters may move.
+Hooks apply this to the gradients right before the optimiser's step, so the loop needs no change.
 """
 
 import contextlib
@@ -16,13 +16,13 @@ from hvae_course.training.settings import Objective
 
 
 class ConstraintNeverMet(UserWarning):
-    """A constrained training ended in its first phase, so that the prior was never trained."""
+    """A constrained training never met its constraint."""
 
 
 def parameter_groups(
     model: nn.Module, *, learning_rate: float, prior_learning_rate: float
 ) -> list[dict]:
-    """Split the parameters into those of the prior and all others.
+    """Split the parameters into those of the prior and the others.
 
     Args:
         model: the model, with an attribute ``prior``.
@@ -30,7 +30,7 @@ def parameter_groups(
         prior_learning_rate: step size of the prior.
 
     Returns:
-        Two groups for an optimiser, the prior's last; one where the prior has no parameters.
+        Two groups for an optimiser, the prior's last; one group if the prior has no parameters.
     """
     prior = list(model.prior.parameters())
     known = {id(p) for p in prior}
@@ -40,11 +40,11 @@ def parameter_groups(
 
 
 def set_mode(objective: Objective, *, training: bool) -> None:
-    """Tell an objective with a state whether this is training or validation.
+    """Switch a stateful objective between training and validation.
 
     Args:
         objective: what is maximised.
-        training: whether its state moves.
+        training: whether its state is updated.
     """
     if isinstance(objective, nn.Module):
         objective.train(training)
@@ -54,15 +54,15 @@ def set_mode(objective: Objective, *, training: bool) -> None:
 def holding_back(
     objective: Objective, optimizer: torch.optim.Optimizer, prior: Sequence[nn.Parameter]
 ) -> Iterator[None]:
-    """Let a constrained objective hold parameters back while the block runs.
+    """Let a constrained objective freeze parameters while the block runs.
 
-    While the first phase lasts the prior's gradients are multiplied by zero, and so is the
-    optimiser's count of its steps: when the phase ends, the prior starts as in a fresh run. All of
-    that happens on the device. In a double loop, parameters whose turn it is not have no gradient
-    at all, which the optimiser passes over.
+    During the first phase the prior's gradients are multiplied by zero, and so is the optimiser's
+    step count for it: when the phase ends, the prior starts as in a new run. All of this happens
+    on the device. In a double loop, the gradients of the parameters that are not updated are set
+    to None, and the optimiser skips them.
 
     Args:
-        objective: what is maximised; any but a constrained one changes nothing.
+        objective: what is maximised; only a constrained one has an effect.
         optimizer: an optimiser of all parameters.
         prior: the prior's parameters.
 
@@ -112,9 +112,9 @@ def report_unmet(objective: Objective) -> None:
         prior = "; the prior has not been trained" if not objective.released.item() else ""
         warnings.warn(
             f"the constraint was never met in {int(objective.steps.item())} steps: the smallest "
-            f"moving average of the {objective.error} is {objective.best.item():.3g}, allowed is "
-            f"{objective.kappa**2:.3g}{prior}. Raise kappa, train longer, or give the model more "
-            "capacity",
+            f"moving average of the {objective.error} is {objective.best.item():.3g}, the largest "
+            f"allowed is {objective.kappa**2:.3g}{prior}. Raise kappa, train longer, or give the "
+            "model more capacity",
             ConstraintNeverMet,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""What depends on the epoch alone: the learning rate, and when to stop."""
+"""Functions of the epoch: the learning rate, and when to stop."""
 
 import math
 
@@ -7,16 +7,16 @@ from hvae_course.training.settings import Objective
 
 
 def share_of_rate(epoch: int, epochs: int, *, decay: float, shape: str) -> float:
-    """Share of the learning rate in one epoch.
+    """Return the share of the learning rate in one epoch.
 
     Args:
         epoch: counted from 1.
         epochs: number of epochs in all.
-        decay: share of the epochs, at the end, over which the rate falls towards zero.
-        shape: a name in `hvae_course.training.settings.DECAY_SHAPES`, how it falls.
+        decay: last share of the epochs, over which the rate falls towards zero.
+        shape: a name in `hvae_course.training.settings.DECAY_SHAPES`.
 
     Returns:
-        A number in (0, 1], 1 before the fall begins.
+        A number in (0, 1], 1 before the decay begins.
     """
     remaining = min(1.0, (epochs + 1 - epoch) / (decay * epochs + 1))
     return remaining if shape == "linear" else (1 - math.cos(math.pi * remaining)) / 2
@@ -25,13 +25,13 @@ def share_of_rate(epoch: int, epochs: int, *, decay: float, shape: str) -> float
 def out_of_patience(
     patience: int | None, epoch: int, history: History, objective: Objective
 ) -> bool:
-    """Whether so many epochs have gone by since the best one, or since the objective settled.
+    """Whether `patience` epochs have passed since the best one or the end of warm-up.
 
     Args:
-        patience: the number of epochs, or None for no end.
-        epoch: the epoch that would be next.
-        history: of the epochs before.
-        objective: what is maximised; one that changes with the epoch has a ``duration``.
+        patience: the number of epochs, or None to never stop early.
+        epoch: the next epoch.
+        history: record of the epochs before it.
+        objective: what is maximised; one with a warm-up has a ``duration``.
 
     Returns:
         Whether to stop.

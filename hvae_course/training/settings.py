@@ -1,4 +1,4 @@
-"""What a run is: settings that cannot be right are refused, and so is another run's checkpoint."""
+"""Settings of a run: validation before it starts, comparison with those of a checkpoint."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,25 +15,24 @@ from hvae_course.training.checkpoints import Checkpoint
 Objective = Callable[[Trace, Tensor], Tensor]
 """A function ``(trace, x) -> (B,)`` in nats per example, to be maximised.
 
-One that changes with the epoch also has ``for_epoch(epoch)``, the objective of that epoch, and
-``duration``, the epoch after which it stays the same; calling it gives the final one.
-`hvae_course.objectives.constrained.Constrained` changes with every step and has a state, which
-checkpoints hold.
+An objective with a warm-up also has ``for_epoch(epoch)``, which returns the objective of that
+epoch, and ``duration``, the last epoch of the warm-up; calling it gives the final objective.
+`hvae_course.objectives.constrained.Constrained` changes in every step; checkpoints hold its state.
 """
 
 
 DECAY_SHAPES = ("linear", "cosine")
-"""How a learning rate may fall at the end of a run."""
+"""Shapes of the decay of the learning rate."""
 
 
 def describe(objective: Objective) -> str:
-    """How a checkpoint recognises an objective.
+    """Describe an objective, so that a checkpoint can recognise it.
 
     Args:
         objective: what is maximised.
 
     Returns:
-        Its name, or its settings where it has some.
+        Its name, or its representation if it has settings.
     """
     if dataclasses.is_dataclass(objective) or isinstance(objective, nn.Module):
         return repr(objective)
@@ -41,15 +40,15 @@ def describe(objective: Objective) -> str:
 
 
 def check_settings(settings: dict[str, Any], *, epochs: int, patience: int | None) -> None:
-    """Refuse settings that cannot be right before any work starts.
+    """Check the settings before any work starts.
 
     Args:
-        settings: of the run.
-        epochs: number of epochs in all.
-        patience: epochs without progress, or None.
+        settings: settings of the run.
+        epochs: total number of epochs.
+        patience: epochs without improvement, or None.
 
     Raises:
-        ValueError: if one is out of range.
+        ValueError: if a setting is out of range.
     """
     counts = {name: settings[name] for name in ("batch_size", "num_samples")}
     counts |= {"epochs": epochs, "patience": 1 if patience is None else patience}
@@ -73,19 +72,19 @@ def check_settings(settings: dict[str, Any], *, epochs: int, patience: int | Non
     if settings["batch_size"] % settings["num_processes"]:
         raise ValueError(
             f"batch_size={settings['batch_size']} cannot be shared equally by "
-            f"{settings['num_processes']} processes; choose a multiple"
+            f"{settings['num_processes']} processes; choose a multiple of their number"
         )
 
 
 def check_same_start(epoch: int, accelerator: Accelerator) -> None:
-    """Refuse processes that would go on from different epochs, and wait for each other in vain.
+    """Require all processes to resume from the same epoch (otherwise they deadlock).
 
     Args:
-        epoch: the last one that this process read from its checkpoint, 0 without one.
+        epoch: last epoch in the checkpoint that this process read, 0 without one.
         accelerator: the processes.
 
     Raises:
-        ValueError: if another process read another one.
+        ValueError: if the epochs differ.
     """
     epochs = accelerator.gather(torch.tensor([epoch], device=accelerator.device)).tolist()
     if len(set(epochs)) > 1:
@@ -96,23 +95,23 @@ def check_same_start(epoch: int, accelerator: Accelerator) -> None:
 
 
 def check_same_run(checkpoint: Checkpoint, settings: dict[str, Any], *, path: str | Path) -> None:
-    """Refuse to go on with a run of another model or with other settings.
+    """Require that a checkpoint belongs to this model and these settings.
 
     Args:
-        checkpoint: as it was read.
-        settings: of this run.
-        path: where the checkpoint came from.
+        checkpoint: the checkpoint.
+        settings: settings of this run.
+        path: its file, for the message.
 
     Raises:
-        ValueError: if it holds weights alone, or belongs to another run.
+        ValueError: if it holds only weights, or belongs to another run.
     """
     if "settings" not in checkpoint.run:
-        raise ValueError(f"{path} holds weights alone and cannot be resumed; choose another file")
+        raise ValueError(f"{path} holds only weights and cannot be resumed; choose another file")
     before = checkpoint.run["settings"] | checkpoint.config
     changed = [name for name in settings if before.get(name) != settings[name]]
     if changed:
         listed = ", ".join(f"{n} was {before.get(n)!r} and is {settings[n]!r}" for n in changed)
         raise ValueError(
-            f"{path} belongs to a run with other settings: {listed}. Resume with the same ones, "
-            "or choose another checkpoint file"
+            f"{path} belongs to a run with other settings: {listed}. Resume with the same "
+            "settings, or choose another checkpoint file"
         )

@@ -1,8 +1,8 @@
 """The forward half of a training step, as one function that can be compiled.
 
-Model, objective and statistics are compiled together, so that the many small operations between
-the matrix products become a few. Random numbers come from PyTorch's own generators either way:
-the compiled function draws the same ones, and its results agree with the other's up to rounding.
+Model, objective and statistics are compiled together, which fuses the many small operations
+between the matrix products. The compiled function draws the same random numbers as the plain one,
+and its results agree up to rounding.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from hvae_course.training.history import batch_statistics
 from hvae_course.training.settings import Objective
 
 Step = Callable[[nn.Module, Objective, Tensor, int], tuple[Tensor, Tensor]]
-"""A function ``(model, objective, x, K)`` that gives the batch mean of the objective and the
+"""A function ``(model, objective, x, K)`` that returns the batch mean of the objective and the
 statistics of the batch."""
 
 
@@ -33,8 +33,8 @@ def step(
         num_samples: K, draws of the latents per example.
 
     Returns:
-        The mean of the objective, a scalar with gradients, and what
-        `hvae_course.training.history.batch_statistics` gives.
+        The mean of the objective, a scalar with gradients, and the statistics of
+        `hvae_course.training.history.batch_statistics`.
     """
     trace = model(x, num_samples)
     value = objective(trace, x)
@@ -42,13 +42,13 @@ def step(
 
 
 def check_compiler(device: torch.device) -> None:
-    """Refuse to compile where that cannot work.
+    """Check that the step can be compiled.
 
     Args:
-        device: where the model is.
+        device: device of the model.
 
     Raises:
-        ValueError: if there is no C++ compiler, or none for this kind of device.
+        ValueError: if there is no C++ compiler, or the device is not supported.
     """
     if device.type not in ("cpu", "cuda"):
         raise ValueError(
@@ -65,19 +65,18 @@ def check_compiler(device: torch.device) -> None:
 def compile_step(device: torch.device, *, captured: bool = True) -> Step:
     """Compile `step` for the next model.
 
-    What was compiled for earlier models is forgotten: PyTorch keeps only a few versions of a
-    function, and would run the next one without compilation.
+    The versions compiled for earlier models are discarded: PyTorch keeps only a few versions of a
+    function and would run further ones without compilation.
 
     Args:
-        device: where the model is.
-        captured: whether a GPU captures the kernels of a step once, and then replays them as one
-            graph without launching each.
+        device: device of the model.
+        captured: whether to capture the kernels of a step as a CUDA graph and replay it.
 
     Returns:
-        A function that compiles itself when it is first called.
+        A function that is compiled when it is first called.
 
     Raises:
-        ValueError: if there is no compiler.
+        ValueError: if the step cannot be compiled.
     """
     check_compiler(device)
     torch.compiler.reset()
@@ -91,30 +90,30 @@ def compile_step(device: torch.device, *, captured: bool = True) -> Step:
         model: nn.Module, objective: Objective, x: Tensor, num_samples: int
     ) -> tuple[Tensor, Tensor]:
         if replays:
-            torch.compiler.cudagraph_mark_step_begin()  # what the last step gave is used up
+            torch.compiler.cudagraph_mark_step_begin()  # overwrites the last step's outputs
         return compiled(model, objective, x, num_samples)
 
     return run
 
 
-def prices_on(objective: Objective, device: torch.device) -> Objective:
-    """Keep the prices of an objective on the device, as tensors.
+def weights_on(objective: Objective, device: torch.device) -> Objective:
+    """Replace the KL weights of an objective by tensors on the device.
 
-    A compiled function would take a new number for a reason to compile again.
+    A Python number that changes would make the compiled function compile again.
 
     Args:
-        objective: what is maximised in one epoch.
-        device: where the model is.
+        objective: objective of one epoch.
+        device: device of the model.
 
     Returns:
-        The same objective, with 0-dimensional tensors for weights if it has weights.
+        The same objective, with 0-dimensional tensors as KL weights if it has weights.
     """
     weights = getattr(objective, "weights", None)
     if weights is None or not dataclasses.is_dataclass(objective):
         return objective
 
-    def price(weight: float) -> Tensor:
+    def tensor(weight: float) -> Tensor:
         return torch.tensor(weight, dtype=torch.float64, device=device)
 
-    weights = tuple(map(price, weights)) if isinstance(weights, Sequence) else price(weights)
+    weights = tuple(map(tensor, weights)) if isinstance(weights, Sequence) else tensor(weights)
     return dataclasses.replace(objective, weights=weights)
