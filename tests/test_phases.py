@@ -260,7 +260,7 @@ def test_a_constraint_that_is_never_met_is_reported(prior, learned, make_model, 
     objective = Constrained(NEVER)
     match = (
         r"never met in 6 steps: the smallest moving average of the squared_error is 0\.\d+, the "
-        r"largest allowed is 0\.01; the prior has not been trained\. Raise kappa, train longer, or give"
+        r"largest allowed is 0\.01; the prior has not been trained\. Raise kappa, train longer"
     )
     with pytest.warns(ConstraintNeverMet, match=match) as caught:
         train(model, objective=objective)
