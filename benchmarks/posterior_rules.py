@@ -1,10 +1,10 @@
 """The four posterior rules of the course on one generative model: the table of chapter 5.
 
 Run it with ``make comparison``, or ``python -m benchmarks.posterior_rules``. It trains every rule
-with the same number of parameters, budget and seeds, judges each by its weights of the best
-validation epoch, and writes ``benchmarks/posterior_rules.csv``. All are trained with KL warm-up,
-and the Markov state once more without. ``--data mnist`` does the same on dynamically binarised
-MNIST, with its own table.
+with the same number of parameters, budget and seeds, evaluates the weights of the best validation
+epoch, and writes ``benchmarks/posterior_rules.csv``. There are three blocks: Markov and skip state
+with KL warm-up, and Markov state without. ``--data mnist`` does the same on dynamically binarised
+MNIST and writes ``benchmarks/posterior_rules_mnist.csv``.
 """
 
 import argparse
@@ -26,7 +26,7 @@ RULES: dict[str, Callable[..., HierarchicalVAE]] = {
     "delta": recipes.delta_vae,
     "merge": recipes.ladder_vae,
 }
-"""The four ways to infer the latents, with the recipes that use them."""
+"""The four posterior rules, with the recipes that use them."""
 ARCHITECTURE = {
     "latent_sizes": (16, 8, 4),
     "hidden": (256,),
@@ -34,7 +34,7 @@ ARCHITECTURE = {
     "activation": "gelu",
     "dropout": 0.1,
 }
-"""What all models share; the generative model is the same to the last weight's shape."""
+"""What all models share; their generative networks have the same parameters."""
 LIKELIHOODS = {"digits": "discretized_logistic", "mnist": "bernoulli"}
 BUDGETS = {"digits": {"epochs": 400, "patience": 40}, "mnist": {"epochs": 30, "patience": 10}}
 TRAINING = {"learning_rate": 1e-3, "batch_size": 100}
@@ -43,7 +43,7 @@ WARM_UPS = {"digits": 50, "mnist": 10}
 SEEDS = {"digits": (0, 1, 2), "mnist": (0, 1)}
 NUM_SAMPLES = 100
 MAX_ROWS = {"digits": 20_000, "mnist": 2_000}
-"""Draws held in memory at a time; fewer of the larger images are faster on a CPU."""
+"""Draws held in memory at a time; fewer are faster for larger images on a CPU."""
 TABLES = {
     "digits": Path(__file__).with_name("posterior_rules.csv"),
     "mnist": Path(__file__).with_name("posterior_rules_mnist.csv"),
@@ -77,8 +77,8 @@ def num_parameters(model: torch.nn.Module) -> int:
 def build_matched(rule: str, state: str, dataset: data.DataSet) -> HierarchicalVAE:
     """Build a model whose inference networks are as wide as its budget of parameters allows.
 
-    The budget is that of concatenation with inference networks of the generative networks' width;
-    the other rules get the width that comes closest.
+    The budget is the number of parameters of concatenation with inference networks as wide as the
+    generative ones; the other rules get the largest width that stays within it.
 
     Args:
         rule: a key of `RULES`.
@@ -86,7 +86,7 @@ def build_matched(rule: str, state: str, dataset: data.DataSet) -> HierarchicalV
         dataset: the data set, a key of `LIKELIHOODS`.
 
     Returns:
-        The untrained model; only the last one built draws from the caller's generator.
+        The untrained model; only this one draws from the caller's generator.
     """
 
     def build(rule: str, width: int) -> HierarchicalVAE:
@@ -136,21 +136,21 @@ def train(job: Row, name: str) -> tuple[HierarchicalVAE, int]:
     return model, history.best_epoch
 
 
-def run(job: Row, name: str = "digits") -> Row:
-    """Train and judge one model.
+def judge(model: HierarchicalVAE, best_epoch: int, name: str) -> Row:
+    """Evaluate one trained model.
 
     Args:
-        job: rule, state, warm_up and seed.
+        model: the model, with the weights of its best epoch.
+        best_epoch: that epoch.
         name: ``"digits"`` or ``"mnist"``.
 
     Returns:
-        One row of the table: nats per example on the test set, units, and how it was made.
+        Nats per example on the test set, units, and how they were measured.
     """
-    model, best_epoch = train(job, name)
     dataset = data.load(name).to(model.device)
-    judged = {"num_samples": NUM_SAMPLES, "max_rows": MAX_ROWS[name]}
-    test = evaluate(model, dataset, **judged)
-    validation = evaluate(model, dataset, split="validation", **judged)
+    sampling = {"num_samples": NUM_SAMPLES, "max_rows": MAX_ROWS[name]}
+    test = evaluate(model, dataset, **sampling)
+    validation = evaluate(model, dataset, split="validation", **sampling)
     levels = analysis.diagnose(model, dataset)
     row = {
         "parameters": test.num_parameters,
@@ -165,6 +165,20 @@ def run(job: Row, name: str = "digits") -> Row:
         row[f"informative_units_{level['level']}"] = level["informative_units"]
     row |= {"data": test.data, "num_samples": NUM_SAMPLES, "device": model.device.type}
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+
+
+def run(job: Row, name: str = "digits") -> Row:
+    """Train and judge one model.
+
+    Args:
+        job: rule, state, warm_up and seed.
+        name: ``"digits"`` or ``"mnist"``.
+
+    Returns:
+        One row of the table.
+    """
+    model, best_epoch = train(job, name)
+    return judge(model, best_epoch, name)
 
 
 def main() -> None:

@@ -1,12 +1,22 @@
-"""The table of chapter 5: how it is made, and that the committed one is complete and fair."""
+"""The tables of chapter 5: how they are made, and that the committed ones are whole and fair."""
 
 import pandas as pd
 import pytest
+import torch
 
-from benchmarks import posterior_rules
-from benchmarks.posterior_rules import RULES, SEEDS, SETTINGS, TABLE, build_matched, num_parameters
+from benchmarks import merge_controls, posterior_rules
+from benchmarks.posterior_rules import (
+    LIKELIHOODS,
+    RULES,
+    SEEDS,
+    TABLES,
+    build_matched,
+    num_parameters,
+    settings,
+)
 from benchmarks.runs import run_all
 from hvae_course import data
+from hvae_course.gaussians import diag_normal
 
 JOBS = [{"rule": "delta", "seed": seed} for seed in (0, 1, 2)]
 
@@ -18,45 +28,109 @@ def square(job):
     return {"square": job["seed"] ** 2 + 0.5}
 
 
-@pytest.fixture(scope="module")
-def committed():
-    return pd.read_csv(TABLE)
+def read(name):
+    return pd.read_csv(TABLES[name])
 
 
-def test_the_committed_table_holds_every_run_once(committed):
-    runs = {(*setting, rule, seed) for setting in SETTINGS for rule in RULES for seed in SEEDS}
+def test_the_committed_table_of_the_digits_holds_every_run_once():
+    committed = read("digits")
+    seeds = SEEDS["digits"]
+    runs = {
+        (*block, rule, seed) for block in settings("digits") for rule in RULES for seed in seeds
+    }
     columns = ["state", "warm_up", "rule", "seed"]
-    assert len(SEEDS) >= 3
+    assert len(seeds) >= 3
     assert sorted(committed[columns].itertuples(index=False, name=None)) == sorted(runs)
     assert committed.drop(columns=columns).notna().all(axis=None)
 
 
-def test_the_committed_table_is_consistent(committed):
+def test_the_committed_table_of_mnist_holds_whole_blocks_once():
+    committed = read("mnist")
+    columns = ["state", "warm_up", "seed"]
+    assert not committed.duplicated([*columns, "rule"]).any()
+    assert committed.notna().all(axis=None)
+    allowed = [(*block, seed) for block in settings("mnist") for seed in SEEDS["mnist"]]
+    for block, rows in committed.groupby(columns):
+        assert block in allowed
+        assert sorted(rows["rule"]) == sorted(RULES)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_committed_tables_are_consistent(name):
+    committed = read(name)
     information = committed[["information_1", "information_2", "information_3"]].sum(axis=1)
     gap = committed["reconstruction"] - committed["elbo"]
     assert (gap - information).abs().max() < 1e-3
     assert (committed["iw"] >= committed["elbo"]).all()
+    assert (committed["num_samples"] == 100).all()
+    assert committed["data"].str.startswith(f"{name}, ").all()
 
 
 @pytest.mark.parametrize("state", ["markov", "skip"])
-def test_all_rules_have_as_many_parameters_to_within_five_per_cent(state, committed):
+def test_all_rules_have_as_many_parameters_to_within_five_per_cent(state):
     digits = data.load("digits")
     models = {rule: build_matched(rule, state, digits) for rule in RULES}
     sizes = {rule: num_parameters(model) for rule, model in models.items()}
     assert max(sizes.values()) < 1.05 * min(sizes.values())
     shapes = {tuple(p.shape for p in model.top_down.parameters()) for model in models.values()}
     assert len(shapes) == 1  # one generative model
-    rows = committed.query("state == @state")
+    rows = read("digits").query("state == @state")
     assert (rows["parameters"] == rows["rule"].map(sizes)).all()
 
 
-def test_a_run_reports_its_bounds_levels_and_circumstances(monkeypatch):
-    monkeypatch.setattr(posterior_rules, "BUDGET", {"epochs": 1, "batch_size": 500})
+@pytest.mark.parametrize("block", settings("mnist"))
+def test_all_rules_have_as_many_parameters_on_mnist(block):
+    rows = read("mnist").query("state == @block[0] and warm_up == @block[1]")
+    assert rows.empty or rows["parameters"].max() < 1.05 * rows["parameters"].min()
+
+
+def test_the_settings_of_both_data_sets_differ_only_in_what_the_page_lists():
+    assert LIKELIHOODS == {"digits": "discretized_logistic", "mnist": "bernoulli"}
+    assert [state for state, _ in settings("digits")] == [state for state, _ in settings("mnist")]
+    for name, warm_up in posterior_rules.WARM_UPS.items():
+        assert [epochs for _, epochs in settings(name)] == [warm_up, warm_up, 0]
+        assert warm_up < posterior_rules.BUDGETS[name]["epochs"]
+
+
+def _short(monkeypatch):
+    monkeypatch.setitem(posterior_rules.BUDGETS, "digits", {"epochs": 1, "patience": 1})
+    monkeypatch.setitem(posterior_rules.TRAINING, "batch_size", 500)
     monkeypatch.setattr(posterior_rules, "NUM_SAMPLES", 2)
+
+
+def test_a_run_reports_its_bounds_levels_and_circumstances(monkeypatch):
+    _short(monkeypatch)
     row = posterior_rules.run({"rule": "merge", "state": "skip", "warm_up": 2, "seed": 0})
     assert row["iw"] >= row["elbo"]
     assert {"information_3", "informative_units_3", "data", "device", "best_epoch"} <= row.keys()
     assert row == posterior_rules.run({"rule": "merge", "state": "skip", "warm_up": 2, "seed": 0})
+
+
+@pytest.mark.parametrize("control", merge_controls.CONTROLS)
+def test_a_control_reports_the_same_columns(control, monkeypatch):
+    _short(monkeypatch)
+    row = merge_controls.run({"control": control, "seed": 0})
+    table = pd.read_csv(merge_controls.TABLE)
+    assert ["control", "seed", *row] == list(table)
+    merge = read("digits").query("rule == 'merge' and state == 'markov'")
+    assert row["parameters"] == merge["parameters"].iloc[0]
+
+
+def test_the_committed_controls_hold_every_run_once():
+    table = pd.read_csv(merge_controls.TABLE)
+    runs = {
+        (control, seed) for control in merge_controls.CONTROLS for seed in merge_controls.SEEDS
+    }
+    assert sorted(table[["control", "seed"]].itertuples(index=False, name=None)) == sorted(runs)
+
+
+@pytest.mark.parametrize(("log_std", "share"), [(3.0, 0.1), (0.0, 0.5), (-1.0, 0.880797)])
+def test_a_floored_merge_keeps_its_least_share(log_std, share):
+    rule = merge_controls.FlooredMerge(lambda d: diag_normal(d, torch.full_like(d, log_std)), 0.1)
+    d, zero = torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)
+    q = rule(d, zero, diag_normal(zero, zero))
+    torch.testing.assert_close(q.mean, share * d, rtol=1e-5, atol=0)
+    torch.testing.assert_close(q.variance, torch.full_like(d, 1 - share), rtol=1e-5, atol=0)
 
 
 def test_runs_that_the_table_holds_are_not_repeated(tmp_path):
