@@ -10,13 +10,20 @@ import functools
 import importlib
 import io
 import re
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+from hvae_course.claims import read
+
+PROJECT = Path(__file__).parent.parent
+sys.path.insert(0, str(PROJECT / "book/_ext"))
+import claimed_numbers  # noqa: E402
+
+NOTEBOOKS = PROJECT / "notebooks"
 SHEETS = sorted((NOTEBOOKS / "exercises").glob("*.ipynb"))
 SMALL = {
     "07_hierarchy_depth": {"depths": (1, 2), "seeds": (0, 1), "epochs": 2, "num_samples": 5},
@@ -149,6 +156,18 @@ def test_what_builds_on_answers_waits_for_them(name):
     assert {part for line in waited_for for part in line.split(", ")} >= {
         *(["experiment", "choose_depth"] if "depth" in name else ["probe_score", "traverse"])
     }
+
+
+@main_sheets
+def test_the_solutions_quote_every_claim_and_no_number_that_is_not_asserted(name, tmp_path):
+    sheet = NOTEBOOKS / "exercises" / f"{name}.ipynb"
+    notebook = nbformat.read(sheet, as_version=4)
+    page = tmp_path / f"{name}.md"
+    page.write_text("\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"))
+    known = {claim.identifier: claim for claim in read(sheet)}
+    assert claimed_numbers.unasserted(page, known) == []
+    quoted = {mark for sentence in claimed_numbers.sentences(page) for mark in sentence.marks}
+    assert quoted == set(known)
 
 
 WRONG = [
