@@ -51,7 +51,7 @@ def test_with_the_exact_posterior_every_draw_gives_the_evidence(kind, num_levels
 
 
 class Ends(nn.Module):
-    """Shows its module the first entries (of x, where there are) and the last latent above."""
+    """Passes on the first entries (of x, if there are any) and the last latent above."""
 
     def __init__(self, inner: nn.Module, first: int, last: int) -> None:
         super().__init__()
@@ -88,25 +88,25 @@ def test_a_markov_hierarchy_is_as_exact_with_a_state_that_holds_all_latents(kind
 
 def skip_covariance(num_levels: int) -> Tensor:
     """Covariance of (x, z_1, ..., z_L) where every variable depends on all the ones above it."""
-    weights = 0.5 * torch.randn(num_levels + 1, num_levels + 1, dtype=D).triu(1)
+    slopes = 0.5 * torch.randn(num_levels + 1, num_levels + 1, dtype=D).triu(1)
     noise = 0.3 + torch.rand(num_levels + 1, dtype=D)
     noise[-1] = 1.0
-    rows = torch.linalg.inv(torch.eye(num_levels + 1, dtype=D) - weights) * noise.sqrt()
+    rows = torch.linalg.inv(torch.eye(num_levels + 1, dtype=D) - slopes) * noise.sqrt()
     return rows @ rows.T
 
 
 def pair(covariance: Tensor, of: int, given: list[int]) -> LinearGaussianPair:
     cross, own = covariance[given, of], covariance[given][:, given]
-    weights = torch.linalg.solve(own, cross)
-    return LinearGaussianPair(weights.tolist(), (covariance[of, of] - weights @ cross).item())
+    slopes = torch.linalg.solve(own, cross)
+    return LinearGaussianPair(slopes.tolist(), (covariance[of, of] - slopes @ cross).item())
 
 
 def delta_to(q: LinearGaussianPair, p: LinearGaussianPair | None) -> Delta:
     """The delta rule that takes the prior to the posterior, with x in front of the state."""
-    weights = torch.tensor(q.slopes, dtype=D)
-    weights[1:] -= torch.tensor(p.slopes if p else (), dtype=D)
-    net = nn.Linear(len(weights), 2, dtype=D)
-    net.weight.data = torch.stack([weights, torch.zeros_like(weights)])
+    slopes = torch.tensor(q.slopes, dtype=D)
+    slopes[1:] -= torch.tensor(p.slopes if p else (), dtype=D)
+    net = nn.Linear(len(slopes), 2, dtype=D)
+    net.weight.data = torch.stack([slopes, torch.zeros_like(slopes)])
     log_scale = q.log_std - (p.log_std if p else 0.0)
     raw = LOG_STD_BOUND * math.atanh(log_scale / LOG_STD_BOUND)
     net.bias.data = torch.tensor([0.0, raw], dtype=D)
@@ -142,7 +142,7 @@ def test_with_skips_the_exact_posterior_is_within_reach_of_rules_that_see_all_la
 
 
 class Off(nn.Module):
-    """Misses what its module says by a little, in mean and scale."""
+    """Changes mean and scale of its module's output a little."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

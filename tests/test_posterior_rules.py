@@ -1,4 +1,4 @@
-"""Rules of the top-down posteriors: what each reads, costs and refuses, however extreme."""
+"""Rules of the top-down posteriors: what each reads and refuses, its KL, and extreme inputs."""
 
 import math
 
@@ -82,7 +82,7 @@ def test_the_log_scale_of_a_delta_stays_within_its_bound(bound, raw, d, h):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, D])
-def test_zero_delta_is_the_prior_and_costs_exactly_nothing(dtype, d, h):
+def test_a_zero_delta_is_the_prior_and_its_kl_is_exactly_zero(dtype, d, h):
     net = linear(6, 6).to(dtype)
     nn.init.zeros_(net.weight)
     nn.init.zeros_(net.bias)
@@ -173,7 +173,7 @@ def test_the_merge_is_finite_with_finite_gradients_where_the_textbook_form_overf
     assert (mean >= torch.minimum(mean_a, mean_b) - 1e-6).all()
 
 
-def test_an_opinion_that_hardly_counts_still_counts_by_its_share():
+def test_a_tiny_share_keeps_its_digits():
     """1 minus the other share would be zero in float32."""
     zeros, ones = torch.zeros(2), torch.ones(2)
     log_std_a, log_std_b = torch.tensor([0.0, 10.0]), torch.tensor([10.0, 0.0])
@@ -226,7 +226,7 @@ def test_the_merge_refuses_gaussians_over_different_latents():
         precision_weighted_merge(gaussian(5, 3), gaussian(5, 2))
 
 
-def test_the_rule_merges_what_the_data_say_with_the_prior_and_reads_no_state(d, h):
+def test_the_rule_merges_the_message_with_the_prior_and_reads_no_state(d, h):
     head, p = GaussianHead(4, 3).double(), gaussian(5, 3)
     q, expected = PrecisionWeighted(head)(d, h, p), precision_weighted_merge(head(d), p)
     assert torch.equal(q.mean, expected.mean) and torch.equal(q.stddev, expected.stddev)
