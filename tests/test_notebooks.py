@@ -13,9 +13,9 @@ from hvae_course import data, objectives, recipes
 from hvae_course.claims import read
 
 PROJECT = Path(__file__).parent.parent
-CHAPTERS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((PROJECT / "notebooks").glob("0*.ipynb"))
 MAIN_SHEETS = sorted((PROJECT / "notebooks/exercises").glob("0[78]_*.ipynb"))
-NOTEBOOKS = CHAPTERS + MAIN_SHEETS
+NOTEBOOKS = [*CHAPTERS, PROJECT / "notebooks/results.ipynb", *MAIN_SHEETS]
 
 
 def cells(path, tag=None):
