@@ -227,7 +227,7 @@ def test_an_objective_that_is_no_longer_finite_fails_in_one_line(train, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--epochs", "2"], "--epochs was 1 and is 2. Give the same ones"),
+        (["--epochs", "2"], "--epochs was 1 and is 2. Give the same"),
         (["--epochs", "1", "--draws", "3"], "--draws was 1 and is 3"),
         (["--epochs", "1", "--seed", "5", "--decay", "0.5"], "--decay was 0.0 and is 0.5, --seed"),
         (["--epochs", "1", "--levels", "5"], "--levels was [4, 3] and is [5]"),

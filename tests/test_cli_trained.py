@@ -142,7 +142,7 @@ def test_an_evaluation_that_cannot_be_kept_is_not_begun(folder, tmp_path, capsys
     (folder / "evaluation-test-3.part.pt").write_bytes(b"junk")
     for words, message in (
         (["--samples", "3"], r"is not a part of an evaluation, or is damaged"),
-        (["--json", str(tmp_path)], f"--json is a file for the result, and {tmp_path} is a fold"),
+        (["--json", str(tmp_path)], f"--json must be a file for the result, but {tmp_path} is a"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main(["evaluate", str(folder), "--quiet", *words])
