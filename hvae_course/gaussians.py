@@ -33,7 +33,7 @@ def at_least_float32(value: Tensor) -> Tensor:
 def bound_log_std(raw: Tensor, bound: float = LOG_STD_BOUND) -> Tensor:
     r"""Squash a raw log-scale smoothly into ``(-bound, bound)`` (:eq:`eq-bounded-scale`).
 
-    .. math:: \log\sigma = 7 \tanh(\rho / 7)
+    .. math:: \log\sigma = 7 \tanh(\xi / 7)
 
     Close to the identity near zero. Unlike that of a hard clamp, the gradient does not vanish past
     the bound, so a scale that has gone too far can come back.

@@ -25,7 +25,7 @@ CHECKED_PAGES += [f"{folder}/{name}" for name in CHAPTERS for folder in ("book",
 CHECKED = '@pytest.mark.equation("eq-a")\ndef test_a_is_a():\n    pass\n'
 # repositories of others that the project may point to
 FOREIGN = {
-    *("AntixK/PyTorch-VAE", "CAREamics/careamics", "RuiShu/one-bit-vae"),
+    *("AntixK/PyTorch-VAE", "CAREamics/careamics", "RuiShu/one-bit-vae", "jmtomczak/intro_dgm"),
     *("AppliedDataSciencePartners/WorldModels", "huggingface/accelerate", "pytorch/vision"),
 }
 
