@@ -1,7 +1,7 @@
 """Make executed notebooks the same on every machine.
 
 Removes what differs between two runs without meaning anything: execution times, the author's
-kernel name and version, and warnings on stderr.
+kernel name and version, warnings on stderr, and the pieces in which printed text arrived.
 """
 
 import sys
@@ -10,6 +10,17 @@ from pathlib import Path
 import nbformat
 
 from hvae_course.atomic import write_whole
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs with printed text in one piece."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def tidy(path: Path) -> None:
@@ -26,7 +37,7 @@ def tidy(path: Path) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.outputs = _joined([o for o in cell.outputs if o.get("name") != "stderr"])
     text = nbformat.writes(notebook).removesuffix("\n") + "\n"
     write_whole(path, lambda file: file.write(text.encode()))
 

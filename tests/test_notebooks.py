@@ -67,6 +67,12 @@ def test_no_stored_error_or_warning(notebook):
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
 
 
+def test_printed_text_is_stored_in_one_piece(notebook):
+    for cell in code_cells(notebook):
+        kinds = [output.output_type for output in cell.outputs]
+        assert ("stream", "stream") not in zip(kinds, kinds[1:], strict=False), cell.source[:80]
+
+
 def test_the_kernel_is_the_usual_one(notebook):
     assert nbformat.read(notebook, as_version=4).metadata.kernelspec.name == "python3"
 
