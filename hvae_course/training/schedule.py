@@ -25,7 +25,7 @@ def share_of_rate(epoch: int, epochs: int, *, decay: float, shape: str) -> float
 def out_of_patience(
     patience: int | None, epoch: int, history: History, objective: Objective
 ) -> bool:
-    """Whether `patience` epochs have passed since the best one or the end of warm-up.
+    """Whether ``patience`` epochs have passed since the best one or the end of warm-up.
 
     Args:
         patience: the number of epochs, or None to never stop early.
