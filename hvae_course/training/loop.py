@@ -156,7 +156,7 @@ def fit(
         batch_size: examples per step over all processes; a smaller last batch is dropped (other
             examples in every epoch, because the order is shuffled).
         learning_rate: step size of Adam.
-        prior_learning_rate: step size for the prior over the top level; None for ``learning_rate``.
+        prior_learning_rate: step size for the prior over the top level; None for the same one.
         decay: last share of the epochs, over which both step sizes fall towards zero.
         decay_shape: ``"linear"`` or ``"cosine"``.
         averaging: decay per step of a moving average of the weights, such as 0.999; the average
