@@ -37,8 +37,9 @@ exercises: $(VENV)/.installed ## generate the student copies of the exercise she
 figures: $(VENV)/.installed ## redraw the book's figures
 	$(BIN)/python book/figures/draw.py
 
-comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5; runs in the table are not repeated
+comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 and its controls; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.posterior_rules
+	$(BIN)/python -m benchmarks.merge_controls
 
 mnist: $(VENV)/.installed ## train the models of the tables of chapters 2 and 5 on MNIST; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.remedies
