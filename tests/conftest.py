@@ -34,7 +34,7 @@ def tiny_data() -> DataSet:
 
 @pytest.fixture(scope="session")
 def tiny_binary() -> DataSet:
-    """A few of the digits, whose training pixels are drawn anew in every batch."""
+    """A few of the digits, whose training pixels are redrawn in every batch."""
     return _tiny(hvae_course.data.load("digits", binarisation="dynamic"))
 
 

@@ -282,7 +282,7 @@ def test_a_diagnosis_follows_from_its_seed_and_leaves_the_model_and_the_caller_a
     data = request.getfixturevalue(data)
     model = make_model("delta_vae", data).train()
     before, weights = torch.get_rng_state(), str(model.state_dict())
-    settings = {"split": "train", "max_examples": 20}  # where binary pixels are drawn anew
+    settings = {"split": "train", "max_examples": 20}  # where binary pixels are redrawn
     first = diagnose(model, data, **settings)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training and str(model.state_dict()) == weights

@@ -71,7 +71,7 @@ def test_an_unknown_way_to_fall_is_refused(make_model, train):
 
 
 def interrupted_after(epochs: int):
-    """The ELBO, until so many epochs have been validated."""
+    """The ELBO, until a number of epochs have been validated."""
     calls = []
 
     def bound(trace, x):

@@ -18,7 +18,7 @@ SETTINGS = {"num_samples": 7, "batch_size": 6, "max_rows": 20, "seed": 3}
 
 @pytest.fixture
 def interrupt(monkeypatch) -> Callable[[int], None]:
-    """Interrupt the next evaluation in the batch after so many."""
+    """Interrupt the next evaluation after a number of batches."""
     whole = evaluation._accumulate
 
     def after(batches: int) -> None:
