@@ -48,7 +48,7 @@ mnist: $(VENV)/.installed ## train the models of the tables of chapters 2 and 5 
 pendulum: $(VENV)/.installed ## train the priors of chapter 6 and their variations; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.pendulum
 	$(BIN)/python -m benchmarks.pendulum --sensitivity
-	$(BIN)/python -m benchmarks.pendulum_steps
+	test -e benchmarks/pendulum_steps.csv || $(BIN)/python -m benchmarks.pendulum_steps
 
 pretrained: $(VENV)/.installed ## retrain the models that come with the course; prints the checksums for their table
 	$(BIN)/python -m benchmarks.pretrained

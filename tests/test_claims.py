@@ -34,13 +34,7 @@ def _enforced(monkeypatch):
 
 @pytest.fixture(scope="module")
 def known():
-    found = {}
-    for path in sorted((PROJECT / "notebooks").rglob("*.ipynb")):  # INTERIM: until all are converted
-        try:
-            found |= {c.identifier: c for c in read(path)}
-        except ValueError:
-            continue
-    return found
+    return {name: found for name, (_, found) in extension.collect_claims(PROJECT).items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

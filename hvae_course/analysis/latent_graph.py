@@ -145,11 +145,12 @@ class LatentGraph:
         removed afterwards; two searches must not share a graph at the same time. The endpoints are
         not linked to each other, so every path visits at least one point.
 
-        The heuristic :math:`\hat\ell(z) = \lVert z - z_{\text{end}} \rVert` is admissible: every edge is
-        as long as the straight line between its nodes, and no polyline from z to the end is
-        shorter than the straight line. It is also consistent: for each edge from z to z' the
-        triangle inequality reads :math:`\hat\ell(z) \le \lVert z - z' \rVert + \hat\ell(z')`. The first makes
-        the path a shortest one; the second lets A* settle each node at its first visit.
+        The heuristic :math:`\hat\ell(z) = \lVert z - z_{\text{end}} \rVert` is admissible: every
+        edge is as long as the straight line between its nodes, and no polyline from z to the end
+        is shorter than the straight line. It is also consistent: for each edge from z to z' the
+        triangle inequality reads :math:`\hat\ell(z) \le \lVert z - z' \rVert + \hat\ell(z')`. The
+        first makes the path a shortest one; the second lets A* settle each node at its first
+        visit.
 
         Args:
             start: ``(Z,)``.
