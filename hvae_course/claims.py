@@ -25,7 +25,7 @@ import numpy as np
 from torch import Tensor
 
 Condition = bool | Mapping[str, Any]
-"""What must be true: a truth value, or computed values by threshold."""
+"""A truth value, or computed values by threshold."""
 
 _NUMBER = r"[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 _THRESHOLD = re.compile(

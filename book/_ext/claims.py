@@ -53,7 +53,7 @@ class _Mark(nodes.Inline, nodes.Element):
     """Placeholder for a mark, filled when all claims are known."""
 
 
-class _Table(nodes.General, nodes.Element):
+class _ClaimTable(nodes.General, nodes.Element):
     """Placeholder for the table of claims."""
 
 
@@ -78,7 +78,7 @@ class ClaimTableDirective(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Leave a placeholder, on a page that every build reads again."""
         self.env.note_reread()
-        return [_Table()]
+        return [_ClaimTable()]
 
 
 def _collect(app: Sphinx) -> None:
@@ -185,7 +185,7 @@ def show(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         anchor = [] if identifier in seen else [f"mark-{identifier}"]
         seen.add(identifier)
         mark.replace_self(nodes.superscript("", "", link, ids=anchor, classes=["claim"]))
-    for placeholder in list(doctree.findall(_Table)):
+    for placeholder in list(doctree.findall(_ClaimTable)):
         placeholder.replace_self(_tables(app, docname))
     own = [claim for where, claim in app.claims.values() if where == docname]
     cells = {
@@ -208,7 +208,7 @@ def _outdated(app: Sphinx, env: BuildEnvironment, *_: set[str]) -> list[str]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     app.add_node(_Mark)
-    app.add_node(_Table)
+    app.add_node(_ClaimTable)
     app.add_role("claim", ClaimRole())
     app.add_directive("claim-table", ClaimTableDirective)
     app.connect("builder-inited", _collect)

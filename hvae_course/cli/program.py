@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; by default those of the command line.
 
     Returns:
-        Exit status: 0 for success, 1 for a failure while running, 130 after an interruption.
+        0 for success, 1 for a failure while running, 130 after an interruption.
 
     Raises:
         SystemExit: with status 2 and a one-line message if the command line is wrong, with

@@ -22,7 +22,7 @@ from hvae_course.objectives.weighted import (
 )
 
 FLOORS = ("batch", "example")
-"""What the floor is compared with: the batch mean of a level, or the value of each example."""
+"""The floor is compared with the batch mean of a level, or with the value of each example."""
 
 
 @dataclass(frozen=True)

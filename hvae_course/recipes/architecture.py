@@ -25,7 +25,7 @@ from hvae_course.recipes.priors import PRIORS, make_prior
 from hvae_course.recipes.widths import Widths, check_number, flat, of_level
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
-"""Top-down states by name: ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
+"""Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
 
 :meta hide-value:
 """
