@@ -7,10 +7,10 @@ asserted to the precision it is written with:
     claim("first-step", "z_1 starts with 9.3 nats, z_2 with 1.3", {"9.3": born[0], "1.3": born[1]})
 
 A condition is either a truth value or a table from thresholds to computed values. Thresholds are
-``"9.3"`` (the value rounds to it), ``"9.3 ± 0.4"`` (a wider tolerance, which the book shows), or a
-limit, ``"< 0.2"``, ``"<= 0.2"``, ``"> 4"``, ``">= 4"``. Where several values stand beside one
-threshold, all of them must meet it. `read` finds the claims of a notebook without running it, for
-the page that lists them and for the tests that hold the pages to them.
+``"9.3"`` (the value rounds to it; ``"0"`` is exactly zero), ``"9.3 ± 0.4"`` (a wider tolerance,
+which the book shows), or a limit, ``"< 0.2"``, ``"<= 0.2"``, ``"> 4"``, ``">= 4"``. Where several
+values stand beside one threshold, all of them must meet it. `read` finds the claims of a notebook
+without running it, for the page that lists them and for the tests that hold the pages to them.
 """
 
 import ast
@@ -96,8 +96,10 @@ class Threshold:
         """Largest distance from the number that is accepted; zero for a limit."""
         if self.limit:
             return 0.0
-        stated = self._match["tolerance"]
-        return abs(_value(stated)) if stated else 0.5 * last_place(self._match["number"])
+        number, stated = self._match["number"], self._match["tolerance"]
+        if stated:
+            return abs(_value(stated))
+        return 0.0 if number == "0" else 0.5 * last_place(number)
 
     def holds(self, value: Any) -> bool:  # noqa: ANN401
         """Compare computed values with the threshold.
