@@ -116,6 +116,20 @@ def test_every_figure_of_a_page_has_alt_text():
         assert all(len(alt) > 20 for alt in re.findall(r"!\[(.*?)\]\(", text)), page
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_every_box_of_a_page_is_closed(page):
+    opened: list[str] = []
+    for line in page.read_text("utf-8").split("\n"):
+        match = re.fullmatch(r"\s*(`{3,}|:{3,})(.*)", line)
+        if match is None:
+            assert "```" not in line, line
+        elif not match[2].strip() and opened and match[1] == opened[-1]:
+            opened.pop()
+        else:
+            opened.append(match[1])
+    assert not opened
+
+
 def tracked_texts():
     git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(git, cwd=PROJECT, capture_output=True, text=True).stdout.splitlines()
