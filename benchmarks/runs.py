@@ -44,7 +44,10 @@ def _results(
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
         futures = {pool.submit(run, job): job for job in jobs}
-        yield from ((futures[future], future.result()) for future in as_completed(futures))
+        try:
+            yield from ((futures[future], future.result()) for future in as_completed(futures))
+        finally:  # after a failure nothing reads the results of what has not started
+            pool.shutdown(cancel_futures=True)
 
 
 def run_all(

@@ -31,8 +31,11 @@ _NUMBER = r"[-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
 _THRESHOLD = re.compile(
     rf"(?P<limit><=|>=|<|>)?\s*(?P<number>{_NUMBER})\s*(?:±\s*(?P<tolerance>{_NUMBER}))?"
 )
-_ROUNDING = 1e-9
-"""Relative slack for values that lie on the edge of a threshold in decimal, not in binary."""
+
+
+def _slack(number: float, tolerance: float) -> float:
+    """Slack for values that lie on the edge of a threshold in decimal, not in binary."""
+    return 1e-9 * (max(abs(number), tolerance) or 1.0)
 
 
 def _value(text: str) -> float:
@@ -116,7 +119,7 @@ class Threshold:
         values = _numbers(value)
         if values.size == 0:
             raise ValueError(f"no value was computed for the threshold {self.text!r}")
-        slack = _ROUNDING * max(1.0, abs(self.number))
+        slack = _slack(self.number, self.tolerance)
         comparisons = {
             "<": values < self.number,
             "<=": values <= self.number + slack,
@@ -136,11 +139,10 @@ class Threshold:
             For a limit, whether it is the limit itself. Otherwise whether the threshold is at
             least as precise as the print, or states its tolerance, and the two agree.
         """
-        number = _value(printed)
-        slack = _ROUNDING * max(1.0, abs(number))
+        number, half = _value(printed), 0.5 * last_place(printed)
+        slack = _slack(number, half)
         if self.limit:
-            return abs(number - self.number) <= slack
-        half = 0.5 * last_place(printed)
+            return abs(number - self.number) <= _slack(number, 0)
         stated = self._match["tolerance"] is not None
         if not stated and self.tolerance > half + slack:
             return False
@@ -174,7 +176,7 @@ def enforce(enforced: bool) -> None:
 
 def _failure(condition: Condition) -> str | None:
     """What contradicts a condition, or None."""
-    if isinstance(condition, Mapping):
+    if isinstance(condition, Mapping) and condition:
         for text, value in condition.items():
             if not Threshold(text).holds(value):
                 shown = ", ".join(f"{v:.6g}" for v in _numbers(value)[:6])
@@ -252,6 +254,8 @@ def _read_call(node: ast.Call, cell: int) -> Claim:
     pairs: list[tuple[str, str | None]] = []
     for condition in conditions:
         if isinstance(condition, ast.Dict):
+            if len({ast.unparse(key) for key in condition.keys if key}) < len(condition.keys):
+                raise ValueError(f"a table has a threshold twice: {ast.unparse(condition)}")
             for key, value in zip(condition.keys, condition.values, strict=True):
                 pairs.append((ast.unparse(value), _text(key, "threshold")))
         else:

@@ -1,5 +1,8 @@
 """The tables of chapter 5: how they are made, and that the committed ones are whole and fair."""
 
+import time
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
@@ -26,6 +29,14 @@ def square(job):
     if job["seed"] == 3:
         raise RuntimeError("this run fails")
     return {"square": job["seed"] ** 2 + 0.5}
+
+
+def mark(job):
+    """The same, but slow enough for a failure to be seen, and with a file to show that it ran."""
+    results = square(job)
+    Path(job["rule"]).touch()
+    time.sleep(0.1)
+    return results
 
 
 def read(name):
@@ -137,3 +148,11 @@ def test_what_was_finished_before_a_failure_is_kept(tmp_path):
     with pytest.raises(RuntimeError, match="this run fails"):
         run_all(square, [JOBS[1], {"rule": "delta", "seed": 3}], path, processes=1)
     assert pd.read_csv(path)["square"].tolist() == [1.5]
+
+
+def test_after_a_failure_no_further_run_is_started(tmp_path):
+    jobs = [{"rule": "delta", "seed": 3}]
+    jobs += [{"rule": str(tmp_path / f"{i}.mark"), "seed": 1} for i in range(40)]
+    with pytest.raises(RuntimeError, match="this run fails"):
+        run_all(mark, jobs, tmp_path / "table.csv", processes=2)
+    assert len(list(tmp_path.glob("*.mark"))) < 40

@@ -62,6 +62,8 @@ def test_every_page_that_reports_results_has_marks(page):
         ("> 4", [4.01], [4]),
         (">= 4", [4], [3.99]),
         ("< 1e-10", [1e-11], [1e-9]),
+        ("<= 1e-10", [1e-10], [2e-10]),
+        ("1e-10", [1.4e-10], [0, 1.6e-10]),
     ],
 )
 def test_a_threshold_holds_for_the_values_that_it_names(threshold, inside, outside):
@@ -107,6 +109,7 @@ def test_the_last_place_of_a_number_is_read_from_its_print():
         ("< 0.2", "0.2", True),
         ("< 0.3", "0.2", False),
         ("-84.4", "\N{MINUS SIGN}84.4", True),
+        ("3e-10", "1e-10", False),
     ],
 )
 def test_a_print_is_asserted_by_a_threshold_as_precise(threshold, printed, expected):
@@ -134,7 +137,7 @@ def test_on_other_data_a_claim_is_reported_only(capsys):
     assert claims.summary() == "0 of 1 claims hold; not so here: nine"
 
 
-@pytest.mark.parametrize("condition", [9.0, 1, "9.3", None, np.array([True, False]), []])
+@pytest.mark.parametrize("condition", [9.0, 1, "9.3", None, np.array([True, False]), [], {}])
 def test_a_condition_that_asserts_nothing_is_refused(condition):
     with pytest.raises(TypeError, match="a condition is a truth value or a table"):
         claim("nine", "it is nine", condition)
@@ -172,6 +175,7 @@ def test_claims_are_read_without_running_the_notebook(tmp_path):
         ('claim("a", s, True)', "the statement of a claim is written out"),
         ('claim("a", "s", {t: 1})', "the threshold of a claim is written out"),
         ('claim("a", "s", {"about 1": 1})', "is not a threshold"),
+        ('claim("a", "s", {"1": x, "1": y})', "a table has a threshold twice"),
         ('claim("a", "s", True)\nclaim("a", "t", True)', "two claims are named 'a'"),
     ],
 )
@@ -283,3 +287,37 @@ def test_an_unknown_mark_on_a_page_is_a_problem(tmp_path):
     (tmp_path / "page.md").write_text("It is so.{claim}`missing`\n")
     (problem,) = claimed_numbers.unasserted(tmp_path / "page.md", {})
     assert problem.startswith("no claim is named 'missing'")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It gains 4 to 5 nats.", ["4", "5"]),
+        ("It gains 3\N{EN DASH}5 nats or 2-3 %.", ["3", "5", "2", "3"]),
+        ("It has 5, 6, and 7.5 nats.", ["5", "6", "7.5"]),
+        ("It has 2 \N{PLUS-MINUS SIGN} 1 nats, **4** nats and a 6-nat gap.", ["2", "1", "4", "6"]),
+        ("From -3.1 to \N{MINUS SIGN}2 nats, 1,200 times.", ["-3.1", "\N{MINUS SIGN}2", "1,200"]),
+        (r"It is $-84.4$ nats and $5\%$ more; $3 K$ nats.", ["-84.4", "5"]),
+        ("It has 5 nats, cf. Table 2, see Fig. 3.", ["5"]),
+        ("By IW-100 on 3 seeds, 5 nats.", ["5"]),
+        ("````{dropdown} One\n```{seealso}\nIt has 5 nats.{claim}`a`\n```\n````", ["5"]),
+        ("```python\n1 nats\n````\n\nIt has 5 nats.", ["5"]),
+    ],
+)
+def test_the_numbers_of_a_sentence_are_those_with_a_unit(tmp_path, text, expected):
+    page = tmp_path / "page.md"
+    page.write_text(text if "{claim}" in text else text + "{claim}`a`\n")
+    (sentence,) = claimed_numbers.sentences(page)
+    assert (sentence.literal, sentence.marks) == (expected, ["a"])
+
+
+def test_two_marks_belong_to_the_sentence_before_them(tmp_path):
+    (tmp_path / "page.md").write_text("It has 5 nats.{claim}`a` {claim}`b`\nNext.\n")
+    found = claimed_numbers.sentences(tmp_path / "page.md")
+    assert [sentence.marks for sentence in found] == [["a", "b"], []]
+
+
+def test_a_quoted_value_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "page.md").write_text("It has {glue}`bound` nats.\n")
+    with pytest.raises(ValueError, match="page.md: a quoted value is not read: It has"):
+        claimed_numbers.sentences(tmp_path / "page.md")

@@ -253,3 +253,25 @@ def test_given_slopes_are_held():
 def test_an_unknown_objective_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="expected 'elbo' or 'closed_form' as objective, got 'iw"):
         optimise_link("iwae", SharedCause(0.9, (0.25, 0.19)))
+
+
+def test_a_slope_of_one_or_more_can_be_given_or_be_the_start():
+    """The exact posterior is among those searched, so no start ends elsewhere."""
+    data = SharedCause(1.2, (0.25, 0.19))
+    found = optimise_link("elbo", data, slope=torch.tensor([1.0, 1.2], dtype=D))
+    assert found.terms.elbo[0] < found.terms.elbo[1]
+    torch.testing.assert_close(found.terms.elbo[1], data.log_likelihood(data))
+    learned = optimise_link("elbo", data, start=1.0)
+    torch.testing.assert_close(learned.terms.elbo, data.log_likelihood(data))
+
+
+def test_a_shared_cause_that_is_no_density_is_refused():
+    for variances, size in (((0.25, 0.0), 8), ((-0.25, 0.19), 8), ((0.25, 0.19), 0)):
+        with pytest.raises(ValueError, match="expected positive variances .* got variances"):
+            SharedCause(0.9, variances, size)
+
+
+def test_data_of_another_size_have_no_likelihood():
+    small, large = (SharedCause(0.9, (0.25, 0.19), size) for size in (4, 8))
+    with pytest.raises(ValueError, match="this model has 4 coordinates and the data 8"):
+        small.log_likelihood(large)

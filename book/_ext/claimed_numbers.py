@@ -17,13 +17,22 @@ from hvae_course.claims import Claim
 _GLUE = re.compile(r"\{glue:text\}`(?P<path>[^`:]+)::(?P<name>\w+)(?::(?P<format>[^`]+))?`")
 _MARK = re.compile(r"\{claim\}`(?P<names>[^`]+)`")
 _FENCE = re.compile(r"\s*(?P<fence>`{3,}|:{3,})(?P<info>.*)")
-_BOX = re.compile(r"\{(?:admonition|exercise|solution|note|tip|warning|important|prf:\w+)\}")
+_BOX = re.compile(
+    r"\{(?:admonition|exercise|solution|note|tip|hint|warning|caution|important|seealso|dropdown"
+    r"|margin|sidebar|prf:\w+)\}"
+)
 _DISPLAY = re.compile(r"\$\$.*?\$\$(?: *\([\w-]+\))?", re.S)
-_END = re.compile(r"[.!?][\"'”*_)\]]*\s+(?=[^\s,;a-z])")
-_NUMBER = r"[-\u2212]?\d[\d,]*(?:\.\d+)?"
+_END = re.compile(
+    r"(?<!\bcf)(?<!\bFig)(?<!\bEq)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bSec)"
+    r"[.!?][\"'”*_)\]]*\s+(?=[^\s,;a-z])"
+)
+"""End of a sentence; an abbreviation is none."""
+_NUMBER = r"(?:(?<![\d\-\u2212])[-\u2212])?\d+(?:,\d{3})*(?:\.\d+)?"
+_JOINED = r"\s*(?:,|--|[-\u2013\u00b1]|,?\s(?:to|and|or)\b)\s*"
+"""Stands between numbers that share a unit, as in "4 to 5 nats" and "5, 6 and 7 nats"."""
 _LITERAL = re.compile(
-    rf"(?<![\w.\-\u2212/])(?P<number>{_NUMBER})"
-    r"(?=\s*(?:nats?\b|%|per cent\b|percent\b|times\b|degrees?\b|°))"
+    rf"(?<![\w.\-\u2212/])(?P<numbers>{_NUMBER}(?:{_JOINED}{_NUMBER})*)"
+    r"(?=[\s*\-]*(?:nats?\b|%|per cent\b|percent\b|times\b|degrees?\b|°))"
 )
 _OTHER = "\u2026"
 """Stands for mathematics, code and references."""
@@ -112,10 +121,10 @@ def _unfenced(text: str) -> Iterator[str]:
         yield ""
         fence, info = match["fence"], match["info"].strip()
         if skipped:
-            skipped = None if not info and fence == skipped else skipped
+            skipped = None if not info and fence.startswith(skipped) else skipped
         elif _BOX.match(info):
             boxes.append(fence)
-        elif boxes and not info and fence == boxes[-1]:
+        elif boxes and not info and fence.startswith(boxes[-1]):
             boxes.pop()
         else:
             skipped = fence
@@ -144,11 +153,14 @@ def sentences(page: Path) -> list[Sentence]:
         text = _GLUE.sub(
             lambda m: f"\x02{m['path']}::{m['name']}:{m['format'] or ''}\x03", paragraph
         )
+        if "{glue" in text:
+            raise ValueError(f"{page.name}: a quoted value is not read: {text[:90]}")
+        text = re.sub(rf"\$({_NUMBER})(?:\\(%))?\$", r"\1\2", text)
         text = _MARK.sub(lambda m: f"\x01{m['names']}\x01 ", text)
         text = re.sub(r"\$[^$]+\$|\{[\w:]+\}`[^`]*`|`[^`]*`", _OTHER, text)
         text = re.sub(r"\]\([^)]*\)", "]", text)
         # a full stop right before a mark belongs to the sentence of the mark
-        text = re.sub(r"([.!?:;,][\"'”*_)]*)\s*((?:\x01[^\x01]+\x01 )+)", r" \2\1 ", text)
+        text = re.sub(r"([.!?:;,][\"'”*_)]*)\s*((?:\x01[^\x01]+\x01\s+)+)", r" \2\1 ", text)
         for part in re.split(_END, text):
             rest, marks = part, []
             for match in re.finditer(r"\x01([^\x01]+)\x01", part):
@@ -161,7 +173,8 @@ def sentences(page: Path) -> list[Sentence]:
                 notebook = (page.parent / path).resolve()
                 shown = printed(notebook, name, form or None)
                 sentence.quoted.append((notebook, name, shown))
-            sentence.literal = [m["number"] for m in _LITERAL.finditer(_QUOTED.sub(" ", rest))]
+            for match in _LITERAL.finditer(_QUOTED.sub(" ", rest)):
+                sentence.literal += re.findall(_NUMBER, match["numbers"])
             if sentence.text:
                 found.append(sentence)
     return found

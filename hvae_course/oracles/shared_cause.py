@@ -30,11 +30,21 @@ class SharedCause:
         slope: a, from z_2 to every coordinate of z_1.
         variances: ``(s_0, s_1)``, of x given z_1 and of z_1 given z_2.
         size: D, number of coordinates.
+
+    Raises:
+        ValueError: if a variance is not positive or there is no coordinate.
     """
 
     slope: Tensor | float
     variances: tuple[Tensor | float, Tensor | float]
     size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not all((torch.as_tensor(s) > 0).all() for s in self.variances):
+            raise ValueError(
+                "expected positive variances (s_0, s_1) and at least one coordinate, got "
+                f"variances {self.variances} and size {self.size}"
+            )
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Variance of x along (1, ..., 1) and across it.
@@ -54,7 +64,14 @@ class SharedCause:
 
         Returns:
             Nats per example.
+
+        Raises:
+            ValueError: if the sizes differ.
         """
+        if self.size != data.size:
+            raise ValueError(
+                f"this model has {self.size} coordinates and the data {data.size}; use one size"
+            )
         terms = zip(self.moments(), data.moments(), (1, self.size - 1), strict=True)
         return sum(
             -0.5 * count * (torch.log(2 * math.pi * own) + seen / own)
@@ -134,7 +151,8 @@ def optimise_link(
         raise ValueError(f"expected 'elbo' or 'closed_form' as objective, got {objective!r}")
     like = torch.zeros(() if slope is None else slope.shape, dtype=torch.float64)
     free = {name: like + value for name, value in _START.items()}
-    free["log_s1"] = like + math.log(1 - start**2) if slope is None else (1 - slope**2).log()
+    first = like + start if slope is None else slope.detach().to(like)
+    free["log_s1"] = (1 - first**2).clamp_min(0.01).log()  # x keeps its variance, where it can
     if slope is None:
         free["slope"] = like + start
     if not diagonal:
