@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from hvae_course.analysis import LatentGraph, Path, latent_graph, prune_sparse, resample
+from hvae_course.analysis import (
+    LatentGraph,
+    NoPathError,
+    Path,
+    latent_graph,
+    prune_sparse,
+    resample,
+)
 
 D = torch.float64
 shapes = pytest.mark.parametrize(
@@ -153,7 +160,7 @@ def test_a_search_leaves_the_graph_as_it_was(monkeypatch):
     before, nodes = edges(latent.graph), set(latent.graph)
     latent.path(latent.points[0], latent.points[1])
     assert (edges(latent.graph), set(latent.graph)) == (before, nodes)
-    with pytest.raises(ValueError, match="different parts"):
+    with pytest.raises(NoPathError, match="different parts"):
         latent.path(latent.points[0], latent.points[-1])
     assert (edges(latent.graph), set(latent.graph)) == (before, nodes)
 

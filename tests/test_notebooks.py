@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -13,6 +14,9 @@ from hvae_course import data, objectives, recipes
 from hvae_course.claims import read
 
 PROJECT = Path(__file__).parent.parent
+sys.path.insert(0, str(PROJECT / ".ci"))
+import tidy_notebooks  # noqa: E402
+
 CHAPTERS = sorted((PROJECT / "notebooks").glob("0*.ipynb"))
 MAIN_SHEETS = sorted((PROJECT / "notebooks/exercises").glob("0[78]_*.ipynb"))
 NOTEBOOKS = [*CHAPTERS, PROJECT / "notebooks/results.ipynb", *MAIN_SHEETS]
@@ -130,3 +134,24 @@ def test_each_number_that_a_page_quotes_is_shown_by_its_notebook():
     }
     assert quoted
     assert quoted == shown
+
+
+def test_tidying_keeps_what_a_notebook_shows_and_nothing_of_the_machine(tmp_path):
+    v4, path = nbformat.v4, tmp_path / "a.ipynb"
+    printed = [("stdout", "a"), ("stderr", "warning"), ("stdout", "b\n")]
+    outputs = [v4.new_output("stream", name=name, text=text) for name, text in printed]
+    outputs += [v4.new_output("display_data", data={"text/plain": "1"}), outputs[0]]
+    metadata = {"tags": ["results"], "execution": {"iopub.status.busy": "2026"}}
+    code = v4.new_code_cell("x", outputs=outputs, metadata=metadata)
+    here = {"kernelspec": {"name": "mine", "display_name": "Mine"}}
+    nbformat.write(
+        v4.new_notebook(cells=[code, v4.new_markdown_cell("\u00e9")], metadata=here), path
+    )
+    tidy_notebooks.tidy(path)
+    once, (cell, note) = path.read_bytes(), cells(path)
+    shown = [output.get("text", output.get("data")) for output in cell.outputs]
+    assert shown == ["ab\n", {"text/plain": "1"}, "a"]
+    assert (cell.metadata, note.source) == ({"tags": ["results"]}, "\u00e9")
+    assert nbformat.read(path, as_version=4).metadata.kernelspec.name == "python3"
+    tidy_notebooks.tidy(path)
+    assert path.read_bytes() == once

@@ -4,6 +4,7 @@ from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate
 from hvae_course.analysis.latent_graph import (
     LatentGraph,
+    NoPathError,
     Path,
     latent_graph,
     prune_sparse,
@@ -17,6 +18,7 @@ __all__ = [
     "Estimate",
     "Evaluation",
     "LatentGraph",
+    "NoPathError",
     "Path",
     "RingTest",
     "Smoothness",
