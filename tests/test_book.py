@@ -9,11 +9,11 @@ import subprocess
 import threading
 from pathlib import Path
 
+import equation_tests
 import pytest
 import yaml
-from docutils.parsers.rst import directives
-from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx_site import build_site
 
 PROJECT = Path(__file__).parent.parent
 SITE = PROJECT / "_build/html"
@@ -37,31 +37,24 @@ def load_module(path):
     return module
 
 
-equation_tests = load_module(PROJECT / "book/_ext/equation_tests.py")
 set_repository = load_module(PROJECT / ".ci/set_repository.py")
 
 
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """Build a book of one page with the given labels, and tests with the given source."""
-    monkeypatch.syspath_prepend(PROJECT / "book/_ext")
-    # a second Sphinx in one process registers its directives again and says so
-    monkeypatch.setattr(directives, "_directives", dict(directives._directives))
 
     def run(labels, tests):
         (tmp_path / "tests").mkdir(exist_ok=True)
         (tmp_path / "tests/test_page.py").write_text(tests)
-        (tmp_path / "conf.py").write_text(
-            'extensions = ["sphinx.ext.mathjax", "equation_tests"]\n'
-            'html_theme_options = {}\nhtml_theme = "basic"\nexclude_patterns = ["tests"]\n'
-        )
         equations = "".join(f".. math:: a = a\n   :label: {label}\n\n" for label in labels)
-        (tmp_path / "index.rst").write_text(f"Page\n====\n\n{equations}\n.. equation-tests::\n")
-        out = tmp_path / "_build"
-        Sphinx(
-            tmp_path, tmp_path, out, out / "doctrees", "html", status=None, warning=None
-        ).build()
-        return (out / "index.html").read_text("utf-8")
+        return build_site(
+            tmp_path,
+            monkeypatch,
+            page=f"{equations}\n.. equation-tests::\n",
+            settings='extensions = ["sphinx.ext.mathjax", "equation_tests"]\n'
+            'html_theme_options = {}\nexclude_patterns = ["tests"]\n',
+        )
 
     return run
 

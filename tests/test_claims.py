@@ -1,25 +1,21 @@
 """Claims: what a threshold asserts, how claims are read, and that the pages say no more."""
 
 import json
-import sys
 from pathlib import Path
 
+import claimed_numbers
+import claims as extension
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from docutils.parsers.rst import directives, roles
-from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
+from sphinx_site import build_site
 
 from hvae_course import claims
 from hvae_course.claims import ClaimError, Threshold, claim, last_place, read
 
 PROJECT = Path(__file__).parent.parent
-sys.path.insert(0, str(PROJECT / "book/_ext"))
-import claimed_numbers  # noqa: E402
-import claims as extension  # noqa: E402
-
 PAGES = sorted((PROJECT / "book").glob("*.md"))
 MARKED = [page for page in PAGES if page.name[0].isdigit() or page.stem == "results"]
 
@@ -187,21 +183,12 @@ def test_a_claim_that_cannot_be_read_is_refused(tmp_path, source, match):
 @pytest.fixture
 def build(tmp_path, monkeypatch):
     """Build a book of one page, with the given text, beside a notebook with the given claims."""
-    monkeypatch.setattr(directives, "_directives", dict(directives._directives))
-    monkeypatch.setattr(roles, "_roles", dict(roles._roles))
 
     def run(text, *sources):
         write_notebook(tmp_path / "notebooks/n.ipynb", *sources)
         (tmp_path / "notebooks/n.rst").write_text("Notebook\n========\n")
-        (tmp_path / "conf.py").write_text('extensions = ["claims"]\nhtml_theme = "basic"\n')
-        (tmp_path / "index.rst").write_text(
-            f"Page\n====\n\n{text}\n\n.. claim-table::\n\n.. toctree::\n\n   notebooks/n\n"
-        )
-        out = tmp_path / "_build"
-        Sphinx(
-            tmp_path, tmp_path, out, out / "doctrees", "html", status=None, warning=None
-        ).build()
-        return (out / "index.html").read_text("utf-8")
+        page = f"{text}\n\n.. claim-table::\n\n.. toctree::\n\n   notebooks/n\n"
+        return build_site(tmp_path, monkeypatch, page=page, settings='extensions = ["claims"]\n')
 
     return run
 

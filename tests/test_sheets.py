@@ -10,9 +10,9 @@ import functools
 import importlib
 import io
 import re
-import sys
 from pathlib import Path
 
+import claimed_numbers
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
@@ -20,9 +20,6 @@ import pytest
 from hvae_course.claims import read
 
 PROJECT = Path(__file__).parent.parent
-sys.path.insert(0, str(PROJECT / "book/_ext"))
-import claimed_numbers  # noqa: E402
-
 NOTEBOOKS = PROJECT / "notebooks"
 SHEETS = sorted((NOTEBOOKS / "exercises").glob("*.ipynb"))
 SMALL = {

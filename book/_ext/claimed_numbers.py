@@ -26,7 +26,7 @@ _END = re.compile(
     r"(?<!\bcf)(?<!\bFig)(?<!\bEq)(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bSec)"
     r"[.!?][\"'”*_)\]]*\s+(?=[^\s,;a-z])"
 )
-"""End of a sentence; an abbreviation is none."""
+"""End of a sentence; an abbreviation does not end one."""
 _NUMBER = r"(?:(?<![\d\-\u2212])[-\u2212])?\d+(?:,\d{3})*(?:\.\d+)?"
 _JOINED = r"\s*(?:,|--|[-\u2013\u00b1]|,?\s(?:to|and|or)\b)\s*"
 """Stands between numbers that share a unit, as in "4 to 5 nats" and "5, 6 and 7 nats"."""
@@ -56,7 +56,7 @@ class Sentence:
 
 
 @cache
-def _outputs(notebook: Path) -> dict[str, float]:
+def _outputs(notebook: Path) -> dict[str, str]:
     """Values that a notebook shows under a name."""
     values = {}
     for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
@@ -85,6 +85,7 @@ def printed(notebook: Path, name: str, form: str | None) -> str:
     return format(value, form)
 
 
+@cache
 def settings(notebook: Path) -> set[str]:
     """Names of the values that a notebook shows as settings, not as results.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from page_tables import table
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -131,13 +132,6 @@ def _link(app: Sphinx, docname: str, identifier: str, text: str, **attributes: A
     return nodes.reference("", text, refuri=uri, internal=True, **attributes)
 
 
-def _row(*cells: list[nodes.Node]) -> nodes.row:
-    row = nodes.row()
-    for cell in cells:
-        row += nodes.entry("", nodes.paragraph("", "", *cell))
-    return row
-
-
 def _tables(app: Sphinx, docname: str) -> list[nodes.Node]:
     """One table per notebook, each under its title."""
     quoted: dict[str, list[str]] = {}
@@ -152,12 +146,7 @@ def _tables(app: Sphinx, docname: str) -> list[nodes.Node]:
             refuri=app.builder.get_relative_uri(docname, document),
             internal=True,
         )
-        widths = (46, 12, 42)
-        group = nodes.tgroup(cols=len(widths))
-        group += [nodes.colspec(colwidth=width) for width in widths]
-        heads = ("statement", "cell", "what is asserted")
-        group += nodes.thead("", _row(*[[nodes.Text(head)] for head in heads]))
-        body = nodes.tbody()
+        rows = []
         for identifier, (where, claim) in app.claims.items():
             if where != document:
                 continue
@@ -167,10 +156,10 @@ def _tables(app: Sphinx, docname: str) -> list[nodes.Node]:
                 back = nodes.reference("", "quoted", refuri=uri, internal=True)
                 says += [nodes.Text(" ("), back, nodes.Text(")")]
             cell = _link(app, docname, identifier, f"cell {claim.cell}")
-            body += _row(says, [cell], [nodes.literal("", shown_thresholds(claim))])
-        group += body
+            rows.append((says, [cell], [nodes.literal("", shown_thresholds(claim))]))
         parts.append(nodes.paragraph("", "", nodes.strong("", "", title)))
-        parts.append(nodes.table("", group, classes=["colwidths-given", "claims"]))
+        heads = ("statement", "cell", "what is asserted")
+        parts.append(table(heads, (46, 12, 42), rows, "claims"))
     return parts
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from page_tables import table
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import ExtensionError
@@ -102,26 +103,14 @@ def _test_links(app: Sphinx, label: str) -> list[nodes.Node]:
     return links
 
 
-def _row(*cells: list[nodes.Node]) -> nodes.row:
-    row = nodes.row()
-    for cell in cells:
-        row += nodes.entry("", nodes.paragraph("", "", *cell))
-    return row
-
-
 def _table(app: Sphinx, docname: str) -> nodes.table:
-    widths = (28, 72)
-    group = nodes.tgroup(cols=len(widths))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    group += nodes.thead("", _row([nodes.Text("equation")], [nodes.Text("tests")]))
-    body = nodes.tbody()
+    rows = []
     equations = sorted(_equations(app.env).items(), key=lambda item: (item[1][0], item[1][1]))
     for label, (where, _) in equations:
         uri = app.builder.get_relative_uri(docname, where) + f"#equation-{label}"
         link = nodes.reference("", "", nodes.literal("", label), refuri=uri, internal=True)
-        body += _row([link], _test_links(app, label))
-    group += body
-    return nodes.table("", group, classes=["colwidths-given"])
+        rows.append(([link], _test_links(app, label)))
+    return table(("equation", "tests"), (28, 72), rows)
 
 
 def show(app: Sphinx, doctree: nodes.document, docname: str) -> None:
