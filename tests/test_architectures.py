@@ -105,7 +105,7 @@ def test_given_z_1_only_a_skip_lets_the_data_depend_on_the_levels_above(
     model = make_model(recipe, latent_sizes=SIZES, state=state).eval()
     z1, z2, z3 = (torch.randn(3, size) for size in SIZES)
     means = [
-        model.generate(3, hold(dict(enumerate(held)))).px.mean
+        model.generate(3, hold(dict(enumerate(held, start=1)))).px.mean
         for held in ((z1, z2, z3), (z1, z2 + 1, z3), (z1, z2, z3 + 1))
     ]
     assert [not torch.equal(means[0], other) for other in means[1:]] == [depends] * 2

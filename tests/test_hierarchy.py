@@ -70,7 +70,7 @@ def test_log_weight_is_the_joint_over_the_posterior_at_one_joint_draw(model, x, 
 
 def test_levels_below_saw_the_very_values_that_the_trace_holds(model, x):
     trace = model(x)
-    again = model.generate(len(x), hold({l: level.z for l, level in enumerate(trace.levels)}))
+    again = model.generate(len(x), hold({l: level.z for l, level in enumerate(trace.levels, 1)}))
     for first, second in zip(trace.levels, again.levels, strict=True):
         torch.testing.assert_close(first.p.mean, second.p.mean)
         torch.testing.assert_close(first.p.stddev, second.p.stddev)
@@ -171,7 +171,7 @@ def test_a_choice_over_another_latent_is_refused(model, wrong):
 
 def test_held_values_need_one_row_per_sample(model):
     with pytest.raises(ValueError, match=r"p\(z_3\) .* and 3 rows.* one value per row"):
-        model.generate(3, hold({2: zeros(5, SIZES[2])}))
+        model.generate(3, hold({3: zeros(5, SIZES[2])}))
 
 
 def test_bottom_up_features_build_on_each_other(x):
@@ -240,7 +240,7 @@ def test_common_noise_shifts_and_scales_each_prior(model):
 
 def test_rows_with_common_noise_and_equal_held_values_are_equal(model):
     held = torch.randn(1, 3, dtype=torch.float64).expand(6, -1)
-    trace = model.generate(6, hold({1: held}, common_noise(noise_for(1))))
+    trace = model.generate(6, hold({2: held}, common_noise(noise_for(1))))
     for level in trace.levels:
         torch.testing.assert_close(level.z, level.z[:1].expand_as(level.z), rtol=0, atol=1e-14)
     means = trace.px.mean
@@ -254,7 +254,7 @@ def test_common_noise_refuses_other_priors():
 
 
 def test_with_every_level_held_generation_is_deterministic(model):
-    choose = hold(dict(enumerate(noise_for(4))))
+    choose = hold(dict(enumerate(noise_for(4), start=1)))
     first, second = model.generate(4, choose), model.generate(4, choose)
     assert torch.equal(first.px.mean, second.px.mean)
     assert all(torch.equal(a.z, b.z) for a, b in zip(first.levels, second.levels, strict=True))
@@ -264,7 +264,7 @@ def test_with_every_level_held_generation_is_deterministic(model):
 def test_changing_one_level_changes_only_what_is_below_it(model, level):
     noise = noise_for(1)
     first, second = (
-        model.generate(2, hold({level - 1: value.expand(2, -1)}, common_noise(noise)))
+        model.generate(2, hold({level: value.expand(2, -1)}, common_noise(noise)))
         for value in torch.randn(2, 1, SIZES[level - 1], dtype=torch.float64)
     )
     for l, (a, b) in enumerate(zip(first.levels, second.levels, strict=True), start=1):
@@ -275,8 +275,8 @@ def test_changing_one_level_changes_only_what_is_below_it(model, level):
 def test_the_data_do_not_depend_on_the_top_when_the_bottom_is_held(model):
     """In a Markov chain z_1 separates x from everything above it."""
     z1, z2, z3 = noise_for(4)
-    first = model.generate(4, hold({0: z1}))
-    second = model.generate(4, hold({0: z1, 1: 100 * z2, 2: 100 * z3}))
+    first = model.generate(4, hold({1: z1}))
+    second = model.generate(4, hold({1: z1, 2: 100 * z2, 3: 100 * z3}))
     assert not torch.equal(first.levels[1].z, second.levels[1].z)
     assert torch.equal(first.px.mean, second.px.mean)
 

@@ -24,7 +24,7 @@ def test_levels_are_counted_and_varied_under_every_prior(prior, make_model, tiny
 
 def test_a_level_that_is_not_there_is_not_held_in_silence(make_model):
     model = make_model().eval()
-    with pytest.raises(ValueError, match="the model has no level 2 to hold; levels"):
-        model.generate(3, hold({2: torch.zeros(3, 3)}))
-    with pytest.raises(ValueError, match="the model has no level -1, 5 to hold"):
-        model.generate(3, hold({5: torch.zeros(3, 3), 0: torch.zeros(3, 4), -1: torch.zeros(3)}))
+    with pytest.raises(ValueError, match="the model has no level 3 to hold; levels"):
+        model.generate(3, hold({3: torch.zeros(3, 3)}))
+    with pytest.raises(ValueError, match="the model has no level 0, 5 to hold"):
+        model.generate(3, hold({5: torch.zeros(3, 3), 1: torch.zeros(3, 4), 0: torch.zeros(3)}))

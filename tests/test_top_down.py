@@ -60,7 +60,7 @@ def test_the_walk_gives_levels_bottom_to_top_and_the_last_state_without_a_likeli
 
 def test_a_trace_is_a_walk_and_the_likelihood_of_its_last_state(top_down, prior):
     top_down.likelihood = Conditional(6)
-    values = {l: torch.randn(5, size, dtype=torch.float64) for l, size in enumerate(SIZES)}
+    values = {l: torch.randn(5, size, dtype=torch.float64) for l, size in enumerate(SIZES, 1)}
     trace = top_down(prior, hold(values), 5, num_samples=5)
     levels, h = top_down.walk(prior, hold(values), 5)
     assert trace.num_samples == 5
@@ -71,4 +71,4 @@ def test_a_trace_is_a_walk_and_the_likelihood_of_its_last_state(top_down, prior)
 
 def test_the_walk_refuses_a_value_of_another_number_of_rows(top_down, prior):
     with pytest.raises(ValueError, match=r"p\(z_3\) has event shape \(2,\) and 5 rows"):
-        top_down.walk(prior, hold({2: torch.zeros(4, 2, dtype=torch.float64)}), 5)
+        top_down.walk(prior, hold({3: torch.zeros(4, 2, dtype=torch.float64)}), 5)

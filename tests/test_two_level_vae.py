@@ -29,7 +29,7 @@ def test_ancestral_samples_have_the_covariance_of_the_joint():
 def test_given_z_1_the_data_do_not_depend_on_z_2():
     model = recipes.two_level_vae(data.DataSpec(6, 2), latent_sizes=(3, 2), hidden=(8,)).eval()
     z1 = torch.randn(1, 3).expand(5, -1)
-    logits = model.generate(5, hold({0: z1, 1: torch.randn(5, 2)})).px.base_dist.logits
+    logits = model.generate(5, hold({1: z1, 2: torch.randn(5, 2)})).px.base_dist.logits
     torch.testing.assert_close(logits, logits[:1].expand_as(logits))
 
 

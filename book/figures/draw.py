@@ -199,7 +199,7 @@ def landing() -> None:
         if objective is objectives.elbo:
             z2 = analysis.sample(model, 4, seed=5).levels[1].z.repeat_interleave(12, dim=0)
             torch.manual_seed(0)
-            images = model.generate(48, hold({1: z2})).px.mean.unflatten(0, (4, 12))
+            images = model.generate(48, hold({2: z2})).px.mean.unflatten(0, (4, 12))
             plots.image_grid(images, digits.image_shape, axes=axes[0])
     axes[0].set_title("one row, one $z_2$")
     axes[1].set(xlabel="epoch", ylabel="nats per image", title="the bound: hardly changed")

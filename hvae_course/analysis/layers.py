@@ -77,7 +77,7 @@ def reconstruct(
     """
     _check_level(model, from_level)
     trace = infer(model, x)
-    kept = {l: trace.levels[l].z for l in range(from_level - 1, model.num_levels)}
+    kept = {l: trace.levels[l - 1].z for l in range(from_level, model.num_levels + 1)}
     with evaluating(model):
         return model.generate(len(x), hold(kept, below))
 
@@ -110,11 +110,11 @@ def vary(
     """
     _check_level(model, level)
     noise = draw_noise(latent_sizes(model), seed=seed, like=values)
-    held = {level - 1: values}
+    held = {level: values}
     if above is not None:
         held |= {
-            l: above.levels[l].z[:1].expand(len(values), -1)
-            for l in range(level, model.num_levels)
+            l: above.levels[l - 1].z[:1].expand(len(values), -1)
+            for l in range(level + 1, model.num_levels + 1)
         }
     with evaluating(model):
         return model.generate(len(values), hold(held, common_noise(noise)))
@@ -146,9 +146,9 @@ def interpolate(
     trace = infer(model, x)
     start, end = trace.levels[level - 1].q.mean
     values = torch.lerp(start, end, torch.linspace(0, 1, steps).to(start)[:, None])  # (steps, Z)
-    held = {level - 1: values}
-    for l in range(level, model.num_levels):
-        held[l] = trace.levels[l].z[:1].expand(steps, -1)
+    held = {level: values}
+    for l in range(level + 1, model.num_levels + 1):
+        held[l] = trace.levels[l - 1].z[:1].expand(steps, -1)
     with evaluating(model):
         return model.generate(steps, hold(held, below))
 

@@ -145,13 +145,13 @@ def _check_images(answer: Callable[..., Tensor], visible: VisibleModel) -> None:
         values: Sequence[Tensor] = z,
         below: Choose = prior_mean,
     ) -> Tensor:
-        held = [{l: values[l] for l in kept(level) if 0 <= l < 3} for level in (1, 2, 3)]
+        held = [{l + 1: values[l] for l in kept(level) if 0 <= l < 3} for level in (1, 2, 3)]
         return torch.stack([visible.model.generate(6, hold(h, below)).px.mean for h in held])
 
     def zero(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
         return p, torch.zeros_like(p.mean)
 
-    late = "this starts one level too high; hold counts from 0, so z_level has the index level - 1"
+    late = "this starts one level too high; z_level, which is trace.levels[level - 1], is kept too"
     mistakes = [
         (
             images(lambda level: range(level)),

@@ -149,8 +149,8 @@ def _check_own(z: Sequence[Tensor], values: Tensor, trace: Trace, *, level: int)
     for l, other in enumerate(z):
         if l != level - 1 and same(other, values):
             raise Mistake(
-                f"the values for z_{level} go to z_{l + 1}; the book counts levels from 1, and "
-                "hold counts them from 0"
+                f"the values for z_{level} go to z_{l + 1}; hold counts levels from 1, as the "
+                "book does, and levels[0] is z_1"
             )
     if same(own, trace.levels[level - 1].z):
         raise Mistake(f"z_{level} keeps the value of the trace; it takes the rows of values")

@@ -3,6 +3,10 @@
 A check never raises for a wrong answer. It prints its verdict, so the notebook keeps running. The
 function behind a check returns a sentence about what it verified, or raises `Mistake` with a hint;
 `checked` turns either into a `Verdict`.
+
+Each check holds the mistakes that it knows: wrong answers, written as a student would write them,
+with a hint. `compare` runs the student's answer, then the known mistakes, and gives the hint of the
+first that returns the same wrong values.
 """
 
 import contextlib
@@ -13,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +25,9 @@ from torch import Tensor
 from hvae_course.seeding import isolated_random
 
 _TORCH = str(Path(torch.__file__).parent)
+
+Answer = Callable[..., object]
+"""A function as a student writes it."""
 
 
 class Mistake(Exception):
@@ -48,6 +56,29 @@ class Verdict:
         """Show nothing; the check has printed its line."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """A mistake that a check knows."""
+
+    answer: Answer
+    """A wrong answer, with the student's signature."""
+    hint: str
+    """What the student hears, or a part of it if the mistake shows in a property."""
+
+
+class Check(Protocol):
+    """A check of one exercise, with the mistakes that it knows."""
+
+    __name__: str
+    mistakes: list[Known]
+
+    def __call__(self, *answer: object, **settings: object) -> Verdict:
+        """Print the verdict on an answer and return it."""
+
+    def mistake(self, hint: str) -> Callable[[Answer], Answer]:
+        """Register a wrong answer, as a decorator."""
+
+
 def _place(error: BaseException) -> str:
     """The line of the student's own code that raised an error."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
@@ -62,7 +93,7 @@ def _is_stub(error: BaseException) -> bool:
     return isinstance(error, NotImplementedError) and not last.filename.startswith(_TORCH)
 
 
-def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
+def checked(check: Callable[..., str]) -> Check:
     """Turn a function that returns a sentence or raises `Mistake` into a check.
 
     The check seeds the random numbers and restores them afterwards, so the verdict is the same
@@ -72,7 +103,8 @@ def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
         check: function from the answer to a sentence.
 
     Returns:
-        A function that takes the answer, prints the verdict and returns it.
+        A function that takes the answer, prints the verdict and returns it. It has a list
+        ``mistakes`` and a decorator ``mistake(hint)`` that adds a wrong answer to the list.
     """
 
     @functools.wraps(check)
@@ -90,7 +122,15 @@ def checked(check: Callable[..., str]) -> Callable[..., Verdict]:
         print(verdict)
         return verdict
 
-    return run
+    def mistake(hint: str) -> Callable[[Answer], Answer]:
+        def register(answer: Answer) -> Answer:
+            run.mistakes.append(Known(answer, hint))
+            return answer
+
+        return register
+
+    run.mistakes, run.mistake = [], mistake
+    return cast(Check, run)  # a plain function, which the API page lists
 
 
 def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
@@ -182,38 +222,155 @@ def as_sequence(value: object, length: int, *, name: str) -> Sequence[object]:
     return list(value)
 
 
+def copies(inputs: Sequence[object]) -> list[object]:
+    """Copy arguments, so that an answer may change what it is given.
+
+    Args:
+        inputs: tensors, tables, lists, tuples and dicts of them, and anything else.
+
+    Returns:
+        Copies; functions, modules and distributions stay as they are.
+    """
+
+    def copy(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.clone()
+        if isinstance(value, list | tuple):
+            return type(value)(copy(part) for part in value)
+        if isinstance(value, dict):
+            return {key: copy(part) for key, part in value.items()}
+        return value.copy() if hasattr(value, "copy") else value
+
+    return [copy(value) for value in inputs]
+
+
+def hint_for(mistakes: Sequence[Known], matches: Callable[[Answer], bool]) -> None:
+    """Raise the hint of the first known mistake that does what the student's answer does.
+
+    Args:
+        mistakes: the known mistakes.
+        matches: whether a wrong answer does the same; a mistake for which this fails is skipped.
+
+    Raises:
+        Mistake: if one matches.
+    """
+    for known in mistakes:
+        try:
+            same = matches(known.answer)
+        except Exception:  # it fails on these inputs, or returns another structure
+            continue
+        if same:
+            raise Mistake(known.hint)
+
+
+def alike(value: object, other: object, tolerance: float = 1e-4) -> bool:
+    """Whether two results have the same shape and the same finite values.
+
+    Args:
+        value: a tensor, a number, or a sequence of them.
+        other: another.
+        tolerance: relative and absolute, wide enough for float32.
+
+    Returns:
+        False as well if one of them does not consist of numbers.
+    """
+    try:
+        a, b = (torch.as_tensor(v).detach().cpu().double() for v in (value, other))
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return (
+        a.shape == b.shape
+        and torch.allclose(a, b, tolerance, tolerance)
+        and bool(a.isfinite().all())
+    )
+
+
 def compare(
-    value: object,
-    expected: Tensor,
+    answer: Answer,
+    right: Answer,
+    inputs: Sequence[object],
     *,
-    name: str,
-    mistakes: Sequence[tuple[Tensor, str]] = (),
+    name: str | Sequence[str],
+    mistakes: Sequence[Known] = (),
     tolerance: float = 1e-4,
 ) -> None:
-    """Accept a right value, or name the known mistake that gives the same wrong value.
+    """Accept an answer that returns the right values, or name the known mistake that it makes.
+
+    Args:
+        answer: the student's function.
+        right: the reference, with the same arguments.
+        inputs: arguments; each function is given copies.
+        name: name of the result for the hint, or one name per value that the answer returns.
+        mistakes: known mistakes; the first that returns the same wrong values gives the hint.
+        tolerance: relative and absolute, wide enough for float32.
+
+    Raises:
+        Mistake: if a value is wrong.
+    """
+    compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
+
+
+def compare_cases(
+    answer: Answer,
+    right: Answer,
+    cases: Sequence[Sequence[object]],
+    *,
+    name: str | Sequence[str],
+    mistakes: Sequence[Known] = (),
+    tolerance: float = 1e-4,
+) -> None:
+    """Compare several cases; a mistake is named only if it explains all of them.
+
+    Args:
+        answer: the student's function.
+        right: the reference, with the same arguments.
+        cases: arguments, case by case; each function is given copies.
+        name: name of the result for the hint, or one name per value that the answer returns.
+        mistakes: known mistakes; the first that returns the same wrong values gives the hint.
+        tolerance: relative and absolute, wide enough for float32.
+
+    Raises:
+        Mistake: if a value is wrong.
+    """
+    names = [name] if isinstance(name, str) else list(name)
+
+    def results(function: Answer) -> list[Sequence[object]]:
+        """What a function returns, ``[case][position]``."""
+        values = [function(*copies(case)) for case in cases]
+        if isinstance(name, str):
+            return [[value] for value in values]
+        return [as_sequence(value, len(names), name="the result") for value in values]
+
+    def same(a: Sequence[object], b: Sequence[object], at: Sequence[int]) -> bool:
+        return all(alike(u[i], v[i], tolerance) for u, v in zip(a, b, strict=True) for i in at)
+
+    values, expected = results(answer), results(right)
+    wrong = [i for i in range(len(names)) if not same(values, expected, [i])]
+    if not wrong:
+        return
+    for at in (range(len(names)), wrong[:1]):  # better a mistake that explains every value
+        hint_for(mistakes, lambda known, at=at: same(values, results(known), at))
+    for value, reference in zip(values, expected, strict=True):
+        i = wrong[0]
+        compare_values(value[i], reference[i], name=names[i], tolerance=tolerance)
+
+
+def compare_values(value: object, expected: object, *, name: str, tolerance: float = 1e-4) -> None:
+    """Accept a right value.
 
     Args:
         value: what the student's function returned.
         expected: the right value.
         name: name of the value, for the hint.
-        mistakes: wrong values with their hints; the first that agrees gives the hint.
         tolerance: relative and absolute, wide enough for float32.
 
     Raises:
         Mistake: if the value is wrong.
     """
-    expected = expected.detach().cpu().double()
-    for wrong, hint in mistakes:  # a mistake may change the shape as well
-        if isinstance(value, Tensor) and value.shape == wrong.shape != expected.shape:
-            if torch.allclose(value.detach().cpu().double(), wrong.double(), tolerance, tolerance):
-                raise Mistake(hint)
+    expected = torch.as_tensor(expected).detach().cpu().double()
     value = as_tensor(value, expected.shape, name=name)
     if torch.allclose(value, expected, tolerance, tolerance):
         return
-    for wrong, hint in mistakes:
-        wrong = wrong.detach().cpu().double()
-        if wrong.shape == value.shape and torch.allclose(value, wrong, tolerance, tolerance):
-            raise Mistake(hint)
     worst = (value - expected).abs().flatten().argmax()
     raise Mistake(
         f"{name} should be {expected.flatten()[worst]:.4f} where yours is "
@@ -221,18 +378,24 @@ def compare(
     )
 
 
-def over_the_batch(expected: Tensor) -> list[tuple[Tensor, str]]:
+def over_the_batch(right: Answer) -> list[Known]:
     """Mistakes that come from reducing the batch.
 
     Args:
-        expected: the right values, ``(B,)``.
+        right: the reference; it returns one number per example, ``(B,)``.
 
     Returns:
-        Wrong values with their hints, for `compare`.
+        Known mistakes, for the list of a check.
     """
     return [
-        (expected.sum(), "this sums over the batch; return one number per example, (B,)"),
-        (expected.mean(), "this averages over the batch; return one number per example, (B,)"),
+        Known(
+            lambda *inputs: right(*inputs).sum(),
+            "this sums over the batch; return one number per example, (B,)",
+        ),
+        Known(
+            lambda *inputs: right(*inputs).mean(),
+            "this averages over the batch; return one number per example, (B,)",
+        ),
     ]
 
 

@@ -70,7 +70,7 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     """Fix some levels at given values and pick the others in another way.
 
     Args:
-        values: level, counted from 0 at the bottom, to its values ``(B, Z_l)``.
+        values: level, the book's number from 1 next to the data, to its values ``(B, Z_l)``.
         below: how to pick every other level; by default they are drawn from their priors.
 
     Returns:
@@ -80,13 +80,13 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     missed = set(values)
 
     def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
-        missed.discard(l)
+        missed.discard(l + 1)
         if l == 0 and missed:
             raise ValueError(
                 f"the model has no level {', '.join(map(str, sorted(missed)))} to hold; levels "
-                "count from 0 at the bottom, so z_1 is 0"
+                "count from 1, next to the data, so z_1 is 1"
             )
-        return (p, values[l]) if l in values else below(l, h, p)
+        return (p, values[l + 1]) if l + 1 in values else below(l, h, p)
 
     return choose
 

@@ -43,9 +43,9 @@ _TRAVERSE = """
 def traverse(model, trace, level, values, seed):
     from hvae_course.hierarchy import common_noise, draw_noise, hold
 
-    held = {level - 1: values}  # hold counts levels from 0
-    for l in range(level, model.num_levels):
-        held[l] = trace.levels[l].z.expand(len(values), -1)
+    held = {level: values}
+    for l in range(level + 1, model.num_levels + 1):
+        held[l] = trace.levels[l - 1].z.expand(len(values), -1)
     sizes = [latent.z.shape[1] for latent in trace.levels]
     noise = draw_noise(sizes, seed=seed, like=values)
     return model.generate(len(values), hold(held, common_noise(noise))).px.mean
@@ -54,8 +54,7 @@ _IMAGES = """
 def images_from(model, trace, level):
     from hvae_course.hierarchy import hold, prior_mean
 
-    # hold counts levels from 0
-    kept = {l: trace.levels[l].z for l in range(level - 1, model.num_levels)}
+    kept = {l: trace.levels[l - 1].z for l in range(level, model.num_levels + 1)}
     n = len(trace.levels[0].z)
     return model.generate(n, hold(kept, prior_mean)).px.mean
 """
@@ -159,8 +158,8 @@ def traverse(model, trace, level, values, seed):
 
     torch.manual_seed(seed)
     noise = [torch.randn(1, a.z.shape[1]) for a in trace.levels]
-    held = {l: a.z.expand(len(values), -1) for l, a in enumerate(trace.levels) if l >= level}
-    held[level - 1] = values
+    held = {l: a.z.expand(len(values), -1) for l, a in enumerate(trace.levels, 1) if l > level}
+    held[level] = values
     trace = model.generate(len(values), hold(held, common_noise(noise)))
     return trace.px.mean
 """,
@@ -180,7 +179,7 @@ def images_from(model, trace, level):
     held = {}
     for l, latent in enumerate(trace.levels, start=1):
         if l >= level:
-            held[l - 1] = latent.z
+            held[l] = latent.z
     return model.generate(trace.px.mean.shape[0], hold(held, prior_mean)).px.base_dist.loc
 """,
     },
@@ -287,9 +286,9 @@ def _below(new: str) -> str:
 def _kept(new: str, *, below: str = "prior_mean", value: str = "z") -> str:
     return _change(
         _IMAGES,
-        ("range(level - 1, model.num_levels)", new),
+        ("range(level, model.num_levels + 1)", new),
         ("hold(kept, prior_mean)", f"hold(kept, {below})"),
-        ("levels[l].z for", f"levels[l].{value} for"),
+        ("levels[l - 1].z for", f"levels[l - 1].{value} for"),
     )
 
 
@@ -418,20 +417,26 @@ WRONG = {
         (_below("p.mean + p.stddev * torch.randn(1, values.shape[1])"), "two calls with one seed"),
         (_walk(("seed=seed", "seed=0")), "the seed is not used"),
         (
-            _walk(("level - 1: values", "level: values"), ("range(level,", "range(level + 1,")),
+            _walk(
+                ("{level: values", "{level + 1: values"), ("range(level + 1,", "range(level + 2,")
+            ),
             "the values for z_2 go to z_3",
         ),
         (
-            _walk(
-                ("level - 1: values", "level - 2: values"), ("range(level,", "range(level - 1,")
-            ),
+            _walk(("{level: values", "{level - 1: values"), ("range(level + 1,", "range(level,")),
             "the values for z_2 go to z_1",
         ),
-        (_walk(("range(level,", "range(level - 1,")), "z_2 keeps the value of the trace"),
-        (_walk(("range(level,", "range(level + 1,")), "above z_2, comes from its prior"),
-        (_walk(("range(level,", "range(0 * level,")), "z_2 keeps the value of the trace"),
-        (_walk(("levels[l].z.expand", "levels[l].q.mean.expand")), "at the mean of its posterior"),
-        (_walk(("trace.levels[l].z.expand(len(values), -1)", "values")), "takes the values as"),
+        (_walk(("range(level + 1,", "range(level,")), "z_2 keeps the value of the trace"),
+        (_walk(("range(level + 1,", "range(level + 2,")), "above z_2, comes from its prior"),
+        (_walk(("range(level + 1,", "range(1,")), "z_2 keeps the value of the trace"),
+        (
+            _walk(("levels[l - 1].z.expand", "levels[l - 1].q.mean.expand")),
+            "at the mean of its posterior",
+        ),
+        (
+            _walk(("trace.levels[l - 1].z.expand(len(values), -1)", "values")),
+            "takes the values as",
+        ),
         (_walk(("px.mean", "px.sample()")), "these are drawn pixels"),
         (_walk((".px.mean", ".px")), "this is the distribution"),
         (_walk((".px.mean", "")), "this is the trace"),
@@ -445,26 +450,26 @@ WRONG = {
         ),
     ],
     "images_from": [
-        (_kept("range(level)"), "this level and those below are kept"),
-        (_kept("range(level - 1)"), "only the levels below are kept"),
-        (_kept("range(level, model.num_levels)"), "starts one level too high"),
-        (_kept("range(max(level - 2, 0), model.num_levels)"), "one level too many"),
-        (_kept("range(model.num_levels)"), "every level keeps its value"),
+        (_kept("range(1, level + 1)"), "this level and those below are kept"),
+        (_kept("range(1, level)"), "only the levels below are kept"),
+        (_kept("range(level + 1, model.num_levels + 1)"), "starts one level too high"),
+        (_kept("range(max(level - 1, 1), model.num_levels + 1)"), "one level too many"),
+        (_kept("range(1, model.num_levels + 1)"), "every level keeps its value"),
         (_kept("range(0)"), "no level keeps its value"),
-        (_kept("range(level - 1, level)"), "only this level keeps its value"),
+        (_kept("range(level, level + 1)"), "only this level keeps its value"),
         (
             _kept(
-                "range(level - 1, model.num_levels)",
+                "range(level, model.num_levels + 1)",
                 below="lambda l, h, p: (p, torch.zeros_like(p.mean))",
             ),
             "the levels below are zero",
         ),
         (
-            _kept("range(level - 1, model.num_levels)", below="lambda l, h, p: (p, p.sample())"),
+            _kept("range(level, model.num_levels + 1)", below="lambda l, h, p: (p, p.sample())"),
             "some latents are drawn",
         ),
         (
-            _kept("range(level - 1, model.num_levels)", value="q.mean"),
+            _kept("range(level, model.num_levels + 1)", value="q.mean"),
             "the means of the posterior",
         ),
         (_change(_IMAGES, ("px.mean", "px.sample()")), "these are drawn pixels"),
