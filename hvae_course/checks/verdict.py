@@ -5,8 +5,8 @@ function behind a check returns a sentence about what it verified, or raises `Mi
 `checked` turns either into a `Verdict`.
 
 Each check holds the mistakes that it knows: wrong answers, written as a student would write them,
-with a hint. `compare` runs the student's answer, then the known mistakes, and gives the hint of the
-first that returns the same wrong values.
+each with a hint. `compare` runs the student's answer, then the known mistakes, and gives the hint
+of the first that returns the same wrong values.
 """
 
 import contextlib
@@ -158,6 +158,13 @@ def ready(checks: ModuleType, *answers: Callable[..., object]) -> bool:
     return not waiting
 
 
+def _numbers(value: object) -> Tensor:
+    """The values of a result in double precision on the CPU."""
+    if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+        value = torch.stack([torch.as_tensor(v).detach().cpu() for v in value])
+    return torch.as_tensor(value).detach().cpu().double()
+
+
 def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
     """Convert an answer to a tensor in double precision on the CPU, if it has the right shape.
 
@@ -174,14 +181,11 @@ def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
     """
     if value is None:
         raise Mistake(f"{name} is None; does your function end with return?")
-    if not isinstance(value, Tensor):
-        try:
-            if isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
-                value = torch.stack([torch.as_tensor(v).detach().cpu() for v in value])
-            value = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError):
-            kind = type(value).__name__
-            raise Mistake(f"{name} should be numbers; your function returned a {kind}") from None
+    try:
+        value = _numbers(value)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(value).__name__
+        raise Mistake(f"{name} should be numbers; your function returned a {kind}") from None
     if tuple(value.shape) != tuple(shape):
         hint = ""
         if value.numel() == 1 and len(shape) > 0:
@@ -189,7 +193,6 @@ def as_tensor(value: object, shape: Sequence[int], *, name: str) -> Tensor:
         raise Mistake(
             f"{name} should have shape {tuple(shape)}, yours has {tuple(value.shape)}{hint}"
         )
-    value = value.detach().cpu().double()
     if not torch.isfinite(value).all():
         raise Mistake(
             f"{name} is not finite for moderate inputs; look for logarithms and divisions"
@@ -275,20 +278,17 @@ def alike(value: object, other: object, tolerance: float = 1e-4) -> bool:
         False as well if one of them does not consist of numbers.
     """
     try:
-        a, b = (torch.as_tensor(v).detach().cpu().double() for v in (value, other))
+        a, b = _numbers(value), _numbers(other)
     except (TypeError, ValueError, RuntimeError):
         return False
-    return (
-        a.shape == b.shape
-        and torch.allclose(a, b, tolerance, tolerance)
-        and bool(a.isfinite().all())
-    )
+    finite = bool(a.isfinite().all())
+    return finite and a.shape == b.shape and torch.allclose(a, b, tolerance, tolerance)
 
 
 def compare(
     answer: Answer,
     right: Answer,
-    inputs: Sequence[object],
+    inputs: Sequence[object] | None = None,
     *,
     name: str | Sequence[str],
     mistakes: Sequence[Known] = (),
@@ -307,7 +307,37 @@ def compare(
     Raises:
         Mistake: if a value is wrong.
     """
+    if inputs is None:  # called as compare(value, expected)
+        return _compare_with_values(answer, right, name=name, mistakes=mistakes)
     compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
+
+
+def _compare_with_values(
+    value: object,
+    expected: Tensor,
+    *,
+    name: str,
+    mistakes: Sequence[tuple[Tensor, str]] = (),
+    tolerance: float = 1e-4,
+) -> None:
+    """Compare with values instead of functions, until every sheet has functions."""
+    expected = expected.detach().cpu().double()
+    for wrong, hint in mistakes:  # a mistake may change the shape as well
+        if isinstance(value, Tensor) and value.shape == wrong.shape != expected.shape:
+            if torch.allclose(value.detach().cpu().double(), wrong.double(), tolerance, tolerance):
+                raise Mistake(hint)
+    value = as_tensor(value, expected.shape, name=name)
+    if torch.allclose(value, expected, tolerance, tolerance):
+        return
+    for wrong, hint in mistakes:
+        wrong = wrong.detach().cpu().double()
+        if wrong.shape == value.shape and torch.allclose(value, wrong, tolerance, tolerance):
+            raise Mistake(hint)
+    worst = (value - expected).abs().flatten().argmax()
+    raise Mistake(
+        f"{name} should be {expected.flatten()[worst]:.4f} where yours is "
+        f"{value.flatten()[worst]:.4f} (the largest difference)"
+    )
 
 
 def compare_cases(
@@ -351,8 +381,8 @@ def compare_cases(
     for at in (range(len(names)), wrong[:1]):  # better a mistake that explains every value
         hint_for(mistakes, lambda known, at=at: same(values, results(known), at))
     for value, reference in zip(values, expected, strict=True):
-        i = wrong[0]
-        compare_values(value[i], reference[i], name=names[i], tolerance=tolerance)
+        for i in wrong:
+            compare_values(value[i], reference[i], name=names[i], tolerance=tolerance)
 
 
 def compare_values(value: object, expected: object, *, name: str, tolerance: float = 1e-4) -> None:
@@ -367,7 +397,7 @@ def compare_values(value: object, expected: object, *, name: str, tolerance: flo
     Raises:
         Mistake: if the value is wrong.
     """
-    expected = torch.as_tensor(expected).detach().cpu().double()
+    expected = _numbers(expected)
     value = as_tensor(value, expected.shape, name=name)
     if torch.allclose(value, expected, tolerance, tolerance):
         return
@@ -387,6 +417,11 @@ def over_the_batch(right: Answer) -> list[Known]:
     Returns:
         Known mistakes, for the list of a check.
     """
+    if isinstance(right, Tensor):
+        return [
+            (right.sum(), "this sums over the batch; return one number per example, (B,)"),
+            (right.mean(), "this averages over the batch; return one number per example, (B,)"),
+        ]
     return [
         Known(
             lambda *inputs: right(*inputs).sum(),
