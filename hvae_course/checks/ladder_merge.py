@@ -7,156 +7,17 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from hvae_course.checks.gradients import check_gradients
-from hvae_course.checks.verdict import Mistake, as_sequence, as_tensor, checked, compare
+from hvae_course.checks.verdict import Answer, Mistake, as_sequence, as_tensor, checked, compare
+from hvae_course.posteriors.precision import merge_parameters
 
 _DRAWS = 100_000
-_NAMES = ("mean_a", "log_std_a", "mean_b", "log_std_b")
+_LOG_STDS = ("the mean", "the log standard deviation")
 
-
-def _product(mean_a: Tensor, std_a: Tensor, mean_b: Tensor, std_b: Tensor) -> tuple[Tensor, ...]:
-    """Textbook form in double precision, where 1e52 does not overflow."""
-    precision_a, precision_b = std_a.double() ** -2, std_b.double() ** -2
-    precision = precision_a + precision_b
-    mean = (precision_a * mean_a.double() + precision_b * mean_b.double()) / precision
-    return mean, precision**-0.5
-
-
-def _by_quadrature(
-    mean_a: Tensor, std_a: Tensor, mean_b: Tensor, std_b: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the product of two densities, on a fine grid."""
-    z = torch.linspace(-60, 60, 60_001, dtype=torch.float64)[:, None]
-    log_product = Normal(mean_a.double(), std_a.double()).log_prob(z)
-    log_product = log_product + Normal(mean_b.double(), std_b.double()).log_prob(z)
-    mass = log_product.softmax(dim=0)
-    mean = (mass * z).sum(dim=0)
-    return mean, (mass * (z - mean) ** 2).sum(dim=0).sqrt()
-
-
-def _flat(answer: Callable[..., object], *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """The two values of an answer to copies of the inputs; they need not be finite."""
-    values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
-    shape = inputs[0].shape
-    pair = []
-    for value, name in zip(values, ("the mean", "the log standard deviation"), strict=True):
-        if isinstance(value, Tensor) and value.shape == shape:
-            pair.append(value.detach().cpu().double())
-        else:
-            pair.append(as_tensor(value, shape, name=name))
-    return pair[0], pair[1]
-
-
-def _check_moderate_merge(answer: Callable[..., object]) -> None:
-    mean_a, log_a, mean_b, log_b = torch.randn(4, 5, 3).unbind()
-    std_a, std_b = log_a.exp(), log_b.exp()
-    var_a, var_b = std_a**2, std_b**2
-    inputs = (mean_a, log_a, mean_b, log_b)
-    values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
-    mean, std = _product(mean_a, std_a, mean_b, std_b)
-    compare(
-        values[0],
-        mean,
-        name="the mean",
-        mistakes=[
-            (std.log(), "the log standard deviation comes first; return (mean, log_std)"),
-            (
-                (mean_a / std_a + mean_b / std_b) / (1 / std_a + 1 / std_b),
-                "the shares are proportional to 1 / std; use the precisions 1 / std**2",
-            ),
-            (
-                (mean_a / var_b + mean_b / var_a) / (1 / var_a + 1 / var_b),
-                "the shares are swapped; the mean with the smaller std counts more",
-            ),
-            (
-                (mean_a + mean_b) / 2,
-                "this is the plain average of the two means; weight each by its precision",
-            ),
-            (
-                mean_a / var_a + mean_b / var_b,
-                "this mean is not normalised; divide by the sum of the precisions",
-            ),
-            (
-                (mean_a / log_a.exp() + mean_b / log_b.exp()) * std**2,
-                "the means are multiplied by 1 / std and divided by precisions; use 1 / std**2",
-            ),
-            (
-                (mean_a * (-log_a).exp() + mean_b * (-log_b).exp())
-                / ((-log_a).exp() + (-log_b).exp()),
-                "log_std is read as a log-variance; the precision is exp(-2 log_std)",
-            ),
-        ],
-    )
-    compare(
-        values[1],
-        std.log(),
-        name="the log standard deviation",
-        mistakes=[
-            (std, "the second value is the standard deviation; return its logarithm"),
-            (std**2, "the second value is the variance; return log std"),
-            (2 * std.log(), "the second value is the log-variance; log std is half of it"),
-            (-2 * std.log(), "the second value is the log-precision; log std is -1/2 times that"),
-            (-std.log(), "the sign of log std is wrong; a precision is 1 / std**2"),
-            (
-                0.5 * (var_a + var_b).log(),
-                "the variances are added; in a product of densities the precisions add",
-            ),
-            (
-                -(1 / std_a + 1 / std_b).log(),
-                "1 / std is added; in a product of densities the precisions 1 / std**2 add",
-            ),
-            ((log_a + log_b) / 2, "this is the mean of the log stds; add the precisions"),
-        ],
-    )
-    for value, brute, name in zip(
-        (as_tensor(values[0], mean.shape, name="mean"), as_tensor(values[1], mean.shape, name="")),
-        _by_quadrature(*(i.flatten() for i in (mean_a, std_a, mean_b, std_b))),
-        ("the mean", "the log standard deviation"),
-        strict=True,
-    ):
-        brute = brute if name == "the mean" else brute.log()
-        compare(value.flatten(), brute, name=f"{name} of the product of densities")
-
-    def reference(mean_a: Tensor, log_a: Tensor, mean_b: Tensor, log_b: Tensor) -> list[Tensor]:
-        mean, std = _product(mean_a, log_a.double().exp(), mean_b, log_b.double().exp())
-        return [mean, std.log()]
-
-    check_gradients(answer, reference, inputs, names=_NAMES)
-
-
-def _check_extreme_merge(answer: Callable[..., object]) -> int:
-    logs = torch.tensor([-60.0, 0.0, 60.0])
-    log_a, log_b = (side.flatten() for side in torch.meshgrid(logs, logs, indexing="ij"))
-    inputs = (torch.full((9,), 0.5), log_a, torch.full((9,), 2.5), log_b)
-    mean, log_std = _flat(answer, *inputs)
-    if not (torch.isfinite(mean).all() and torch.isfinite(log_std).all()):
-        raise Mistake(
-            "right for moderate inputs, but log stds of -60 or 60 overflow float32; write the "
-            "share as a sigmoid and the precision with logaddexp"
-        )
-    exact_mean, exact_std = _product(
-        inputs[0], log_a.double().exp(), inputs[2], log_b.double().exp()
-    )
-    try:
-        compare(mean, exact_mean, name="the mean")
-        compare(log_std, exact_std.log(), name="the log standard deviation")
-    except Mistake as mistake:
-        raise Mistake(
-            f"right for moderate inputs; at log stds of -60 or 60 {mistake}; is there a clamp or "
-            "a small constant?"
-        ) from None
-    leaves = [value.clone().requires_grad_() for value in inputs]
-    total = sum(value.sum() for value in answer(*(leaf.clone() for leaf in leaves)))
-    for name, slope in zip(_NAMES, torch.autograd.grad(total, leaves), strict=True):
-        if not torch.isfinite(slope).all():
-            raise Mistake(
-                f"right values, but the gradient of {name} is not finite at log stds of -60 or "
-                "60; the branch that torch.where discards still passes NaN back"
-            )
-    return len(log_a)
+_Pair = tuple[Tensor, Tensor]
 
 
 @checked
-def merge(answer: Callable[..., object]) -> str:
+def merge(answer: Answer) -> str:
     r"""The normalised product of two Gaussians (:eq:`eq-ladder-merge`).
 
     Write ``merge(mean_a, log_std_a, mean_b, log_std_b) -> (mean, log_std)``. All arguments and
@@ -170,16 +31,128 @@ def merge(answer: Callable[..., object]) -> str:
     Returns:
         What was verified.
     """
-    _check_moderate_merge(answer)
-    number = _check_extreme_merge(answer)
+    inputs = torch.randn(4, 5, 3).unbind()
+    compare(answer, merge_parameters, inputs, name=_LOG_STDS, mistakes=merge.mistakes)
+    names = [f"{name} of the product of densities" for name in _LOG_STDS]
+    compare(answer, _by_quadrature, inputs, name=names)
+    arguments = ("mean_a", "log_std_a", "mean_b", "log_std_b")
+    check_gradients(answer, merge_parameters, inputs, names=arguments)
+
+    logs = torch.tensor([-60.0, 0.0, 60.0])
+    log_std_a, log_std_b = torch.cartesian_prod(logs, logs).T
+    inputs = (torch.full((9,), 0.5), log_std_a, torch.full((9,), 2.5), log_std_b)
+    values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
+    if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
+        raise Mistake(
+            "right for moderate inputs, but log stds of -60 or 60 overflow float32; write the "
+            "share as a sigmoid and the precision with logaddexp"
+        )
+    try:
+        compare(answer, merge_parameters, inputs, name=_LOG_STDS)
+    except Mistake as mistake:
+        raise Mistake(
+            f"right for moderate inputs; at log stds of -60 or 60 {mistake}; is there a clamp or "
+            "a small constant?"
+        ) from None
+    leaves = [value.clone().requires_grad_() for value in inputs]
+    total = sum(value.sum() for value in answer(*(leaf.clone() for leaf in leaves)))
+    for name, slope in zip(arguments, torch.autograd.grad(total, leaves), strict=True):
+        if not torch.isfinite(slope).all():
+            raise Mistake(
+                f"right values, but the gradient of {name} is not finite at log stds of -60 or "
+                "60; the branch that torch.where discards still passes NaN back"
+            )
     return (
         "agrees with the closed form and with the product of the densities in 15 cases, and stays "
-        f"right in {number} with log stds of up to 60 in magnitude"
+        "right in 9 with log stds of up to 60 in magnitude"
     )
 
 
+def _by_quadrature(mean_a: Tensor, log_std_a: Tensor, mean_b: Tensor, log_std_b: Tensor) -> _Pair:
+    """Mean and log standard deviation of the product of two densities, on a fine grid."""
+    z = torch.linspace(-60, 60, 60_001, dtype=torch.float64)[:, None, None]
+    log_product = Normal(mean_a, log_std_a.exp()).log_prob(z)
+    mass = (log_product + Normal(mean_b, log_std_b.exp()).log_prob(z)).softmax(dim=0)
+    mean = (mass * z).sum(dim=0)
+    return mean, (mass * (z - mean) ** 2).sum(dim=0).log() / 2
+
+
+@merge.mistake("the log standard deviation comes first; return (mean, log_std)")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    a, b = (-2 * log_std_a).exp(), (-2 * log_std_b).exp()
+    return -0.5 * (a + b).log(), (a * mean_a + b * mean_b) / (a + b)
+
+
+def _textbook(share: float = -2, scale: float = -2) -> Answer:
+    """The merge in its textbook form, with the powers of the stds in shares and new scale."""
+
+    def answer(mean_a: Tensor, log_std_a: Tensor, mean_b: Tensor, log_std_b: Tensor) -> _Pair:
+        a, b = (share * log_std_a).exp(), (share * log_std_b).exp()
+        log_std = ((scale * log_std_a).exp() + (scale * log_std_b).exp()).log() / scale
+        return (a * mean_a + b * mean_b) / (a + b), log_std
+
+    return answer
+
+
+for _hint, _wrong in {
+    "the shares are proportional to 1 / std; use the precisions 1 / std**2": _textbook(share=-1),
+    "the shares are swapped; the mean with the smaller std counts more": _textbook(share=2),
+    "this is the plain average of the two means; weight each by its precision": _textbook(share=0),
+    "the variances are added; in a product of densities the precisions add": _textbook(scale=2),
+    "1 / std is added; in a product of densities the precisions 1 / std**2 add": _textbook(
+        scale=-1
+    ),
+    "overflow float32": _textbook(),
+}.items():
+    merge.mistake(_hint)(_wrong)
+
+
+@merge.mistake("this mean is not normalised; divide by the sum of the precisions")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    _, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
+    return mean_a / log_std_a.exp() ** 2 + mean_b / log_std_b.exp() ** 2, log_std
+
+
+@merge.mistake("the means are multiplied by 1 / std and divided by precisions; use 1 / std**2")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    _, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
+    return (mean_a / log_std_a.exp() + mean_b / log_std_b.exp()) * log_std.exp() ** 2, log_std
+
+
+@merge.mistake("this is the mean of the log stds; add the precisions")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    mean, _ = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
+    return mean, (log_std_a + log_std_b) / 2
+
+
+@merge.mistake("that torch.where discards still passes NaN back")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    right, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
+    mean, _ = _textbook()(mean_a, log_std_a, mean_b, log_std_b)
+    return torch.where(mean.isfinite(), mean, right.detach()), log_std
+
+
+def _changed(result: Callable[[Tensor, Tensor], object], right: Answer) -> Answer:
+    """The right answer, but something else is made of its two values."""
+    return lambda *inputs: result(*right(*inputs))
+
+
+for _hint, _result in {
+    "the second value is the standard deviation; return its logarithm": lambda m, s: (m, s.exp()),
+    "the second value is the variance; return log std": lambda m, s: (m, (2 * s).exp()),
+    "the second value is the log-variance; log std is half of it": lambda m, s: (m, 2 * s),
+    "the second value is the log-precision; log std is -1/2 times that": lambda m, s: (m, -2 * s),
+    "the sign of log std is wrong; a precision is 1 / std**2": lambda m, s: (m, -s),
+    "should be 2 values": lambda m, s: m,
+    "is there a clamp": lambda m, s: (m, s.clamp(-20, 20)),
+    "no gradient passes through it": lambda m, s: (m.detach(), s.detach()),
+    "the gradient with respect to log_std_a is not": lambda m, s: (m, s.detach()),
+}.items():
+    merge.mistake(_hint)(_changed(_result, merge_parameters))
+
+
 @checked
-def posterior_by_merging(answer: Callable[..., object]) -> str:
+def posterior_by_merging(answer: Answer) -> str:
     r"""The exact posterior of a linear-Gaussian link, as a merge (:eq:`eq-merge-exact`).
 
     Write ``posterior_by_merging(x, slope, noise_std, prior_mean, prior_std) -> (mean, std)`` of
@@ -197,7 +170,18 @@ def posterior_by_merging(answer: Callable[..., object]) -> str:
     for sign in (1.0, -1.0):
         x, prior_mean = torch.randn(2, 8)
         size, noise_std, prior_std = 0.5 + 1.5 * torch.rand(3, 8)
-        _check_posterior(answer, (x, sign * size, noise_std, prior_mean, prior_std))
+        inputs = (x, sign * size, noise_std, prior_mean, prior_std)
+        if sign < 0:
+            values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
+            if not torch.isfinite(torch.as_tensor(values[0])).all():
+                raise Mistake(
+                    "not finite for a negative slope; the message has the std noise_std / |slope|"
+                )
+        names = ("the posterior mean", "the posterior standard deviation")
+        known = posterior_by_merging.mistakes
+        compare(answer, _right_posterior, inputs, name=names, mistakes=known)
+        arguments = ("x", "slope", "noise_std", "prior_mean", "prior_std")
+        check_gradients(answer, _right_posterior, inputs, names=arguments)
 
     slope, noise_std, prior_mean, prior_std = -0.7, 0.6, 0.4, 1.3
     z = prior_mean + prior_std * torch.randn(_DRAWS)
@@ -213,86 +197,84 @@ def posterior_by_merging(answer: Callable[..., object]) -> str:
     return f"agrees with Bayes' rule in 16 cases, and with {_DRAWS:,} draws of z and x"
 
 
-def _check_posterior(answer: Callable[..., object], inputs: tuple[Tensor, ...]) -> None:
-    """Compare with Bayes' rule, and with what the usual mistakes give."""
-    x, a, noise, prior_mean, prior_std = inputs
-    values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
-    size = noise / a.abs()
-    mean, std = _product(x / a, size, prior_mean, prior_std)
-    one, zero = torch.ones_like(a), torch.zeros_like(a)
-    wrong = [
-        ((x / a, size), "this is the message of x alone; merge it with the prior"),
-        ((prior_mean, prior_std), "this is the prior; merge it with the message of x"),
-        (
-            _product(x / a, noise * a.abs(), prior_mean, prior_std),
-            "the message has the std noise_std * slope; use noise_std / |slope|",
-        ),
-        (
-            _product(x * a, size, prior_mean, prior_std),
-            "the message has the mean x * slope; solve x = slope * z for z",
-        ),
-        (
-            _product(x * a, noise * a.abs(), prior_mean, prior_std),
-            "mean and std of the message are multiplied by the slope; divide by it",
-        ),
-        (
-            _product(x / a, noise, prior_mean, prior_std),
-            "the message has the std noise_std; on the scale of z it is noise_std / |slope|",
-        ),
-        (
-            _product(x, noise, prior_mean, prior_std),
-            "the slope is not used; the message is a density of z, not of slope * z",
-        ),
-        (
-            _product(x / a, noise.sqrt() / a.abs(), prior_mean, prior_std),
-            "noise_std is treated as a variance; it is a standard deviation",
-        ),
-        (
-            _product(x / a, size, prior_mean, prior_std.sqrt()),
-            "prior_std is treated as a variance; it is a standard deviation",
-        ),
-        (
-            _product(x / a, size, zero, one),
-            "this is the posterior under the prior N(0, 1); use prior_mean and prior_std",
-        ),
-        (
-            _product(x / a, size**0.5, prior_mean, prior_std**0.5),
-            "the shares are proportional to 1 / std; use the precisions 1 / std**2",
-        ),
-    ]
-    got = values[0]
-    if isinstance(got, Tensor) and not torch.isfinite(got).all() and (a < 0).all():
-        raise Mistake(
-            "not finite for a negative slope; the message has the std noise_std / |slope|"
-        )
-    names = ("the posterior mean", "the posterior standard deviation")
-    compare(
-        got,
-        mean,
-        name=names[0],
-        mistakes=[
-            *((m, hint) for (m, _), hint in wrong),
-            (std, "the standard deviation comes first; return (mean, std)"),
-        ],
+def _posterior(
+    slope_in_mean: float = -1,
+    slope_in_std: float = -1,
+    noise_power: float = 1,
+    prior_power: float = 1,
+) -> Answer:
+    """The posterior by merging, with the powers of slope and stds that make message and prior."""
+
+    def answer(
+        x: Tensor, slope: Tensor, noise_std: Tensor, prior_mean: Tensor, prior_std: Tensor
+    ) -> _Pair:
+        log_std = noise_power * noise_std.log() + slope_in_std * slope.abs().log()
+        message = x * slope**slope_in_mean, log_std
+        mean, log_std = merge_parameters(*message, prior_mean, prior_power * prior_std.log())
+        return mean, log_std.exp()
+
+    return answer
+
+
+_right_posterior = _posterior()
+
+
+@posterior_by_merging.mistake("this is the message of x alone; merge it with the prior")
+def _(x, slope, noise_std, prior_mean, prior_std):
+    return x / slope, noise_std / slope.abs()
+
+
+@posterior_by_merging.mistake("this is the prior; merge it with the message of x")
+def _(x, slope, noise_std, prior_mean, prior_std):
+    return prior_mean, prior_std
+
+
+for _hint, _wrong in {
+    "the message has the std noise_std * slope; use noise_std / |slope|": _posterior(-1, 1),
+    "the message has the mean x * slope; solve x = slope * z for z": _posterior(1, -1),
+    "mean and std of the message are multiplied by the slope; divide by it": _posterior(1, 1),
+    "the message has the std noise_std; on the scale of z it is noise_std / |slope|": (
+        _posterior(-1, 0)
+    ),
+    "the slope is not used; the message is a density of z, not of slope * z": _posterior(0, 0),
+    "noise_std is treated as a variance; it is a standard deviation": _posterior(noise_power=0.5),
+    "prior_std is treated as a variance; it is a standard deviation": _posterior(prior_power=0.5),
+    "the shares are proportional to 1 / std; use the precisions 1 / std**2": (
+        _posterior(slope_in_std=-0.5, noise_power=0.5, prior_power=0.5)
+    ),
+}.items():
+    posterior_by_merging.mistake(_hint)(_wrong)
+
+for _hint, _result in {
+    "the standard deviation comes first; return (mean, std)": lambda mean, std: (std, mean),
+    "the second value is the variance; return the standard deviation": lambda m, s: (m, s**2),
+    "the second value is the log std; return the standard deviation": lambda m, s: (m, s.log()),
+    "the second value is the precision; return the standard deviation": lambda m, s: (m, s**-2),
+}.items():
+    posterior_by_merging.mistake(_hint)(_changed(_result, _right_posterior))
+
+
+@posterior_by_merging.mistake(
+    "this is the posterior under the prior N(0, 1); use prior_mean and prior_std"
+)
+def _(x, slope, noise_std, prior_mean, prior_std):
+    return _right_posterior(x, slope, noise_std, 0 * prior_mean, prior_std**0)
+
+
+@posterior_by_merging.mistake("the variances are added; in a merge the precisions add")
+def _(x, slope, noise_std, prior_mean, prior_std):
+    mean, _ = _right_posterior(x, slope, noise_std, prior_mean, prior_std)
+    return mean, ((noise_std / slope) ** 2 + prior_std**2).sqrt()
+
+
+@posterior_by_merging.mistake("not finite for a negative slope")
+def _(x, slope, noise_std, prior_mean, prior_std):
+    mean, log_std = merge_parameters(
+        x / slope, (noise_std / slope).log(), prior_mean, prior_std.log()
     )
-    compare(
-        values[1],
-        std,
-        name=names[1],
-        mistakes=[
-            (std**2, "the second value is the variance; return the standard deviation"),
-            (std.log(), "the second value is the log std; return the standard deviation"),
-            (std**-2, "the second value is the precision; return the standard deviation"),
-            (
-                (size.double() ** 2 + prior_std.double() ** 2).sqrt(),
-                "the variances are added; in a merge the precisions add",
-            ),
-            *((deviation, hint) for (_, deviation), hint in wrong),
-        ],
-    )
-    check_gradients(
-        answer,
-        lambda x, a, noise, *prior: _product(x / a, noise / a.abs(), *prior),
-        inputs,
-        names=("x", "slope", "noise_std", "prior_mean", "prior_std"),
-    )
+    return mean, log_std.exp()
+
+
+@posterior_by_merging.mistake("no gradient reaches x")
+def _(x, slope, noise_std, prior_mean, prior_std):
+    return _right_posterior(x.detach(), slope, noise_std, prior_mean, prior_std)
