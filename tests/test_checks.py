@@ -1,85 +1,96 @@
 """What every check of an exercise promises: right answers pass, wrong ones hear their own hint."""
 
 import importlib
-from types import ModuleType
 
 import pytest
 import torch
-from answers.running import define, judge, solutions, with_nan, wrong
+from answers.running import (
+    SHEETS,
+    define,
+    in_precision,
+    run_check,
+    solution,
+    sources,
+    stub,
+    with_nan,
+)
 
 from hvae_course import checks
 
-CHAPTERS = {
-    name: (importlib.import_module(f"answers.{name}"), getattr(checks, name))
-    for name in checks.__all__
-    if isinstance(getattr(checks, name), ModuleType)
-}
-ANSWERS = {name: answers for name, (answers, _) in CHAPTERS.items()}
-RIGHT = {f"{c}-{n}": (c, *row) for c, a in ANSWERS.items() for n, row in solutions(a).items()}
-WRONG = {f"{c}-{n}": (c, *row) for c, a in ANSWERS.items() for n, row in wrong(a).items()}
-EXERCISES = [(c, exercise) for c, answers in ANSWERS.items() for exercise in answers.STUBS]
-exercises = pytest.mark.parametrize(("chapter", "exercise"), EXERCISES)
+EXERCISES = [(sheet, name) for sheet in SHEETS for name in sources(sheet, "exercise-stub")]
+exercises = pytest.mark.parametrize(("sheet", "exercise"), EXERCISES)
 
 
-def check_of(chapter, exercise):
-    return getattr(CHAPTERS[chapter][1], exercise)
+def check_of(sheet, exercise):
+    return getattr(getattr(checks, sheet), exercise)
 
 
-def right_answer(chapter, exercise):
-    return define(ANSWERS[chapter].SOLUTIONS[exercise], exercise)
+def right_answers():
+    """Solutions of the sheets, in two precisions as well, and other ways to write an answer."""
+    for sheet, exercise in EXERCISES:
+        first = solution(sheet, exercise)
+        ways = {"as it is": first}
+        ways |= {
+            str(dtype): in_precision(first, dtype) for dtype in (torch.float32, torch.float64)
+        }
+        others = importlib.import_module(f"answers.{sheet}").OTHERS[exercise]
+        ways |= {way: o if callable(o) else define(o, exercise) for way, o in others.items()}
+        for way, answer in ways.items():
+            yield pytest.param(sheet, exercise, answer, id=f"{sheet}-{exercise}-{way}")
 
 
-def test_every_chapter_has_its_checks_and_its_answers():
-    assert len(CHAPTERS) == 8
-    for answers, module in CHAPTERS.values():
-        assert answers.STUBS.keys() == answers.SOLUTIONS.keys() == answers.WRONG.keys()
-        assert answers.OTHERS.keys() == answers.STUBS.keys()
-        assert all(callable(getattr(module, exercise)) for exercise in answers.STUBS)
+def known_mistakes():
+    for sheet, exercise in EXERCISES:
+        rows = [(known.answer, known.hint) for known in check_of(sheet, exercise).mistakes]
+        old = getattr(importlib.import_module(f"answers.{sheet}"), "WRONG", {})
+        rows = rows or [(define(source, exercise), hint) for source, hint in old[exercise]]
+        for number, row in enumerate(rows):
+            name = f"{sheet}-{exercise}-{number}-{row[1]}"
+            yield pytest.param(sheet, exercise, *row, id=name)
 
 
-@pytest.mark.parametrize("name", RIGHT)
+MISTAKES = list(known_mistakes())
+
+
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_right_answer_passes_however_it_is_written(name, seed, capsys):
-    chapter, exercise, answer = RIGHT[name]
+@pytest.mark.parametrize(("sheet", "exercise", "answer"), right_answers())
+def test_a_right_answer_passes_however_it_is_written(sheet, exercise, answer, seed, capsys):
     torch.manual_seed(seed)
-    verdict = judge(check_of(chapter, exercise), answer, capsys)
+    verdict = run_check(check_of(sheet, exercise), answer, capsys)
     assert verdict, verdict
     assert str(verdict).startswith(f"right - {exercise}: ")
 
 
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_answer_hears_its_own_hint(name, capsys):
-    chapter, exercise, answer, hint = WRONG[name]
-    verdict = judge(check_of(chapter, exercise), answer, capsys)
+@pytest.mark.parametrize(("sheet", "exercise", "answer", "hint"), MISTAKES)
+def test_a_known_mistake_hears_its_own_hint(sheet, exercise, answer, hint, capsys):
+    verdict = run_check(check_of(sheet, exercise), answer, capsys)
     assert not verdict
     assert hint in verdict.message
 
 
 @exercises
-def test_four_wrong_answers_at_least_are_told_apart(chapter, exercise):
-    answers = ANSWERS[chapter]
-    rows = answers.WRONG[exercise]
-    assert len({hint for _, hint in rows}) >= 4
-    assert len({code for code, _ in rows} | {answers.SOLUTIONS[exercise]}) == len(rows) + 1
+def test_four_mistakes_at_least_are_told_apart(sheet, exercise):
+    hints = {row.values[3] for row in MISTAKES if row.values[:2] == (sheet, exercise)}
+    assert len(hints) >= (6 if sheet == "layer_analysis" else 4)
 
 
 @exercises
-def test_what_is_not_begun_is_not_written_yet(chapter, exercise, capsys):
-    stub = define(ANSWERS[chapter].STUBS[exercise], exercise)
-    assert judge(check_of(chapter, exercise), stub, capsys).message == "not written yet"
+def test_what_is_not_begun_is_not_written_yet(sheet, exercise, capsys):
+    verdict = run_check(check_of(sheet, exercise), stub(sheet, exercise), capsys)
+    assert verdict.message == "not written yet"
 
 
 @exercises
-def test_an_answer_without_return_is_told_so(chapter, exercise, capsys):
-    verdict = judge(check_of(chapter, exercise), lambda *inputs: None, capsys)
+def test_an_answer_without_return_is_told_so(sheet, exercise, capsys):
+    verdict = run_check(check_of(sheet, exercise), lambda *inputs: None, capsys)
     assert not verdict
     assert "is None; does your function end with return?" in verdict.message
 
 
 @exercises
-def test_an_error_inside_an_answer_is_named_with_its_line(chapter, exercise, capsys):
+def test_an_error_inside_an_answer_is_named_with_its_line(sheet, exercise, capsys):
     code = f"def {exercise}(*inputs):\n    raise KeyError('first line\\nsecond')"
-    verdict = judge(check_of(chapter, exercise), define(code, exercise), capsys)
+    verdict = run_check(check_of(sheet, exercise), define(code, exercise), capsys)
     assert not verdict
     assert verdict.message.startswith("your code raised KeyError: ")
     assert f"in line 2 of {exercise}" in verdict.message
@@ -87,22 +98,22 @@ def test_an_error_inside_an_answer_is_named_with_its_line(chapter, exercise, cap
 
 @exercises
 @pytest.mark.parametrize("answer", [None, lambda: 0], ids=["no function", "no arguments"])
-def test_what_cannot_be_called_is_wrong(chapter, exercise, answer, capsys):
-    verdict = judge(check_of(chapter, exercise), answer, capsys)
+def test_what_cannot_be_called_is_wrong(sheet, exercise, answer, capsys):
+    verdict = run_check(check_of(sheet, exercise), answer, capsys)
     assert "your code raised TypeError" in verdict.message
 
 
 @exercises
-def test_an_answer_that_is_not_a_number_is_wrong(chapter, exercise, capsys):
-    right = right_answer(chapter, exercise)
-    verdict = judge(check_of(chapter, exercise), lambda *a: with_nan(right(*a)), capsys)
+def test_an_answer_that_is_not_a_number_is_wrong(sheet, exercise, capsys):
+    right = solution(sheet, exercise)
+    verdict = run_check(check_of(sheet, exercise), lambda *a: with_nan(right(*a)), capsys)
     assert not verdict
     assert "finite" in verdict.message or "node numbers" in verdict.message
 
 
 @exercises
-def test_an_answer_may_change_what_it_is_given(chapter, exercise, capsys):
-    right = right_answer(chapter, exercise)
+def test_an_answer_may_change_what_it_is_given(sheet, exercise, capsys):
+    right = solution(sheet, exercise)
 
     def careless(*inputs):
         value = right(*inputs)
@@ -112,25 +123,39 @@ def test_an_answer_may_change_what_it_is_given(chapter, exercise, capsys):
                     tensor.detach().fill_(7.0)
             if isinstance(part, list | dict):
                 part.clear()
+            if hasattr(part, "iloc"):
+                part.iloc[:, :] = 7
         return value
 
-    assert judge(check_of(chapter, exercise), careless, capsys)
+    assert run_check(check_of(sheet, exercise), careless, capsys)
 
 
 @exercises
-def test_a_check_says_the_same_each_time(chapter, exercise, capsys):
-    check, answer = check_of(chapter, exercise), right_answer(chapter, exercise)
-    assert judge(check, answer, capsys) == judge(check, answer, capsys)
+def test_a_check_says_the_same_each_time(sheet, exercise, capsys):
+    check, answer = check_of(sheet, exercise), solution(sheet, exercise)
+    assert run_check(check, answer, capsys) == run_check(check, answer, capsys)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_what_builds_on_answers_is_ready_when_all_of_them_are_right(chapter, capsys):
-    answers = {name: right_answer(chapter, name) for name in ANSWERS[chapter].SOLUTIONS}
-    assert checks.ready(CHAPTERS[chapter][1], *answers.values())
+@exercises
+def test_a_check_works_without_gradients_around_it_and_in_double_precision(
+    sheet, exercise, capsys
+):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert run_check(check_of(sheet, exercise), solution(sheet, exercise), capsys)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("sheet", SHEETS)
+def test_what_builds_on_answers_is_ready_when_all_of_them_are_right(sheet, capsys):
+    answers = {name: solution(sheet, name) for name in sources(sheet, "solution")}
+    assert checks.ready(getattr(checks, sheet), *answers.values())
     assert capsys.readouterr().out == ""
     names = list(answers)
-    stubs = {name: define(ANSWERS[chapter].STUBS[name], name) for name in names[-2:]}
-    assert not checks.ready(CHAPTERS[chapter][1], *(answers | stubs).values())
+    stubs = {name: stub(sheet, name) for name in names[-2:]}
+    assert not checks.ready(getattr(checks, sheet), *(answers | stubs).values())
     assert capsys.readouterr().out == f"this cell waits for {', '.join(names[-2:])}\n"
 
 

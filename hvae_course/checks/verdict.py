@@ -308,7 +308,8 @@ def compare(
         Mistake: if a value is wrong.
     """
     if inputs is None:  # called as compare(value, expected)
-        return _compare_with_values(answer, right, name=name, mistakes=mistakes)
+        settings = {"name": name, "mistakes": mistakes, "tolerance": tolerance}
+        return _compare_with_values(answer, right, **settings)
     compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
 
 

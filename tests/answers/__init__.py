@@ -1,1 +1,1 @@
-"""Solutions and typical wrong answers of the exercises, one module per chapter."""
+"""Other right answers to the exercises, one module per sheet, and how the tests run answers."""

@@ -1,20 +1,64 @@
-"""How the tests run answers: source into functions, and results of another precision."""
+"""How the tests run answers: those of a sheet, in another precision, and through a check."""
 
+import ast
+import functools
 import math
+import re
 from collections.abc import Callable
-from types import ModuleType
+from pathlib import Path
 
+import nbformat
 import torch
 from torch import Tensor
 
 from hvae_course.checks import Verdict
 
+Answer = Callable[..., object]
+SHEETS = {
+    path.stem[3:]: path
+    for path in sorted((Path(__file__).parents[2] / "notebooks/exercises").glob("*.ipynb"))
+}
+"""Notebooks of the exercise sheets by the name of the module that checks them."""
 
-def define(source: str, exercise: str) -> Callable[..., object]:
+
+def name_of(source: str) -> str:
+    """The first function that a source defines."""
+    return re.search(r"^def (\w+)", source, re.MULTILINE)[1]
+
+
+@functools.cache
+def sources(sheet: str, tag: str) -> dict[str, str]:
+    """The cells of a sheet with a tag that define a function, by its name."""
+    cells = nbformat.read(SHEETS[sheet], as_version=4).cells
+    return {name_of(c.source): c.source for c in cells if tag in c.metadata.get("tags", [])}
+
+
+@functools.cache
+def _imports(sheet: str) -> str:
+    """What a student finds imported in a sheet."""
+    cells = nbformat.read(SHEETS[sheet], as_version=4).cells
+    (cell,) = [c.source for c in cells if "imports" in c.metadata.get("tags", [])]
+    body = ast.parse(re.sub(r"^%.*$", "", cell, flags=re.MULTILINE)).body
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return ast.unparse(ast.Module(imports, []))
+
+
+def define(source: str, exercise: str, imports: str = "import torch") -> Answer:
     """The function that a source defines, as if typed into a notebook."""
-    names = {"__name__": "__main__", "torch": torch}
+    names = {"__name__": "__main__"}
+    exec(imports, names)
     exec(compile(source, "<notebook>", "exec"), names)
     return names[exercise]
+
+
+def solution(sheet: str, exercise: str) -> Answer:
+    """The solution that a sheet gives, with the imports of the sheet."""
+    return define(sources(sheet, "solution")[exercise], exercise, _imports(sheet))
+
+
+def stub(sheet: str, exercise: str) -> Answer:
+    """What a student finds in a sheet."""
+    return define(sources(sheet, "exercise-stub")[exercise], exercise)
 
 
 def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
@@ -25,7 +69,7 @@ def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
     return value
 
 
-def in_precision(answer: Callable[..., object], dtype: torch.dtype) -> Callable[..., object]:
+def in_precision(answer: Answer, dtype: torch.dtype) -> Answer:
     """An answer that computes in, and returns, one precision."""
 
     def cast(*inputs: object) -> object:
@@ -33,30 +77,6 @@ def in_precision(answer: Callable[..., object], dtype: torch.dtype) -> Callable[
         return _mapped(answer(*inputs), lambda tensor: tensor.to(dtype))
 
     return cast
-
-
-def solutions(answers: ModuleType) -> dict[str, tuple[str, Callable[..., object]]]:
-    """Right answers by a readable name: each solution in two precisions, and other ways."""
-    table = {}
-    for exercise, source in answers.SOLUTIONS.items():
-        first = define(source, exercise)
-        table[f"{exercise}-as it is"] = exercise, first
-        for dtype in (torch.float32, torch.float64):
-            name = f"{exercise}-{dtype}".replace("torch.", "")
-            table[name] = exercise, in_precision(first, dtype)
-        for way, other in answers.OTHERS[exercise].items():
-            table[f"{exercise}-{way}"] = exercise, define(other, exercise)
-    return table
-
-
-def wrong(answers: ModuleType) -> dict[str, tuple[str, Callable[..., object], str]]:
-    """Wrong answers by a readable name, each with a part of its hint."""
-    table = {}
-    for exercise, rows in answers.WRONG.items():
-        for number, (source, hint) in enumerate(rows):
-            name = f"{exercise}-{number}-{hint}"
-            table[name] = exercise, define(source, exercise), hint
-    return table
 
 
 def with_nan(value: object) -> object:
@@ -70,7 +90,7 @@ def with_nan(value: object) -> object:
     return torch.full_like(value, math.nan)
 
 
-def judge(check: Callable[..., Verdict], answer: object, capsys) -> Verdict:
+def run_check(check: Callable[..., Verdict], answer: object, capsys) -> Verdict:
     """Run a check; it raises nothing, prints one line and leaves the random numbers alone."""
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     dtype = torch.get_default_dtype()
@@ -83,3 +103,6 @@ def judge(check: Callable[..., Verdict], answer: object, capsys) -> Verdict:
     assert printed.err == ""
     assert verdict.exercise == check.__name__
     return verdict
+
+
+judge = run_check
