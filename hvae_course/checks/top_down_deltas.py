@@ -4,26 +4,35 @@ The usual mistakes concern the scale, so every case tells variances, standard de
 logarithms apart.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from hvae_course.checks.verdict import (
-    as_sequence,
-    checked,
-    compare,
-    compare_draws,
-    compare_gradients,
-    over_the_batch,
-)
+from hvae_course.checks.gradients import check_gradients
+from hvae_course.checks.verdict import Answer, checked, compare, compare_draws, over_the_batch
 from hvae_course.gaussians import diag_normal
+from hvae_course.posteriors.delta import kl_delta
 
 _SHAPES = ((6, 3), (4, 2), (1, 5), (5, 1), (3, 4))
 
 
+def _delta(
+    mean: Callable[..., Tensor] = lambda p_mean, p_std, shift, log_scale: p_mean + shift,
+    std: Callable[..., Tensor] = lambda p_std, log_scale: p_std * log_scale.exp(),
+) -> Answer:
+    """The delta posterior, or a mistake in its mean or in its standard deviation."""
+
+    def answer(
+        p_mean: Tensor, p_std: Tensor, shift: Tensor, log_scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return mean(p_mean, p_std, shift, log_scale), std(p_std, log_scale)
+
+    return answer
+
+
 @checked
-def delta_posterior(answer: Callable[..., Sequence[Tensor]]) -> str:
+def delta_posterior(answer: Answer) -> str:
     r"""A posterior as the prior plus a correction, :eq:`eq-delta`.
 
     Write ``delta_posterior(p_mean, p_std, shift, log_scale) -> (mean, std)``: mean and standard
@@ -40,105 +49,70 @@ def delta_posterior(answer: Callable[..., Sequence[Tensor]]) -> str:
     for case, shape in enumerate(_SHAPES):
         p_mean, shift = torch.randn(2, *shape)
         p_std, log_scale = (0.6 * torch.randn(shape)).exp(), 0.7 * torch.randn(shape)
+        of = ""
         if case == 4:
-            shift, log_scale = torch.zeros(2, *shape)
-        inputs = [v.clone().requires_grad_() for v in (p_mean, p_std, shift, log_scale)]
-        m, s, d, r = (v.double() for v in inputs)
-        values = as_sequence(
-            answer(*(v.clone() for v in inputs)), 2, name="the result (mean, std)"
-        )
-        mean, std = m + d, s * r.exp()
-        mean_mistakes = [
-            (std, "the std comes first; return the mean first, then the std"),
-            (d, "the mean is the shift alone; add it to the mean of the prior"),
-            (m, "the mean is that of the prior; the shift is missing"),
-            (
-                m + s * d,
-                "the shift is multiplied by p_std; in this chapter it is added without scaling",
-            ),
-            (m - d, "the shift is subtracted; add it to the mean of the prior"),
-            (m + std * d, "the shift is multiplied by the std of q; it is added without scaling"),
-            (m * d, "the mean is multiplied by the shift; add the shift"),
-        ]
-        std_mistakes = [
-            (std**2, "this is the variance; return the standard deviation"),
-            (std.log(), "this is the log of the std; return the standard deviation itself"),
-            (
-                s * r,
-                "p_std is multiplied by log_scale without exp, so the std may even be negative",
-            ),
-            (r.exp(), "the std is the scale alone; multiply that of the prior by it"),
-            (s, "the std is that of the prior; the scale is missing"),
-            (
-                s * (0.5 * r).exp(),
-                "the log-scale is halved, as if it were a log-variance; it is the log of the "
-                "factor on the standard deviation",
-            ),
-            (
-                s * (2 * r).exp(),
-                "the log-scale is doubled; it is the log of a factor on the std, not the variance",
-            ),
-            (s + r.exp(), "the scales are added; multiply p_std by the factor"),
-            (s + r, "the log-scale is added to the std; add it to log p_std, or multiply by exp"),
-            (s * (-r).exp(), "p_std is divided by the scale; multiply it"),
-        ]
-        of = " with a zero delta" if case == 4 else ""
-        compare(values[0], mean, name=f"the mean{of}", mistakes=mean_mistakes)
-        compare(values[1], std, name=f"the std{of}", mistakes=std_mistakes)
-        compare_gradients(values[0], mean, [inputs[0], inputs[2]], names=("p_mean", "shift"))
-        compare_gradients(values[1], std, [inputs[1], inputs[3]], names=("p_std", "log_scale"))
+            (shift, log_scale), of = torch.zeros(2, *shape), " with a zero delta"
+        inputs, names = (p_mean, p_std, shift, log_scale), (f"the mean{of}", f"the std{of}")
+        compare(answer, _delta(), inputs, name=names, mistakes=delta_posterior.mistakes)
+        arguments = ("p_mean", "p_std", "shift", "log_scale")
+        check_gradients(answer, _delta(), inputs, names=arguments)
     return f"agrees in {len(_SHAPES)} cases, gradients included; a zero delta gives the prior"
 
 
-def _kl_mistakes(d: Tensor, r: Tensor, s: Tensor) -> list[tuple[Tensor, str]]:
-    size = d.shape[1]
-    scale = 0.5 * (torch.expm1(2 * r) - 2 * r)
-    place = 0.5 * (d / s) ** 2
-    right, kl = place + scale, (place + scale).sum(-1)
-    return [
-        (right, "this is one number per latent; add up the dimensions, the KL is one per example"),
-        *over_the_batch(kl),
-        (right.mean(-1), "this averages over the dimensions of the latent; a KL adds them up"),
-        (
-            (0.5 * d**2 + scale).sum(-1),
-            "the shift is not divided by p_std; the KL measures it in units of p_std",
-        ),
-        (
-            (0.5 * d**2 / s + scale).sum(-1),
-            "the squared shift is divided by p_std; divide by p_std^2",
-        ),
-        (
-            (0.5 * d**2 / s**4 + scale).sum(-1),
-            "p_std is squared twice; it is a standard deviation, so divide by p_std^2",
-        ),
-        (
-            (right + 0.5 * r).sum(-1),
-            "this takes the log of the scale; take the log of its square, twice as large",
-        ),
-        ((right + 2 * r).sum(-1), "the sign of the logarithm is reversed"),
-        (
-            (place + 0.5 * (torch.expm1(r) - r)).sum(-1),
-            "the log-scale is read as a log-variance; it is the log of the factor on the std",
-        ),
-        (-kl, "the sign is reversed; a KL divergence is never negative"),
-        (2 * kl, "this is twice the KL; the factor 1/2 is missing"),
-        (kl + size, "+1 stands where -1 belongs; the KL of a zero delta must be zero"),
-        (
-            kl + 0.5 * size,
-            "the -1 of every dimension is missing; the KL of a zero delta must be zero",
-        ),
-        (kl + 0.5 * (size - 1), "the -1 belongs inside the sum, once per dimension"),
-        (scale.sum(-1), "the term of the shift is missing"),
-        (place.sum(-1), "the term of the scale is missing"),
-        (
-            (0.5 * (d / (s * r.exp())) ** 2 + 0.5 * (torch.expm1(-2 * r) + 2 * r)).sum(-1),
-            "this is KL(p || q); return KL(q || p)",
-        ),
-    ]
+@delta_posterior.mistake("the std comes first; return the mean first, then the std")
+def _(p_mean, p_std, shift, log_scale):
+    return p_std * log_scale.exp(), p_mean + shift
+
+
+for _hint, _mean in {
+    "the mean is the shift alone; add it to the mean of the prior": lambda m, s, d, r: d,
+    "the mean is that of the prior; the shift is missing": lambda m, s, d, r: m,
+    "the shift is multiplied by p_std; in this chapter it is added without scaling": (
+        lambda m, s, d, r: m + s * d
+    ),
+    "the shift is subtracted; add it to the mean of the prior": lambda m, s, d, r: m - d,
+    "the shift is multiplied by the std of q; it is added without scaling": (
+        lambda m, s, d, r: m + s * r.exp() * d
+    ),
+    "the mean is multiplied by the shift; add the shift": lambda m, s, d, r: m * d,
+    "no gradient reaches p_mean": lambda m, s, d, r: m.detach() + d,
+}.items():
+    delta_posterior.mistake(_hint)(_delta(mean=_mean))
+
+for _hint, _std in {
+    "this is the variance; return the standard deviation": lambda s, r: (s * r.exp()) ** 2,
+    "this is the log of the std; return the standard deviation itself": lambda s, r: s.log() + r,
+    "p_std is multiplied by log_scale without exp, so the std may even be negative": (
+        lambda s, r: s * r
+    ),
+    "the std is the scale alone; multiply that of the prior by it": lambda s, r: r.exp(),
+    "the std is that of the prior; the scale is missing": lambda s, r: s,
+    "the log-scale is halved, as if it were a log-variance; it is the log of the factor on the "
+    "standard deviation": lambda s, r: s * (0.5 * r).exp(),
+    "the log-scale is doubled; it is the log of a factor on the std, not the variance": (
+        lambda s, r: s * (2 * r).exp()
+    ),
+    "the scales are added; multiply p_std by the factor": lambda s, r: s + r.exp(),
+    "the log-scale is added to the std; add it to log p_std, or multiply by exp": (
+        lambda s, r: s + r
+    ),
+    "p_std is divided by the scale; multiply it": lambda s, r: s / r.exp(),
+    "no gradient reaches p_std": lambda s, r: s.detach() * r.exp(),
+}.items():
+    delta_posterior.mistake(_hint)(_delta(std=_std))
+
+
+@delta_posterior.mistake("should be 2 values")
+def _(p_mean, p_std, shift, log_scale):
+    return p_mean + shift
+
+
+def _kl(shift: Tensor, log_scale: Tensor, p_std: Tensor) -> Tensor:
+    return kl_delta(shift, log_scale, diag_normal(torch.zeros_like(shift), p_std.log()))
 
 
 @checked
-def delta_kl(answer: Callable[..., Tensor]) -> str:
+def delta_kl(answer: Answer) -> str:
     r"""KL of a delta posterior, :eq:`eq-delta-kl`.
 
     Write ``delta_kl(shift, log_scale, p_std) -> (B,)``: the KL divergence of a delta posterior
@@ -154,20 +128,81 @@ def delta_kl(answer: Callable[..., Tensor]) -> str:
     """
     for case, shape in enumerate((*_SHAPES, (2, 3))):
         shift, log_scale = torch.randn(shape), 0.7 * torch.randn(shape)
-        p_std = (0.6 * torch.randn(shape)).exp()
+        p_std, name = (0.6 * torch.randn(shape)).exp(), "the KL"
         if case == 4:
-            shift, log_scale = torch.zeros(2, *shape)
-        inputs = [v.clone().requires_grad_() for v in (shift, log_scale, p_std)]
-        d, r, s = (v.double() for v in inputs)
-        value = answer(*(v.clone() for v in inputs))
-        expected = 0.5 * (torch.expm1(2 * r) - 2 * r + (d / s) ** 2).sum(-1)
-        name = "the KL of a zero delta" if case == 4 else "the KL"
-        compare(value, expected, name=name, mistakes=_kl_mistakes(d, r, s))
-        compare_gradients(value, expected, inputs, names=("shift", "log_scale", "p_std"))
-    q, p = diag_normal(d.detach(), (s.log() + r).detach()), diag_normal(0 * d, s.detach().log())
+            (shift, log_scale), name = torch.zeros(2, *shape), "the KL of a zero delta"
+        inputs = (shift, log_scale, p_std)
+        compare(answer, _kl, inputs, name=name, mistakes=delta_kl.mistakes)
+        check_gradients(answer, _kl, inputs, names=("shift", "log_scale", "p_std"))
+    q, p = diag_normal(shift, p_std.log() + log_scale), diag_normal(0 * shift, p_std.log())
     z = q.sample((100_000,))
-    compare_draws(value, q.log_prob(z) - p.log_prob(z), name="the mean of log q - log p")
+    draws = q.log_prob(z) - p.log_prob(z)
+    compare_draws(answer(*inputs), draws, name="the mean of log q - log p")
     return (
         f"agrees with the closed form in {len(_SHAPES) + 1} cases, gradients included, and with "
         "100,000 draws; the KL of a zero delta is zero"
     )
+
+
+@delta_kl.mistake(
+    "this is one number per latent; add up the dimensions, the KL is one per example"
+)
+def _(shift, log_scale, p_std):
+    scale = log_scale.exp() ** 2
+    return 0.5 * ((shift / p_std) ** 2 + scale - 1 - scale.log())
+
+
+def _wrong_kl(
+    distance: Callable[..., Tensor] = lambda d, s: (d / s) ** 2,
+    spread: Callable[[Tensor], Tensor] = lambda r: (2 * r).exp() - 1 - 2 * r,
+) -> Answer:
+    """The KL, with a mistake in the term of the means or in that of the standard deviations."""
+
+    def answer(shift: Tensor, log_scale: Tensor, p_std: Tensor) -> Tensor:
+        return 0.5 * (distance(shift, p_std) + spread(log_scale)).sum(-1)
+
+    return answer
+
+
+for _hint, _distance in {
+    "the shift is not divided by p_std; the KL measures it in units of p_std": lambda d, s: d**2,
+    "the squared shift is divided by p_std; divide by p_std^2": lambda d, s: d**2 / s,
+    "p_std is squared twice; it is a standard deviation, so divide by p_std^2": (
+        lambda d, s: d**2 / s**4
+    ),
+    "the term of the shift is missing": lambda d, s: 0,
+}.items():
+    delta_kl.mistake(_hint)(_wrong_kl(distance=_distance))
+
+for _hint, _spread in {
+    "the term of the scale is missing": lambda r: 0,
+    "this takes the log of the scale; take the log of its square, twice as large": (
+        lambda r: (2 * r).exp() - 1 - r
+    ),
+    "the sign of the logarithm is reversed": lambda r: (2 * r).exp() - 1 + 2 * r,
+    "the log-scale is read as a log-variance; it is the log of the factor on the std": (
+        lambda r: r.exp() - 1 - r
+    ),
+    "+1 stands where -1 belongs; the KL of a zero delta must be zero": (
+        lambda r: (2 * r).exp() + 1 - 2 * r
+    ),
+    "the -1 of every dimension is missing; the KL of a zero delta must be zero": (
+        lambda r: (2 * r).exp() - 2 * r
+    ),
+}.items():
+    delta_kl.mistake(_hint)(_wrong_kl(spread=_spread))
+
+for _hint, _wrong in {
+    "this averages over the dimensions of the latent; a KL adds them up": (
+        lambda d, r, s: _kl(d, r, s) / d.shape[1]
+    ),
+    "the sign is reversed; a KL divergence is never negative": lambda *v: -_kl(*v),
+    "this is twice the KL; the factor 1/2 is missing": lambda *v: 2 * _kl(*v),
+    "the -1 belongs inside the sum, once per dimension": (
+        lambda d, r, s: _kl(d, r, s) + 0.5 * (d.shape[1] - 1)
+    ),
+    "this is KL(p || q); return KL(q || p)": lambda d, r, s: _kl(d, -r, s * r.exp()),
+    "no gradient passes through": lambda *v: _kl(*v).detach(),
+}.items():
+    delta_kl.mistake(_hint)(_wrong)
+delta_kl.mistakes += over_the_batch(_kl)
