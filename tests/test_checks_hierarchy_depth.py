@@ -1,4 +1,4 @@
-"""Checks of the sheet on depth: mistakes are told apart, contradictions in a table are found."""
+"""Checks of the sheet on depth: contradictions in a table are found, and unknown mistakes too."""
 
 import itertools
 
@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from answers import hierarchy_depth as answers
-from answers.running import define, judge
+from answers.running import run_check, solution
 
 from hvae_course.checks import hierarchy_depth as checks
-from hvae_course.checks.seeded_runs import chosen, chosen_mistakes, difference, runs
-from hvae_course.checks.used_levels import information, levels_and_mistakes
+from hvae_course.checks.hierarchy_depth.seeded_runs import (
+    chosen,
+    difference,
+    runs,
+    tables_to_choose_from,
+)
 
 
 def results(depths=(1, 2, 3, 5), seeds=(0, 1, 2), comparisons=("equal width", "equal parameters")):
@@ -128,7 +131,7 @@ SPOILT = {
 @pytest.mark.parametrize("name", SPOILT)
 def test_a_contradiction_in_a_table_is_seen(name, capsys):
     spoil, hint = SPOILT[name]
-    verdict = judge(checks.comparison, spoil(results()), capsys)
+    verdict = run_check(checks.comparison, spoil(results()), capsys)
     assert not verdict
     assert hint in verdict.message
 
@@ -159,7 +162,7 @@ def test_hints_about_tables_differ():
 )
 def test_a_table_without_contradictions_passes_and_stays_as_it_is(table, capsys):
     before = table.copy()
-    verdict = judge(checks.comparison, table, capsys)
+    verdict = run_check(checks.comparison, table, capsys)
     assert verdict, verdict
     assert str(len(table)) in verdict.message
     pd.testing.assert_frame_equal(table, before)
@@ -168,46 +171,23 @@ def test_a_table_without_contradictions_passes_and_stays_as_it_is(table, capsys)
 def test_a_top_down_model_of_one_level_may_be_in_the_table_with_every_seed(capsys):
     table = results()
     extra = table.query("levels == 1").assign(model="top-down")
-    assert judge(checks.comparison, pd.concat([table, extra]), capsys)
-    assert not judge(checks.comparison, pd.concat([table, extra.query("seed > 0")]), capsys)
+    assert run_check(checks.comparison, pd.concat([table, extra]), capsys)
+    assert not run_check(checks.comparison, pd.concat([table, extra.query("seed > 0")]), capsys)
 
 
-def test_wrong_choices_of_a_depth_can_be_told_apart():
+def test_every_depth_is_chosen_once_and_no_choice_hangs_on_rounding():
     torch.manual_seed(0)
-    tables = checks._choices()
-    right = tuple(chosen(table) for table in tables)
-    rows = [
-        (tuple(depth for depth, _ in row), row[0][1])
-        for row in zip(*(chosen_mistakes(table) for table in tables), strict=True)
-    ]
-    assert set(right) == {1, 2, 3, 5}
-    assert right not in [depths for depths, _ in rows]
-    for (a, hint), (b, other) in itertools.combinations(rows, 2):
-        assert a != b or hint == other
-
-
-def test_no_choice_hangs_on_rounding():
-    torch.manual_seed(0)
-    for table in checks._choices():
+    tables = tables_to_choose_from()
+    assert {chosen(table) for table in tables} == {1, 2, 3, 5}
+    for table in tables:
         for a, b in itertools.combinations(sorted(set(table.levels)), 2):
             mean, error = difference(table, "validation", b, a)
             assert abs(mean - 2 * error) > 1e-3
 
 
-def test_wrong_levels_in_use_can_be_told_apart():
-    torch.manual_seed(0)
-    cases = [
-        levels_and_mistakes(information(depths, (4, 0, 2)), threshold)
-        for depths, threshold in checks._THRESHOLDS
-    ]
-    right = [levels for levels, _ in cases]
-    rows = [[w for w, _ in row] for row in zip(*(wrong for _, wrong in cases), strict=True)]
-    assert right not in rows
-    assert all(a != b for a, b in itertools.combinations(rows, 2))
-
-
 def test_the_error_of_a_paired_difference_is_that_of_its_draws():
     """Over many tables the squared error is the variance of the mean difference."""
+    torch.manual_seed(0)
     pairs = [difference(runs((1, 2), range(4), ["iw"]), "iw", 2, 1) for _ in range(2000)]
     mean, error = torch.tensor(pairs).T
     assert mean.abs().max() > 0.1
@@ -217,9 +197,27 @@ def test_the_error_of_a_paired_difference_is_that_of_its_draws():
 
 
 def test_an_experiment_leaves_the_settings_of_the_check_as_they_are(capsys):
-    line = "build(setting)"
-    spoil = answers.EXPERIMENT.replace(line, f"{line}\n            setting['seed'] = seed")
+    (spoil,) = [k.answer for k in checks.experiment.mistakes if k.hint == "a setting was changed"]
     for _ in range(2):
-        verdict = judge(checks.experiment, define(spoil, "experiment"), capsys)
-        assert "a setting was changed" in verdict.message
-    assert judge(checks.experiment, define(answers.EXPERIMENT, "experiment"), capsys)
+        assert "a setting was changed" in run_check(checks.experiment, spoil, capsys).message
+    right = solution("hierarchy_depth", "experiment")
+    assert run_check(checks.experiment, right, capsys)
+
+
+def constant_width(width):
+    return lambda count, budget: width + 0 * sum(count(w) for w in range(1, 5))
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "hint"),
+    [
+        ("matching_width", constant_width(3), "width 3 fits, but so does 243; the search stops"),
+        ("matching_width", constant_width(9999), "parameters, over 500,000"),
+        ("experiment", lambda *inputs: 0, "build was called for 0 of 6 runs"),
+        ("paired_difference", lambda *inputs: (0.0, 1.0), "the mean should be"),
+        ("choose_depth", lambda table: 4, "the number of levels should be"),
+        ("levels_in_use", lambda t, _: {d: [5] for d in t.levels}, "are in use where yours are"),
+    ],
+)
+def test_an_unknown_mistake_is_shown_what_is_right(exercise, answer, hint, capsys):
+    assert hint in run_check(getattr(checks, exercise), answer, capsys).message

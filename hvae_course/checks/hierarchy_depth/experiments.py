@@ -1,0 +1,295 @@
+"""Whether the runs of an experiment are built, trained and measured correctly.
+
+The functions that the loop over settings and seeds calls record their arguments.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import nn
+
+from hvae_course.checks.verdict import Answer, Mistake, checked
+
+_SETTINGS = ({"levels": 1, "width": 4}, {"levels": 2, "width": 4}, {"levels": 2, "width": 3})
+_SEEDS = (11, 5)
+_NEEDED = len(_SETTINGS) * len(_SEEDS)
+
+
+@dataclass(eq=False)
+class _Run:
+    """One model and the calls that concern it."""
+
+    setting: dict[str, int]
+    model: nn.Module
+    seed: int | None
+    """The seed that determines its initial weights."""
+    trained: list[int] = field(default_factory=list)
+    """Seeds with which it was trained."""
+    seed_in_training: int = 0
+    """The seed that was set when training began."""
+
+
+class _Watch:
+    """The three functions that an experiment calls, with a record of the calls."""
+
+    def __init__(self) -> None:
+        self.runs: list[_Run] = []
+
+    def build(self, setting: Mapping[str, int]) -> nn.Module:
+        if not isinstance(setting, Mapping):
+            raise Mistake("build received one value; pass it the whole setting, the dict")
+        seed = torch.initial_seed()
+        unused = torch.equal(
+            torch.Generator().manual_seed(seed).get_state(), torch.get_rng_state()
+        )
+        model = nn.Linear(setting["levels"], setting["width"])  # draws random numbers
+        self.runs.append(_Run(dict(setting), model, seed if unused and seed in _SEEDS else None))
+        return model
+
+    def train(self, model: nn.Module, seed: int) -> None:
+        run = self._find(model, "train")
+        run.trained.append(seed)
+        run.seed_in_training = torch.initial_seed()
+        torch.randn(1)
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        run = self._find(model, "measure")
+        return self.results(run, trained=bool(run.trained))
+
+    def results(self, run: _Run, *, trained: bool) -> dict[str, float]:
+        """Numbers that differ from run to run, and before and after training."""
+        return {"elbo": -100.0 - self.runs.index(run) - (0 if trained else 50), "kl": 7.5}
+
+    def _find(self, model: object, name: str) -> _Run:
+        if model is None:
+            raise Mistake(
+                f"{name} received None; train changes its model and returns nothing, so keep the "
+                "model that build returned"
+            )
+        for run in self.runs:
+            if run.model is model:
+                return run
+        raise Mistake(f"{name} received something that build did not return")
+
+
+@checked
+def experiment(answer: Answer) -> str:
+    """A run for every setting and every seed.
+
+    Write ``experiment(settings, seeds, build, train, measure) -> list``. For every setting, a
+    dict, and every seed, call ``torch.manual_seed(seed)``, then ``model = build(setting)``, then
+    ``train(model, seed)``, which returns nothing, and add a row: a new dict with the setting,
+    ``"seed"``, and the dict that ``measure(model)`` returns. Rows may come in any order.
+
+    Args:
+        answer: the student's function.
+
+    Returns:
+        What was verified.
+    """
+    watch, settings = _Watch(), [dict(setting) for setting in _SETTINGS]
+    rows = answer(list(settings), list(_SEEDS), watch.build, watch.train, watch.measure)
+    if settings != list(_SETTINGS):
+        raise Mistake("a setting was changed; make a new dict for a row, such as {**setting, ...}")
+    if rows is None:
+        raise Mistake("the list of rows is None; does your function end with return?")
+    if isinstance(rows, Iterator):
+        raise Mistake("this is a generator, which has not run yet; return a list")
+    _check_runs(watch.runs)
+    if isinstance(rows, pd.DataFrame):
+        rows = rows.to_dict("records")
+    if isinstance(rows, Mapping):
+        raise Mistake("this is one row; return the list of all rows")
+    if not isinstance(rows, list | tuple):
+        raise Mistake(f"your function returned a {type(rows).__name__}; return a list of rows")
+    _check_rows(list(rows), watch)
+    return (
+        f"{_NEEDED} runs of {len(_SETTINGS)} settings and {len(_SEEDS)} seeds: each is "
+        "seeded, built, trained with its seed and measured, in this order, and has a row"
+    )
+
+
+def _check_runs(runs: list[_Run]) -> None:
+    """Whether every setting has one model per seed, built and trained with that seed."""
+    if len(runs) < _NEEDED:
+        if sum(len(run.trained) for run in runs) >= _NEEDED:
+            raise Mistake(
+                "one model is trained again and again; call build for every setting and every seed"
+            )
+        if len(runs) == min(len(_SETTINGS), len(_SEEDS)):
+            raise Mistake(
+                "settings and seeds are paired one to one; combine every setting with every seed, "
+                "a loop inside a loop"
+            )
+        hint = "; is return inside the loop?" if len(runs) == 1 else ""
+        raise Mistake(f"build was called for {len(runs)} of {_NEEDED} runs{hint}")
+    if None in [run.seed for run in runs]:
+        if any(run.seed is not None for run in runs):
+            hint = "is set before some models only; set it directly before every build"
+        elif all(run.seed_in_training in _SEEDS for run in runs):
+            hint = "is set after build; set it before, to determine the initial weights"
+        else:
+            hint = "does not determine the initial weights; set it directly before build"
+        raise Mistake(f"the seed {hint}")
+    for run in runs:
+        if not run.trained:
+            raise Mistake("a model was built, but never trained")
+        if len(run.trained) > 1:
+            raise Mistake(f"one model was trained {len(run.trained)} times; train it once")
+        if run.trained != [run.seed]:
+            raise Mistake(
+                f"train received seed {run.trained[0]} for a model that was built with seed "
+                f"{run.seed}; use the same seed for both"
+            )
+    if not len(runs) == len({(*run.setting.items(), run.seed) for run in runs}) == _NEEDED:
+        raise Mistake(f"these are {len(runs)} runs; make one per setting and seed, {_NEEDED}")
+
+
+def _check_rows(rows: list[object], watch: _Watch) -> None:
+    """Whether the rows hold the settings, the seeds and the results that belong to them."""
+    if len(rows) != _NEEDED:
+        hint = "; append every row to the list" if len(rows) < _NEEDED else ""
+        raise Mistake(f"the list has {len(rows)} rows for {_NEEDED} runs{hint}")
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise Mistake("every row should be a dict with the setting, the seed and the results")
+    if len({id(row) for row in rows}) < len(rows):
+        raise Mistake(
+            "all rows are the same dict, updated in place, so all show the last run; make a new "
+            "dict for every run"
+        )
+    for run in watch.runs:
+        own, results = {**run.setting, "seed": run.seed}, watch.results(run, trained=True)
+        missing = [key for key in own | results if any(key not in row for row in rows)]
+        if missing:
+            raise Mistake(
+                f"rows lack {', '.join(missing)}; a row is one flat dict with the setting, the "
+                "seed and what measure returns; ** unpacks a dict into another"
+            )
+        if any(row[key] != row[key] for row in rows for key in own | results):
+            raise Mistake("rows hold values that are not finite")
+        found = [row for row in rows if all(row[key] == own[key] for key in own)]
+        if len(found) != 1:
+            raise Mistake(f"a row is missing or occurs twice: {own}")
+        measured = {key: found[0][key] for key in results}
+        if measured == watch.results(run, trained=False):
+            raise Mistake("a model was measured before it was trained")
+        if measured != results:
+            raise Mistake(f"the row {own} holds the results of another run")
+
+
+@experiment.mistake("the seed is set after build")
+def _(settings, seeds, build, train, measure):
+    rows = []
+    for setting in settings:
+        for seed in seeds:
+            model = build(setting)
+            torch.manual_seed(seed)
+            train(model, seed)
+            rows.append({**setting, "seed": seed, **measure(model)})
+    return rows
+
+
+def _run(setting, seed, build, train, measure):
+    torch.manual_seed(seed)
+    model = build(setting)
+    train(model, seed)
+    return {**setting, "seed": seed, **measure(model)}
+
+
+def _unseeded(setting, seed, build, train, measure):
+    model = build(setting)
+    train(model, seed)
+    return {**setting, "seed": seed, **measure(model)}
+
+
+def _measured_first(setting, seed, build, train, measure):
+    torch.manual_seed(seed)
+    model = build(setting)
+    row = {**setting, "seed": seed, **measure(model)}
+    train(model, seed)
+    return row
+
+
+def _same(part: object) -> object:
+    return part
+
+
+def _with(
+    run: Callable[..., Mapping] = _run,
+    *,
+    build: Callable[[Answer], Answer] = _same,
+    train: Callable[[Answer], Answer] = _same,
+    measure: Callable[[Answer], Answer] = _same,
+    rows: Callable[[list], object] = _same,
+) -> Answer:
+    """An answer with one part changed: a function that it calls, or what it does with the rows."""
+
+    def answer(settings: list, seeds: list, *functions: Answer) -> object:
+        parts = [change(f) for change, f in zip((build, train, measure), functions, strict=True)]
+        return rows([run(setting, seed, *parts) for setting in settings for seed in seeds])
+
+    return answer
+
+
+def _without(*keys: str) -> Answer:
+    """An answer whose rows lack some keys."""
+    return _with(rows=lambda rows: [{k: row[k] for k in row if k not in keys} for row in rows])
+
+
+def _one_model(settings, seeds, build, train, measure):
+    model = build(settings[0])
+    return _with()(settings, seeds, lambda setting: model, train, measure)
+
+
+def _one_model_per_setting(settings, seeds, build, train, measure):
+    return [
+        row for setting in settings for row in _one_model([setting], seeds, build, train, measure)
+    ]
+
+
+def _seeded_once(settings, seeds, build, train, measure):
+    torch.manual_seed(seeds[0])
+    return _with(_unseeded)(settings, seeds, build, train, measure)
+
+
+def _first_measured(settings, seeds, build, train, measure):
+    models = []
+    return _with(measure=lambda measure: lambda model: models.append(model) or measure(models[0]))(
+        settings, seeds, build, train, measure
+    )
+
+
+for _hint, _answer in {
+    "does not determine the initial weights": _with(_unseeded),
+    "is set before some models only": _seeded_once,
+    "one model is trained again and again": _one_model,
+    "model is trained again and again; call build": _one_model_per_setting,
+    "train received seed 0": _with(train=lambda train: lambda model, seed: train(model, 0)),
+    "a model was built, but never trained": _with(train=lambda _: lambda model, seed: None),
+    "a model was measured before it was trained": _with(_measured_first),
+    "measure received None": _with(measure=lambda measure: lambda model: measure(None)),
+    "holds the results of another run": _first_measured,
+    "the whole setting": _with(build=lambda build: lambda setting: build(setting["levels"])),
+    "a setting was changed": _with(
+        lambda setting, *others: setting.update(_run(setting, *others)) or setting
+    ),
+    "settings and seeds are paired": lambda settings, seeds, *functions: [
+        _run(setting, seed, *functions) for setting, seed in zip(settings, seeds, strict=False)
+    ],
+    "is return inside the loop?": lambda settings, seeds, *functions: [
+        _run(settings[0], seeds[0], *functions)
+    ],
+    "this is one row": _with(rows=lambda rows: rows[-1]),
+    "append every row": _with(rows=lambda rows: rows[-1:]),
+    "all rows are the same dict": _with(rows=lambda rows: [rows[-1]] * len(rows)),
+    "this is a generator": _with(rows=iter),
+    "rows lack levels, width": _without("levels", "width"),
+    "rows lack seed": _without("seed"),
+    "rows lack elbo, kl": _without("elbo", "kl"),
+    "what measure returns; ** unpacks": _with(
+        measure=lambda measure: lambda model: {"results": measure(model)}
+    ),
+}.items():
+    experiment.mistake(_hint)(_answer)

@@ -1,0 +1,278 @@
+"""Conclusions from runs with several seeds: a paired difference, and a depth."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+import torch
+from numpy import hypot
+
+from hvae_course.checks.verdict import Answer, Mistake, as_sequence, checked, compare_cases
+
+
+def runs(depths: Sequence[int], seeds: Sequence[int], columns: Sequence[str]) -> pd.DataFrame:
+    """Draw results of runs whose seeds matter more than their depths.
+
+    A seed moves the results of all depths together. The rows come in random order.
+
+    Args:
+        depths: numbers of levels.
+        seeds: one per run of a depth.
+        columns: names of the results.
+
+    Returns:
+        A table with the columns levels, seed and ``columns``.
+    """
+    steps = torch.tensor([0.0, 0.3, 0.8, 2.0])
+    parts = {"levels": [d for d in depths for _ in seeds], "seed": [*seeds] * len(depths)}
+    for name in columns:
+        gain = steps[torch.randint(4, (len(depths), 1))] * torch.randn(len(depths), 1).sign()
+        noise = 0.5 * torch.randn(len(depths), len(seeds)) + 2 * torch.randn(len(seeds))
+        parts[name] = (-100 + gain + noise).double().flatten().tolist()
+    order = torch.randperm(len(depths) * len(seeds)).tolist()
+    return pd.DataFrame(parts).iloc[order].copy()
+
+
+def _by_seed(table: pd.DataFrame, quantity: str, levels: int) -> pd.Series:
+    """Results of one depth, in the order of the seeds."""
+    rows = table.levels.to_numpy() == levels
+    return pd.Series(table[quantity].to_numpy()[rows][table.seed.to_numpy()[rows].argsort()])
+
+
+def _pair(
+    mean: Callable[[pd.Series], float] = pd.Series.mean,
+    error: Callable[[pd.Series, pd.Series], float] = lambda a, b: (a - b).sem(),
+) -> Answer:
+    """An answer with a mean of the differences, and an error of two groups of runs."""
+
+    def answer(
+        table: pd.DataFrame, quantity: str, deeper: int, shallower: int
+    ) -> tuple[float, float]:
+        a, b = _by_seed(table, quantity, deeper), _by_seed(table, quantity, shallower)
+        return mean(a - b), error(a, b)
+
+    return answer
+
+
+difference = _pair()
+"""Reference for ``paired_difference``."""
+
+
+@checked
+def paired_difference(answer: Answer) -> str:
+    """The difference between two depths whose runs share their seeds.
+
+    Write ``paired_difference(table, quantity, deeper, shallower) -> (mean, error)``: the mean
+    over seeds of the quantity at ``deeper`` levels minus that at ``shallower`` levels with the
+    same seed, and its standard error, the standard deviation (with n - 1) over the root of n. The
+    table has the columns levels, seed and the quantity; its rows may come in any order.
+
+    Args:
+        answer: the student's function.
+
+    Returns:
+        What was verified.
+    """
+    a = runs((1, 2, 3, 5), (0, 1, 2), ("iw", "validation"))
+    b = runs((2, 4), (3, 11, 7, 5, 2), ("iw", "validation"))
+    cases = [(a, "iw", 5, 2), (b, "validation", 4, 2), (a, "validation", 3, 1), (b, "iw", 4, 2)]
+
+    def finite(*inputs: object) -> Sequence[object]:
+        pair = answer(*inputs)
+        pair = pair.tolist() if hasattr(pair, "tolist") else pair
+        pair = as_sequence(pair, 2, name="the result")
+        if not all(math.isfinite(value) for value in pair):
+            raise Mistake(
+                "the result is not finite; pandas subtracts rows with the same index, so make "
+                "the seed the index"
+            )
+        return pair
+
+    names, mistakes = ("the mean", "the error"), paired_difference.mistakes
+    compare_cases(finite, difference, cases, name=names, mistakes=mistakes)
+    return f"right in {len(cases)} cases of 3 and 5 seeds, with rows in any order"
+
+
+@paired_difference.mistake("this is shallower minus deeper; return deeper minus shallower")
+def _(table, quantity, deeper, shallower):
+    values = table.pivot(index="seed", columns="levels", values=quantity)
+    difference = values[shallower] - values[deeper]
+    return difference.mean(), difference.sem()
+
+
+@paired_difference.mistake("the result is not finite; pandas subtracts rows with the same index")
+def _(table, quantity, deeper, shallower):
+    gap = table[table.levels == deeper][quantity] - table[table.levels == shallower][quantity]
+    return gap.mean(), gap.sem()
+
+
+_WRONG_PAIRS = {
+    "the error is that of two groups; take the spread of the differences": _pair(
+        error=lambda a, b: hypot(a.sem(), b.sem())
+    ),
+    "the error is the standard deviation; divide it by the root of the number of seeds": _pair(
+        error=lambda a, b: (a - b).std()
+    ),
+    "the standard deviation divides by n; for n differences divide by n - 1 (ddof=1)": _pair(
+        error=lambda a, b: (a - b).sem(ddof=0)
+    ),
+    "rows are paired by their position; pair those with the same seed": (
+        lambda table, *others: difference(table.assign(seed=range(len(table))), *others)
+    ),
+}
+"""Wrong pairs that lead to a wrong choice as well."""
+
+for _hint, _answer in {
+    **_WRONG_PAIRS,
+    "the result should be 2 values": lambda *inputs: difference(*inputs)[0],
+    "the error comes first; return the mean first": lambda *inputs: difference(*inputs)[::-1],
+    "the error is that of two groups; use the differences": _pair(
+        error=lambda a, b: hypot(a.std(), b.std())
+    ),
+    "the error is squared; take its root": _pair(error=lambda a, b: (a - b).sem() ** 2),
+    "the error is the variance; return the standard error": _pair(
+        error=lambda a, b: (a - b).var()
+    ),
+    "the spread is over n; divide by its root": _pair(error=lambda a, b: (a - b).std() / len(a)),
+    "the error is two standard errors; return one": _pair(error=lambda a, b: 2 * (a - b).sem()),
+    "this is the median; return the mean": _pair(pd.Series.median),
+    "this sums the differences; return their mean": _pair(pd.Series.sum),
+    "this adds the differences; average": _pair(
+        pd.Series.sum, lambda a, b: len(a) * (a - b).sem()
+    ),
+    "this always uses iw; use quantity": lambda t, _, *depths: difference(t, "iw", *depths),
+    "this always uses validation; use quantity": (
+        lambda table, _, *depths: difference(table, "validation", *depths)
+    ),
+    "this compares the greatest depth with the smallest; use the two depths given": (
+        lambda t, quantity, *_: difference(t, quantity, t.levels.max(), t.levels.min())
+    ),
+}.items():
+    paired_difference.mistake(_hint)(_answer)
+
+
+def tables_to_choose_from() -> list[pd.DataFrame]:
+    """Draw tables of runs, after some in which few rules choose the right depth.
+
+    Returns:
+        Tables with the columns levels, seed, validation and test.
+    """
+    seeds, none = (0, 1, 2), (0.0, 0.0, 0.0)
+    gains = [
+        *({1: none, 3: (m - 1, m, m + 1)} for m in (0.75, 1.07, 1.24)),  # 1.3 to 2.15 errors
+        {1: none, 2: (0.9, 1.0, 1.1), 3: (-9.0, 3.0, 15.0)},  # the best mean is luck
+        {1: none, 2: (-1.0, 1.0, 3.0), 3: (1.9, 2.0, 2.1)},  # only 3 is better than 1
+    ]
+    tables = [
+        pd.DataFrame(gain).unstack().rename_axis(["levels", "seed"]).rename("validation")
+        for gain in gains
+    ]
+    made = [table.reset_index().assign(test=lambda t: -100.0 - t.levels) for table in tables]
+    return made + [runs((1, 2, 3, 5), seeds, ("validation", "test")) for _ in range(20)]
+
+
+def _choice(
+    pair: Answer = difference,
+    *,
+    column: str = "validation",
+    factor: float = 2,
+    among: int | None = None,
+) -> Answer:
+    """An answer: the first depth on which no deeper one, or none of the next few, improves."""
+
+    def answer(table: pd.DataFrame) -> int:
+        depths = sorted(set(table.levels))
+        for i, depth in enumerate(depths):
+            pairs = [pair(table, column, deeper, depth) for deeper in depths[i + 1 :][:among]]
+            if not any(mean > factor * error for mean, error in pairs):
+                return depth
+
+    return answer
+
+
+chosen = _choice()
+"""Reference for ``choose_depth``."""
+
+
+@checked
+def choose_depth(answer: Answer) -> str:
+    """A depth, chosen on the validation split with the spread over seeds.
+
+    Write ``choose_depth(table) -> int``: the fewest levels such that no deeper model is better
+    on validation by more than two standard errors of the paired difference. The table has the
+    columns levels, seed, validation and test, both bounds in nats; its rows may come in any order.
+
+    Args:
+        answer: the student's function.
+
+    Returns:
+        What was verified.
+    """
+    cases = [[table] for table in tables_to_choose_from()]
+    mistakes = choose_depth.mistakes
+    compare_cases(answer, chosen, cases, name="the number of levels", mistakes=mistakes)
+    return f"right for {len(cases)} tables of 3 seeds, on validation and its spread"
+
+
+_TEST = "this chooses by the test column, which biases the test result; choose by validation"
+_BEST_MEAN = (
+    "this takes the best mean, however small the lead; prefer fewer levels unless a deeper model "
+    "leads by more than two standard errors"
+)
+
+
+@choose_depth.mistake(_BEST_MEAN)
+def _(table):
+    return table.groupby("levels").validation.mean().idxmax()
+
+
+@choose_depth.mistake(_TEST)
+def _(table):
+    return table.groupby("levels").test.mean().idxmax()
+
+
+def _improves(table: pd.DataFrame, deeper: int, shallower: int) -> bool:
+    return chosen(table[table.levels.isin([deeper, shallower])]) == deeper
+
+
+@choose_depth.mistake("this compares with the best mean only; compare with every deeper model")
+def _(table):
+    best = table.groupby("levels").validation.mean().idxmax()
+    return min(d for d in table.levels if d == best or not _improves(table, best, d))
+
+
+@choose_depth.mistake(
+    "this compares with the best depth so far; compare each depth with all deeper ones"
+)
+def _(table):
+    best = table.levels.min()
+    for depth in sorted(set(table.levels)):
+        if depth > best and _improves(table, depth, best):
+            best = depth
+    return best
+
+
+@choose_depth.mistake(
+    "this is the first depth that is better than the smallest; a deeper one may be better still"
+)
+def _(table):
+    first, *others = sorted(set(table.levels))
+    return next((depth for depth in others if _improves(table, depth, first)), first)
+
+
+for _hint, _answer in {
+    _BEST_MEAN: _choice(factor=0),
+    _TEST: _choice(column="test"),
+    "this is always the greatest depth; compare the bounds": lambda table: table.levels.max(),
+    "this is always the smallest depth; compare the bounds": lambda table: table.levels.min(),
+    "this compares with the next depth only; a deeper one may still be better": _choice(among=1),
+    "the lead is compared with one standard error; use two": _choice(factor=1),
+    **{hint: _choice(pair) for hint, pair in _WRONG_PAIRS.items()},
+    "this takes the lowest bound; a better model has a higher one": (
+        lambda table: table.groupby("levels").validation.mean().idxmin()
+    ),
+    "the sign is reversed; a deeper model is better if its bound is higher": _choice(
+        lambda table, column, deeper, shallower: difference(table, column, shallower, deeper)
+    ),
+}.items():
+    choose_depth.mistake(_hint)(_answer)
