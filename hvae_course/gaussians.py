@@ -51,6 +51,19 @@ def bound_log_std(raw: Tensor, bound: float = LOG_STD_BOUND) -> Tensor:
     return bound * torch.tanh(at_least_float32(raw) / bound)
 
 
+def sum_event(values: Tensor, distribution: Distribution) -> Tensor:
+    """Sum over the event axes of a distribution, which come last.
+
+    Args:
+        values: one per dimension of the event, ``(..., B, *event)``.
+        distribution: its event shape says how many axes to sum.
+
+    Returns:
+        ``(..., B)``.
+    """
+    return values.flatten(start_dim=values.dim() - len(distribution.event_shape)).sum(dim=-1)
+
+
 def diag_normal(mean: Tensor, log_std: Tensor) -> Independent:
     """Diagonal Gaussian whose event is every axis but the first.
 
@@ -131,7 +144,21 @@ def kl_normal(q: Independent, p: Independent) -> Tensor:
     q_std, p_std = q.base_dist.scale, p.base_dist.scale
     t = 2 * (q_std.log() - p_std.log())
     per_dimension = 0.5 * (torch.expm1(t) - t + ((q.mean - p.mean) / p_std) ** 2)
-    return per_dimension.flatten(start_dim=len(per_dimension.shape) - len(q.event_shape)).sum(-1)
+    return sum_event(per_dimension, q)
+
+
+def split_normal(outputs: Tensor, log_std_bound: float = LOG_STD_BOUND) -> Independent:
+    """Diagonal Gaussian from the outputs of a network, which hold mean and raw log-scale.
+
+    Args:
+        outputs: ``(B, 2 C, ...)``, the means first.
+        log_std_bound: see `bound_log_std`.
+
+    Returns:
+        Distribution with batch shape ``(B,)`` and event shape ``(C, ...)``.
+    """
+    mean, raw = outputs.chunk(2, dim=1)
+    return diag_normal(mean, bound_log_std(raw, log_std_bound))
 
 
 class GaussianHead(nn.Module):
@@ -161,5 +188,4 @@ class GaussianHead(nn.Module):
         Returns:
             Distribution with batch shape ``(B,)`` and event shape ``(Z,)``.
         """
-        mean, raw = self.linear(features).chunk(2, dim=-1)  # (B, 2 Z) -> (B, Z), (B, Z)
-        return diag_normal(mean, bound_log_std(raw, self.log_std_bound))
+        return split_normal(self.linear(features), self.log_std_bound)

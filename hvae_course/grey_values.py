@@ -10,20 +10,7 @@ from torch import Tensor
 from torch.distributions import Categorical as CategoricalDistribution
 from torch.distributions import Distribution
 
-from hvae_course.gaussians import at_least_float32
-
-
-def _sum_event(per_pixel: Tensor, distribution: Distribution) -> Tensor:
-    """Sum log-probabilities over the event axes, which come last.
-
-    Args:
-        per_pixel: ``(..., B, *event)``.
-        distribution: its event shape says how many axes to sum.
-
-    Returns:
-        ``(..., B)``.
-    """
-    return per_pixel.flatten(start_dim=-len(distribution.event_shape)).sum(dim=-1)
+from hvae_course.gaussians import at_least_float32, sum_event
 
 
 def _grid(num_values: int, *, like: Tensor) -> Tensor:
@@ -61,7 +48,7 @@ class GreyCategorical(Distribution):
             ``(B,)``, nats per example.
         """
         index = (value * (self.num_values - 1)).round().long()
-        return _sum_event(self.base.log_prob(index), self)
+        return sum_event(self.base.log_prob(index), self)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw images.
@@ -128,7 +115,7 @@ class DiscretizedLogisticDistribution(Distribution):
         Returns:
             ``(B,)``, nats per example.
         """
-        return _sum_event(self.log_prob_each(value), self)
+        return sum_event(self.log_prob_each(value), self)
 
     @property
     def mean(self) -> Tensor:

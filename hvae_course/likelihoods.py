@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Independent
 
-from hvae_course.gaussians import LOG_STD_BOUND, at_least_float32, bound_log_std, diag_normal
+from hvae_course.gaussians import (
+    LOG_STD_BOUND,
+    at_least_float32,
+    bound_log_std,
+    diag_normal,
+    split_normal,
+)
 from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
 
 
@@ -133,7 +139,8 @@ class Categorical(GreyLikelihood):
         Returns:
             Distribution over ``(D,)``.
         """
-        return GreyCategorical(self.net(h).unflatten(-1, (-1, self.num_values)))  # (B, D, V)
+        logits = self.net(h).unflatten(1, (-1, self.num_values))  # (B, D V) -> (B, D, V)
+        return GreyCategorical(logits.movedim(2, -1))
 
 
 class DiscretizedLogistic(GreyLikelihood):
@@ -154,7 +161,7 @@ class DiscretizedLogistic(GreyLikelihood):
         Returns:
             Distribution over ``(D,)``.
         """
-        mean, raw = self.net(h).chunk(2, dim=-1)
+        mean, raw = self.net(h).chunk(2, dim=1)
         return DiscretizedLogisticDistribution(mean, bound_log_std(raw), self.num_values)
 
 
@@ -221,5 +228,4 @@ class Gaussian(Likelihood):
         Returns:
             Distribution over ``(D,)``.
         """
-        mean, raw = self.net(h).chunk(2, dim=-1)
-        return diag_normal(mean, bound_log_std(raw, self.log_std_bound))
+        return split_normal(self.net(h), self.log_std_bound)

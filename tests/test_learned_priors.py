@@ -195,7 +195,7 @@ def test_the_options_of_a_prior_reach_it(learned):
     assert len(learned(prior="vamp", prior_options={"num_components": 7}).prior.pseudo_inputs) == 7
     options = {"zeta_size": 5, "num_samples": 9, "hidden": (6, 4), "activation": "relu"}
     vhp = learned(prior="vhp", prior_options=options | {"normalisation": "layer"}).prior
-    assert vhp.zeta.size == 5 and vhp.num_samples == 9 and vhp.size == 3
+    assert vhp.zeta.shape == (5,) and vhp.num_samples == 9 and vhp.shape == (3,)
     widths = [m.weight.shape for m in vhp.generative.modules() if isinstance(m, torch.nn.Linear)]
     assert widths == [(6, 5), (4, 6), (6, 4)]  # to mean and scale of three codes
     widths = [m.weight.shape for m in vhp.inference.modules() if isinstance(m, torch.nn.Linear)]
@@ -203,7 +203,7 @@ def test_the_options_of_a_prior_reach_it(learned):
     kinds = {type(module) for module in vhp.inference.modules()}
     assert {torch.nn.ReLU, torch.nn.LayerNorm} <= kinds and torch.nn.Tanh not in kinds
     usual = learned(prior="vhp", prior_options={}).prior
-    assert (usual.zeta.size, usual.num_samples) == (3, 16)
+    assert (usual.zeta.shape, usual.num_samples) == ((3,), 16)
     linear = learned(prior="vhp", prior_options={"hidden": ()}).prior
     assert linear.generative[-1].linear.weight.shape == (6, 3)
 

@@ -155,7 +155,7 @@ def test_a_wrong_number_of_features_is_refused(mean_field, d, number):
 
 def test_the_top_of_a_chain_of_one_level_is_its_only_posterior(d):
     chain = Chain([GaussianHead(6, 4)]).double()
-    q, (expected, _) = chain.top([d]), chain([d])(0, d, None)
+    q, (expected, _) = chain.top([d], None), chain([d])(0, d, None)
     assert (q.batch_shape, q.event_shape) == ((5,), (4,))
     assert torch.equal(q.mean, expected.mean) and torch.equal(q.stddev, expected.stddev)
 
@@ -164,19 +164,19 @@ def test_the_top_of_a_chain_of_one_level_is_its_only_posterior(d):
 def test_a_longer_chain_has_no_top_in_closed_form(levels, chain, d):
     match = f"bottom-up inference over {levels} levels .* no closed form, so no prior can be built"
     with pytest.raises(TypeError, match=match):
-        Chain([Mean()] * levels).top([d])
+        Chain([Mean()] * levels).top([d], None)
 
 
 @pytest.mark.parametrize("rule", [Direct, Concatenation])
 def test_the_top_of_a_walk_down_is_its_rule_at_the_highest_feature(rule):
     features = [torch.randn(5, 6, dtype=torch.float64) for _ in range(2)]
     posterior = TopDownPosterior([rule(GaussianHead(6, 4)), rule(GaussianHead(6, 3))]).double()
-    q = posterior.top(features)
+    q = posterior.top(features, torch.empty(5, 0))
     expected = posterior.rules[1].head(features[1])
     assert (q.batch_shape, q.event_shape) == ((5,), (3,))
     assert torch.equal(q.mean, expected.mean) and torch.equal(q.stddev, expected.stddev)
     with pytest.raises(ValueError, match="2 rules need 2 features"):
-        posterior.top(features[:1])
+        posterior.top(features[:1], None)
 
 
 @pytest.mark.parametrize("rule", [Delta, PrecisionWeighted])
@@ -184,9 +184,9 @@ def test_no_prior_can_be_built_from_a_top_rule_that_reads_the_prior(rule, d):
     posterior = TopDownPosterior([Direct(Mean()), rule(nn.Identity())])
     match = f"top-level rule that does not read the prior, got {rule.__name__}; use Direct at"
     with pytest.raises(TypeError, match=match):
-        posterior.top([d, d])
+        posterior.top([d, d], None)
     below = TopDownPosterior([rule(nn.Identity()), Direct(Mean())])
-    assert torch.equal(below.top([d, d + 1]).mean, d + 1)  # only the top rule is used
+    assert torch.equal(below.top([d, d + 1], None).mean, d + 1)  # only the top rule is used
 
 
 def test_a_chain_without_heads_is_refused():

@@ -41,7 +41,9 @@ def test_draws_have_zero_mean_and_unit_covariance(assert_mean):
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_a_prior_without_dimensions_is_refused(size):
-    with pytest.raises(ValueError, match=f"a prior needs size of at least 1, got size={size}"):
+    with pytest.raises(
+        ValueError, match=rf"a prior needs size of at least 1, got size=\({size},\)"
+    ):
         StandardNormal(size)
 
 

@@ -11,7 +11,7 @@ from hvae_course import Trace, recipes
 from hvae_course.analysis import diagnose, evaluate
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.gaussians import GaussianHead, diag_normal, kl_normal
-from hvae_course.hierarchy import BottomUp, HierarchicalVAE, Level, MarkovUpdate, TopDown
+from hvae_course.hierarchy import BottomUp, HierarchicalVAE, Level, MarkovUpdate, TopDown, mean_of
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer
 from hvae_course.posteriors import Chain
@@ -271,8 +271,8 @@ def test_the_draws_of_the_prior_count_in_the_memory_of_an_evaluation(monkeypatch
 
 
 def test_the_mean_has_no_closed_form():
-    with pytest.raises(NotImplementedError, match=r"no closed form; draw samples instead \(cho"):
-        _ = vhp()().mean
+    with pytest.raises(TypeError, match="VHPDistribution has no mean in closed form; take draws"):
+        mean_of(vhp()())
 
 
 @pytest.mark.parametrize("name", ["size", "num_samples"])

@@ -10,7 +10,15 @@ from hvae_course.analysis.latent_graph import (
     prune_sparse,
     resample,
 )
-from hvae_course.analysis.layers import infer, interpolate, latent_sizes, reconstruct, sample, vary
+from hvae_course.analysis.layers import (
+    infer,
+    interpolate,
+    latent_shapes,
+    latent_sizes,
+    reconstruct,
+    sample,
+    vary,
+)
 from hvae_course.analysis.paths import Smoothness, angle_steps, smoothness
 from hvae_course.analysis.topology import RingTest, persistence, ring_test
 
@@ -30,6 +38,7 @@ __all__ = [
     "infer",
     "interpolate",
     "latent_graph",
+    "latent_shapes",
     "latent_sizes",
     "persistence",
     "prune_sparse",

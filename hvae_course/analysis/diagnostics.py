@@ -13,7 +13,7 @@ from torch import Tensor
 from hvae_course.analysis.evaluation import evaluating
 from hvae_course.data import DataSet
 from hvae_course.gaussians import is_diag_normal
-from hvae_course.hierarchy import HierarchicalVAE, Level
+from hvae_course.hierarchy import HierarchicalVAE, Level, mean_of
 from hvae_course.seeding import isolated_random, seed_all
 
 
@@ -25,9 +25,15 @@ def _informative_units(level: Level, threshold: float) -> int | None:
     return int((ratio.mean(dim=0) > threshold).sum())
 
 
-def _active_units(level: Level, num_samples: int, threshold: float) -> int:
-    """Count latent dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`)."""
-    means = level.q.mean.unflatten(0, (-1, num_samples))  # (N K, Z_l) -> (N, K, Z_l)
+def _active_units(level: Level, num_samples: int, threshold: float) -> int | None:
+    """Count dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`).
+
+    None where q has no mean in closed form.
+    """
+    try:
+        means = mean_of(level.q).unflatten(0, (-1, num_samples))  # (N K, ...) -> (N, K, ...)
+    except TypeError:
+        return None
     variance = means.mean(dim=1).var(dim=0)
     if num_samples > 1:  # the sampling noise that a mean over K draws still has
         variance = variance - means.var(dim=1).mean(dim=0) / num_samples
@@ -48,7 +54,8 @@ def _densities(
     for start in range(0, n, chunk):  # each draw of the chunk, with the features of all examples
         held = [level.z[start : start + chunk].repeat_interleave(n, dim=0) for level in levels]
         pairs = len(held[0])
-        choose = model.posterior.score([d.repeat(pairs // n, 1) for d in features], held)
+        repeated = [d.repeat(pairs // n, *[1] * (d.dim() - 1)) for d in features]
+        choose = model.posterior.score(repeated, held)
         scored, _ = model.top_down.walk(prior, choose, pairs)
         rows.append([level.q.log_prob(level.z).unflatten(0, (-1, n)) for level in scored])
     return [torch.cat(level) for level in zip(*rows, strict=True)], log_p
@@ -66,11 +73,11 @@ def aggregate_split(
                 \text{marginal term}}
 
     This is the form for bottom-up inference, whose posterior draws the levels below z_l first.
-    Top-down inference draws the levels above first: there the condition :math:`z_{<l}` of q reads
-    :math:`z_{>l}`. :math:`q(z) = \frac1N \sum_n q(z \mid x_n)` is the posterior averaged over the
-    N examples given. For top-down inference, and at the top of a chain, the marginal term is a KL
-    divergence. For a lower level of a chain q and p have different conditions, and the term may be
-    negative.
+    For any other, :math:`z_{<l}` in the condition of q stands for the levels drawn before z_l,
+    which for top-down inference are :math:`z_{>l}`. :math:`q(z) = \frac1N \sum_n q(z \mid x_n)` is
+    the posterior averaged over the N examples given. For top-down inference, and at the top of a
+    chain, the marginal term is a KL divergence. For a lower level of a chain q and p have
+    different conditions, and the term may be negative.
 
     Args:
         model: the model, in evaluation mode.
@@ -86,7 +93,8 @@ def aggregate_split(
     """
     log_q, log_p = _densities(model, x, max_rows)
     levels = range(model.num_levels)
-    order = levels if model.posterior.draws_bottom_up else reversed(levels)
+    upward = model.posterior.draws_bottom_up
+    order = [l for l in levels if upward[l]] + [l for l in reversed(levels) if not upward[l]]
     index: dict[int, Tensor] = {}
     marginal: dict[int, Tensor] = {}
     joint = torch.zeros_like(log_q[0])  # log q of the levels drawn so far, (N, N)
@@ -110,6 +118,7 @@ def diagnose(
     unit_threshold: float = 0.01,
     num_samples: int = 10,
     max_examples: int = 1000,
+    index_code: bool = True,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Tabulate what every level of a model carries, one row per level from z_1 upward.
@@ -122,8 +131,8 @@ def diagnose(
     - ``share``: of that sum, NaN where the sum is zero;
     - ``units``: number of latent dimensions Z_l;
     - ``active_units``: those whose posterior mean varies over the data with a variance above
-      ``unit_threshold``. Below a level that is in use the *prior* varies with the data too, so a
-      unit that only follows its prior is counted;
+      ``unit_threshold``; None if that mean has no closed form. Below a level that is in use the
+      *prior* varies with the data too, so a unit that only follows its prior is counted;
     - ``informative_units``: those whose own mean log-ratio exceeds ``unit_threshold`` nats;
     - ``index_code``: what the level says, beyond what was drawn before it, about *which* example
       it was drawn for;
@@ -139,6 +148,9 @@ def diagnose(
         unit_threshold: variance, or nats, above which a unit counts.
         num_samples: K, draws per example for information and units.
         max_examples: largest number of examples, the first of the split.
+        index_code: whether to compute the columns ``index_code`` and ``marginal_kl``, for which
+            the draw of each example is scored under the posterior of every other, at the cost of
+            ``max_examples`` squared rows.
         seed: seed of the draws; the caller's generators are left unchanged.
 
     Returns:
@@ -162,21 +174,21 @@ def diagnose(
         x = part.batch(slice(0, max_examples))  # may draw binary pixels
         trace = model(x, num_samples)
         information = [level.information.mean().item() for level in trace.levels]
-        index, _ = aggregate_split(model, x)
+        index = aggregate_split(model, x)[0] if index_code else []
     total = sum(information) or math.nan
-    rows = []
-    for l, level in enumerate(trace.levels):
-        rows.append(
-            {
-                "level": l + 1,
-                "information": information[l],
-                "share": information[l] / total,
-                "units": level.z[0].numel(),
-                "active_units": _active_units(level, num_samples, unit_threshold),
-                "informative_units": _informative_units(level, unit_threshold),
-                "index_code": index[l].mean().item(),
-                "marginal_kl": information[l] - index[l].mean().item(),
-                "status": "active" if information[l] > threshold else "collapsed",
-            }
-        )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(
+        {
+            "level": l + 1,
+            "information": information[l],
+            "share": information[l] / total,
+            "units": level.z[0].numel(),
+            "active_units": _active_units(level, num_samples, unit_threshold),
+            "informative_units": _informative_units(level, unit_threshold),
+        }
+        for l, level in enumerate(trace.levels)
+    )
+    if index_code:
+        table["index_code"] = [code.mean().item() for code in index]
+        table["marginal_kl"] = table["information"] - table["index_code"]
+    table["status"] = ["active" if value > threshold else "collapsed" for value in information]
+    return table

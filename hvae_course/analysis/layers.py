@@ -16,22 +16,51 @@ from hvae_course.hierarchy import (
     draw_noise,
     from_prior,
     hold,
+    mean_of,
     prior_mean,
 )
 from hvae_course.seeding import isolated_random, seed_all
 
 
+def latent_shapes(model: HierarchicalVAE) -> list[tuple[int, ...]]:
+    """Shape of every level, without the batch.
+
+    Args:
+        model: the model.
+
+    Returns:
+        For instance ``(Z_1,)`` or ``(C, H, W)`` for each of z_1, ..., z_L.
+    """
+    with evaluating(model), isolated_random(model.device):  # not every prior has a mean
+        levels, _ = model.top_down.walk(model.top_prior(), from_prior, 1)
+    return [tuple(level.p.event_shape) for level in levels]
+
+
 def latent_sizes(model: HierarchicalVAE) -> list[int]:
-    """Number of latent dimensions of every level.
+    """Number of latent dimensions of every level of a model whose latents are vectors.
 
     Args:
         model: the model.
 
     Returns:
         Z_1, ..., Z_L, bottom to top.
+
+    Raises:
+        ValueError: if the latents are not vectors.
     """
-    with evaluating(model), isolated_random(model.device):  # not every prior has a mean
-        return [level.z.shape[1] for level in model.generate(1, from_prior).levels]
+    shapes = latent_shapes(model)
+    if any(len(shape) != 1 for shape in shapes):
+        raise ValueError(
+            f"a latent that is not a vector has a shape and not one size, got {shapes}; use "
+            "latent_shapes"
+        )
+    return [size for (size,) in shapes]
+
+
+def _levels_above(trace: Trace, level: int, n: int) -> dict[int, Tensor]:
+    """Give the first row of every level above, n times, by the level's number."""
+    firsts = {l: latent.z[0] for l, latent in enumerate(trace.levels, start=1) if l > level}
+    return {l: z.expand(n, *z.shape) for l, z in firsts.items()}
 
 
 def _check_level(model: HierarchicalVAE, level: int) -> None:
@@ -96,7 +125,7 @@ def vary(
 
     Args:
         model: the model.
-        values: ``(B, Z_l)``, one value of z_l per row.
+        values: ``(B, Z_l)`` or ``(B, C, H, W)``, one value of z_l per row.
         level: which level varies.
         seed: seed of the noise.
         above: a trace whose first row gives the levels above; by default they too are drawn with
@@ -109,13 +138,10 @@ def vary(
         ValueError: if there is no such level.
     """
     _check_level(model, level)
-    noise = draw_noise(latent_sizes(model), seed=seed, like=values)
+    noise = draw_noise(latent_shapes(model), seed=seed, like=values)
     held = {level: values}
     if above is not None:
-        held |= {
-            l: above.levels[l - 1].z[:1].expand(len(values), -1)
-            for l in range(level + 1, model.num_levels + 1)
-        }
+        held |= _levels_above(above, level, len(values))
     with evaluating(model):
         return model.generate(len(values), hold(held, common_noise(noise)))
 
@@ -137,6 +163,7 @@ def interpolate(
 
     Raises:
         ValueError: if there is no such level, or x does not hold two examples.
+        TypeError: if the posterior has no mean in closed form.
     """
     _check_level(model, level)
     if len(x) != 2 or steps < 2:
@@ -144,11 +171,9 @@ def interpolate(
             f"interpolation needs two examples and at least two steps, got {len(x)} and {steps}"
         )
     trace = infer(model, x)
-    start, end = trace.levels[level - 1].q.mean
-    values = torch.lerp(start, end, torch.linspace(0, 1, steps).to(start)[:, None])  # (steps, Z)
-    held = {level: values}
-    for l in range(level + 1, model.num_levels + 1):
-        held[l] = trace.levels[l - 1].z[:1].expand(steps, -1)
+    start, end = mean_of(trace.levels[level - 1].q)
+    share = torch.linspace(0, 1, steps).to(start).reshape(steps, *[1] * start.dim())
+    held = {level: torch.lerp(start, end, share)} | _levels_above(trace, level, steps)
     with evaluating(model):
         return model.generate(steps, hold(held, below))
 

@@ -6,24 +6,30 @@ from hvae_course.hierarchy.choices import (
     draw_noise,
     from_prior,
     hold,
+    mean_of,
     prior_mean,
 )
 from hvae_course.hierarchy.model import HierarchicalVAE
-from hvae_course.hierarchy.top_down import MarkovUpdate, SkipUpdate, TopDown
-from hvae_course.hierarchy.trace import Choose, Level, Trace
+from hvae_course.hierarchy.states import LearnedState, MarkovUpdate, SkipUpdate, join
+from hvae_course.hierarchy.top_down import TopDown
+from hvae_course.hierarchy.trace import Choose, Level, State, Trace
 
 __all__ = [
     "BottomUp",
     "Choose",
     "HierarchicalVAE",
+    "LearnedState",
     "Level",
     "MarkovUpdate",
     "SkipUpdate",
+    "State",
     "TopDown",
     "Trace",
     "common_noise",
     "draw_noise",
     "from_prior",
     "hold",
+    "join",
+    "mean_of",
     "prior_mean",
 ]

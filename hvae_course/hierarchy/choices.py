@@ -11,10 +11,31 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from hvae_course.gaussians import is_diag_normal
-from hvae_course.hierarchy.trace import Choose
+from hvae_course.hierarchy.trace import Choose, State
 
 
-def from_prior(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+def mean_of(distribution: Distribution) -> Tensor:
+    """Give the mean of a distribution, if it has one in closed form.
+
+    Args:
+        distribution: any distribution.
+
+    Returns:
+        ``(B, *event)``.
+
+    Raises:
+        TypeError: if there is no closed form, as for a flow.
+    """
+    try:
+        return distribution.mean
+    except NotImplementedError:
+        raise TypeError(
+            f"{type(distribution).__name__} has no mean in closed form; take draws instead "
+            "(below=from_prior, or vary a level between two draws)"
+        ) from None
+
+
+def from_prior(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
     """Ancestral sampling: draw z_l from its prior.
 
     Args:
@@ -28,7 +49,7 @@ def from_prior(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor
     return p, p.sample()
 
 
-def prior_mean(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+def prior_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
     """Take the mean of the prior instead of a draw.
 
     Args:
@@ -38,8 +59,11 @@ def prior_mean(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor
 
     Returns:
         The prior and its mean.
+
+    Raises:
+        TypeError: if the prior has no mean in closed form.
     """
-    return p, p.mean
+    return p, mean_of(p)
 
 
 def common_noise(noise: Sequence[Tensor]) -> Choose:
@@ -48,14 +72,15 @@ def common_noise(noise: Sequence[Tensor]) -> Choose:
     Rows then differ only in what comes from above.
 
     Args:
-        noise: one standard-normal tensor per level, bottom to top, ``(1, Z_l)`` or ``(B, Z_l)``.
+        noise: one standard-normal tensor per level, bottom to top, of one row or one per row of
+            the walk.
 
     Returns:
         A choice for the top-down path. It raises TypeError for a prior that is not a diagonal
         Gaussian.
     """
 
-    def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+    def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
         if not is_diag_normal(p):
             raise TypeError(
                 f"common noise shifts and scales a diagonal Gaussian, got {type(p).__name__}; "
@@ -70,7 +95,7 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     """Fix some levels at given values and pick the others in another way.
 
     Args:
-        values: level, the book's number from 1 next to the data, to its values ``(B, Z_l)``.
+        values: level, the book's number from 1 next to the data, to its values, one per row.
         below: how to pick every other level; by default they are drawn from their priors.
 
     Returns:
@@ -79,7 +104,7 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     """
     missed = set(values)
 
-    def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+    def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
         missed.discard(l + 1)
         if l == 0 and missed:
             raise ValueError(
@@ -91,16 +116,19 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     return choose
 
 
-def draw_noise(latent_sizes: Sequence[int], *, seed: int, like: Tensor) -> list[Tensor]:
+def draw_noise(
+    latent_shapes: Sequence[int | Sequence[int]], *, seed: int, like: Tensor
+) -> list[Tensor]:
     """Standard-normal noise for `common_noise`, the same on every device for a seed.
 
     Args:
-        latent_sizes: Z_1, ..., Z_L.
+        latent_shapes: shape of every level, bottom to top; for a vector its size is enough.
         seed: seed of the draw.
         like: a tensor whose device and dtype the noise takes.
 
     Returns:
-        One ``(1, Z_l)`` tensor per level, bottom to top.
+        One tensor of one row per level, bottom to top.
     """
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(1, size, generator=generator).to(like) for size in latent_sizes]
+    shapes = [(shape,) if isinstance(shape, int) else shape for shape in latent_shapes]
+    return [torch.randn(1, *shape, generator=generator).to(like) for shape in shapes]

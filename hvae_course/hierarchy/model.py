@@ -103,7 +103,7 @@ class HierarchicalVAE(nn.Module):
         Raises:
             TypeError: if the posterior has no such distribution in closed form.
         """
-        return self.posterior.top(self.bottom_up(x))
+        return self.posterior.top(self.bottom_up(x), self.top_down.initial_state(len(x)))
 
     def top_prior(self) -> Distribution:
         """Give the prior over the top level.

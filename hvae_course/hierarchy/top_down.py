@@ -8,42 +8,10 @@ differ in the function ``choose`` that picks each latent.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributions import Distribution
 
-from hvae_course.hierarchy.trace import Choose, Level, Trace
-
-
-class MarkovUpdate(nn.Module):
-    """State of a Markov chain: the level below sees z_l alone, h = z_l."""
-
-    def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """Replace the state.
-
-        Args:
-            h: state from above, not used.
-            z: ``(B, Z_l)``.
-
-        Returns:
-            The new state, ``(B, Z_l)``.
-        """
-        return z
-
-
-class SkipUpdate(nn.Module):
-    """State that skips levels: all latents so far, h = (h, z_l), so that every level sees them."""
-
-    def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """Append the latent to the state.
-
-        Args:
-            h: state from above, ``(B, Z_L + ... + Z_l+1)``.
-            z: ``(B, Z_l)``.
-
-        Returns:
-            The new state, ``(B, Z_L + ... + Z_l)``.
-        """
-        return torch.cat([h, z], dim=-1)
+from hvae_course.hierarchy.trace import Choose, Level, State, Trace
 
 
 class TopDown(nn.Module):
@@ -53,6 +21,8 @@ class TopDown(nn.Module):
         updates: one module ``(h, z_l) -> h`` per level, bottom to top.
         conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top.
         likelihood: module ``h -> p(x | z)``.
+        initial: module ``n -> h``, the state of n rows above the top level; by default it is
+            empty, ``(n, 0)``.
 
     Raises:
         ValueError: if there is not exactly one conditional fewer than updates.
@@ -63,6 +33,8 @@ class TopDown(nn.Module):
         updates: Sequence[nn.Module],
         conditionals: Sequence[nn.Module],
         likelihood: nn.Module,
+        *,
+        initial: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if len(updates) < 1 or len(conditionals) != len(updates) - 1:
@@ -73,12 +45,24 @@ class TopDown(nn.Module):
         self.updates = nn.ModuleList(updates)
         self.conditionals = nn.ModuleList(conditionals)
         self.likelihood = likelihood
+        self.initial = initial
         self.register_buffer("no_state", torch.empty(0), persistent=False)
 
     @property
     def num_levels(self) -> int:
         """L, the number of latent levels."""
         return len(self.updates)
+
+    def initial_state(self, n: int) -> State:
+        """Give the state above the top level.
+
+        Args:
+            n: number of rows.
+
+        Returns:
+            The state of n rows.
+        """
+        return self.no_state.expand(n, 0) if self.initial is None else self.initial(n)
 
     def forward(
         self, prior: Distribution, choose: Choose, n: int, *, num_samples: int = 1
@@ -97,9 +81,7 @@ class TopDown(nn.Module):
         levels, h = self.walk(prior, choose, n)
         return Trace(levels, self.likelihood(h), num_samples)
 
-    def walk(
-        self, prior: Distribution, choose: Choose, n: int
-    ) -> tuple[tuple[Level, ...], Tensor]:
+    def walk(self, prior: Distribution, choose: Choose, n: int) -> tuple[tuple[Level, ...], State]:
         """Walk from z_L down to z_1, without the likelihood.
 
         Args:
@@ -113,14 +95,14 @@ class TopDown(nn.Module):
         Raises:
             ValueError: if a chosen q or z is not over the same latent as its prior.
         """
-        h, p, levels = self.no_state.expand(n, 0), prior.expand((n,)), []
+        h, p, levels = self.initial_state(n), prior.expand((n,)), []
         for l in reversed(range(self.num_levels)):
             q, z = choose(l, h, p)
             if q.event_shape != p.event_shape or z.shape != (n, *p.event_shape):
                 raise ValueError(
                     f"p(z_{l + 1}) has event shape {tuple(p.event_shape)} and {n} rows, but the "
                     f"chosen q has {tuple(q.event_shape)} and z is {tuple(z.shape)}; give every "
-                    f"part of level {l + 1} the same latent size, and z one value per row"
+                    f"part of level {l + 1} the same latent shape, and z one value per row"
                 )
             levels.append(Level(z, q, p))
             h = self.updates[l](h, z)  # the state carries z_>=l downward

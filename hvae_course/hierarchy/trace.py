@@ -7,12 +7,15 @@ that can be computed from one draw of :math:`(z_1, \dots, z_L)` needs nothing el
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-Choose = Callable[[int, Tensor, Distribution], tuple[Distribution, Tensor]]
+State = Any
+"""The state h that carries ``z_>l`` to level l: a tensor, or a record of tensors."""
+Choose = Callable[[int, State, Distribution], tuple[Distribution, Tensor]]
 """How a walk picks a latent, ``(l, h, p) -> (q, z)`` with l counted from 0 at the bottom."""
 
 
@@ -21,7 +24,7 @@ class Level:
     """One latent z_l met on the way down: its value and the two distributions over it."""
 
     z: Tensor
-    """``(B, Z_l)``, the value that the levels below saw."""
+    """``(B, Z_l)``, or ``(B, C, H, W)``; the value that the levels below saw."""
     q: Distribution
     """The distribution that z was drawn from, which in generation is the prior itself."""
     p: Distribution

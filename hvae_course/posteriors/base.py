@@ -2,7 +2,10 @@ r"""Interface of the posteriors: from bottom-up features to a choice for the top
 
 A posterior that factorises from the top, :math:`q(z \mid x) = \prod_l q(z_l \mid x, z_{>l})`, has
 one rule per level, which the walk down applies. A posterior that factorises from the bottom draws
-all latents on the way up and hands them out on the way down.
+all latents on the way up and hands them out on the way down. Others do both.
+
+Features and latents have the batch as axis 0 and channels, or dimensions, as axis 1: ``(B, F_l)``
+or ``(B, F_l, H, W)``.
 """
 
 from abc import ABC, abstractmethod
@@ -11,14 +14,25 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae_course.hierarchy.trace import Choose
+from hvae_course.hierarchy.trace import Choose, State
+
+
+def draw(q: Distribution) -> Tensor:
+    """Draw a latent, with gradients where q has a reparametrised draw.
+
+    Args:
+        q: posterior of a level. A distribution over codes may have ``sample`` alone; what trains
+            it is then a matter of the objective, which finds q in the trace.
+
+    Returns:
+        ``(B, *event)``.
+    """
+    return q.rsample() if q.has_rsample else q.sample()
 
 
 class Posterior(nn.Module, ABC):
     """Posterior over all levels."""
 
-    draws_bottom_up = False
-    """Whether the posterior draws z_1 first, and each level from the draws below it."""
     reads_top_prior = False
     """Whether the posterior of the top level depends on the prior p(z_L)."""
 
@@ -27,15 +41,27 @@ class Posterior(nn.Module, ABC):
     def num_levels(self) -> int:
         """L, the number of latent levels."""
 
+    @property
+    def draws_bottom_up(self) -> tuple[bool, ...]:
+        """Whether each level, z_1 first, is drawn on the way up.
+
+        Those levels are drawn first, from the lowest to the highest, then all others, from the
+        highest to the lowest. By default every level is drawn on the way down.
+        """
+        return (False,) * self.num_levels
+
     @abstractmethod
     def forward(self, features: Sequence[Tensor]) -> Choose:
         """Turn features into a choice.
 
         Args:
-            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
+            features: ``(d_1, d_2, ...)``, as many as the posterior reads.
 
         Returns:
-            A choice that gives q and a reparametrised draw for each level.
+            A choice that gives q and a draw for each level.
+
+        Raises:
+            ValueError: if the number of features is wrong.
         """
 
     @abstractmethod
@@ -43,19 +69,23 @@ class Posterior(nn.Module, ABC):
         """Fix all latents at given values, and give the q of each level there.
 
         Args:
-            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
-            latents: z_1, ..., z_L, each ``(B, Z_l)``.
+            features: ``(d_1, d_2, ...)``, as many as the posterior reads.
+            latents: z_1, ..., z_L.
 
         Returns:
             A choice whose q belong to the features and whose z are the given values.
+
+        Raises:
+            ValueError: if the number of features is wrong.
         """
 
     @abstractmethod
-    def top(self, features: Sequence[Tensor]) -> Distribution:
+    def top(self, features: Sequence[Tensor], h: State) -> Distribution:
         """Give q(z_L | x), from which a prior can be built.
 
         Args:
-            features: ``(d_1, d_2, ...)``, each ``(B, F_l)``.
+            features: ``(d_1, d_2, ...)``, as many as the posterior reads.
+            h: state above the top level.
 
         Returns:
             A distribution over z_L, batch shape ``(B,)``.
@@ -72,16 +102,19 @@ class PosteriorRule(nn.Module, ABC):
     """Whether q depends on p; no prior can be built from the q(z_L | x) of such a rule."""
 
     @abstractmethod
-    def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
+    def forward(self, d: Tensor, h: State, p: Distribution | None) -> Distribution:
         """Give ``q(z_l | x, z_>l)``.
 
         Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state computed from ``z_>l``.
+            d: bottom-up feature d_l.
+            h: state that carries ``z_>l``.
             p: prior ``p(z_l | z_>l)``; None only for a rule that does not read it.
 
         Returns:
             A distribution over z_l, batch shape ``(B,)``.
+
+        Raises:
+            TypeError: if the rule cannot use such a prior or state.
         """
 
 
@@ -90,11 +123,24 @@ class TopDownPosterior(Posterior):
 
     Args:
         rules: rules for z_1, ..., z_L, bottom to top.
+        reads: the feature that each level reads, from 1, if not each its own; levels of one
+            resolution may share one.
+
+    Raises:
+        ValueError: if ``reads`` does not name one feature per rule.
     """
 
-    def __init__(self, rules: Sequence[PosteriorRule]) -> None:
+    def __init__(
+        self, rules: Sequence[PosteriorRule], *, reads: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.rules = nn.ModuleList(rules)
+        self.reads = tuple(range(1, len(rules) + 1) if reads is None else reads)
+        if len(self.reads) != len(rules) or min(self.reads, default=1) < 1:
+            raise ValueError(
+                f"{len(rules)} rules read one feature each, counted from 1, got reads={reads}; "
+                "give one number per level, bottom to top"
+            )
         self.reads_top_prior = len(rules) > 0 and rules[-1].reads_prior
 
     @property
@@ -103,69 +149,40 @@ class TopDownPosterior(Posterior):
         return len(self.rules)
 
     def forward(self, features: Sequence[Tensor]) -> Choose:
-        """Bind the features to the rules.
+        """Bind the features to the rules."""
+        own = self._by_level(features)
 
-        Args:
-            features: ``(d_1, ..., d_L)``, one per level.
-
-        Returns:
-            A choice that draws from the rule of each level.
-
-        Raises:
-            ValueError: if there is not one feature per level.
-        """
-        self._check(features)
-
-        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
-            q = self.rules[l](features[l], h, p)
-            return q, q.rsample()
+        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+            q = self.rules[l](own[l], h, p)
+            return q, draw(q)
 
         return choose
 
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
-        """Fix all latents at given values, and give the q of each level there.
+        """Fix all latents; the q of each level reads the values above it."""
+        own = self._by_level(features)
 
-        Args:
-            features: ``(d_1, ..., d_L)``, one per level.
-            latents: z_1, ..., z_L.
-
-        Returns:
-            A choice whose q comes from the rule of each level, given the values above it.
-
-        Raises:
-            ValueError: if there is not one feature per level.
-        """
-        self._check(features)
-
-        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
-            return self.rules[l](features[l], h, p), latents[l]
+        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+            return self.rules[l](own[l], h, p), latents[l]
 
         return choose
 
-    def top(self, features: Sequence[Tensor]) -> Distribution:
-        """Give q(z_L | x), from which a prior can be built.
-
-        Args:
-            features: ``(d_1, ..., d_L)``, one per level.
-
-        Returns:
-            The distribution that the top level's rule gives without a prior.
-
-        Raises:
-            TypeError: if that rule reads the prior.
-        """
-        self._check(features)
-        rule, d = self.rules[-1], features[-1]
+    def top(self, features: Sequence[Tensor], h: State) -> Distribution:
+        """Apply the top level's rule without a prior."""
+        rule, d = self.rules[-1], self._by_level(features)[-1]
         if rule.reads_prior:
             raise TypeError(
                 "a prior built from q(z_L | x) needs a top-level rule that does not read the "
                 f"prior, got {type(rule).__name__}; use Direct at the top level"
             )
-        return rule(d, d.new_empty(len(d), 0), None)
+        return rule(d, h, None)
 
-    def _check(self, features: Sequence[Tensor]) -> None:
-        if len(features) != self.num_levels:
+    def _by_level(self, features: Sequence[Tensor]) -> list[Tensor]:
+        expected = max(self.reads)
+        if len(features) != expected:
             raise ValueError(
-                f"{self.num_levels} rules need {self.num_levels} features d_1, ..., d_L, got "
-                f"{len(features)}; give BottomUp one block per level"
+                f"{self.num_levels} rules need {expected} features d_1, ..., d_L, got "
+                f"{len(features)}; give BottomUp one block per "
+                f"{'level' if expected == self.num_levels else 'feature that the rules read'}"
             )
+        return [features[number - 1] for number in self.reads]

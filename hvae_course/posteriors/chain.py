@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae_course.hierarchy.trace import Choose
-from hvae_course.posteriors.base import Posterior
+from hvae_course.hierarchy.trace import Choose, State
+from hvae_course.posteriors.base import Posterior, draw
 
 
 class Chain(Posterior):
@@ -26,8 +26,6 @@ class Chain(Posterior):
         ValueError: if there is no head.
     """
 
-    draws_bottom_up = True
-
     def __init__(self, heads: Sequence[nn.Module]) -> None:
         super().__init__()
         if len(heads) == 0:
@@ -39,55 +37,35 @@ class Chain(Posterior):
         """L, the number of latent levels."""
         return len(self.heads)
 
+    @property
+    def draws_bottom_up(self) -> tuple[bool, ...]:
+        """True for every level."""
+        return (True,) * self.num_levels
+
     def forward(self, features: Sequence[Tensor]) -> Choose:
-        """Draw every latent on the way up.
-
-        Args:
-            features: ``(d_1,)``; higher features are not used.
-
-        Returns:
-            A choice that hands out the joint draw.
-        """
+        """Draw every latent on the way up; only d_1 is used."""
         below, draws = features[0], []
         for head in self.heads:
             q = head(below)
-            below = q.rsample()  # (B, Z_l), the input of the next level
+            below = draw(q)  # the input of the next level
             draws.append((q, below))
 
-        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
             return draws[l]
 
         return choose
 
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
-        """Fix all latents at given values, and give the q of each level there.
-
-        Args:
-            features: ``(d_1,)``; higher features are not used.
-            latents: z_1, ..., z_L.
-
-        Returns:
-            A choice whose q reads the given value below it.
-        """
+        """Fix all latents; the q of each level reads the value below it."""
         below = (features[0], *latents)
 
-        def choose(l: int, h: Tensor, p: Distribution) -> tuple[Distribution, Tensor]:
+        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
             return self.heads[l](below[l]), latents[l]
 
         return choose
 
-    def top(self, features: Sequence[Tensor]) -> Distribution:
-        """Give q(z_L | x), from which a prior can be built.
-
-        Args:
-            features: ``(d_1,)``; higher features are not used.
-
-        Returns:
-            q(z_1 | x) of a model of one level.
-
-        Raises:
-            TypeError: if there are more levels.
-        """
+    def top(self, features: Sequence[Tensor], h: State) -> Distribution:
+        """Give q(z_1 | x) of a model of one level; with more levels there is no closed form."""
         if self.num_levels > 1:
             raise TypeError(
                 f"with bottom-up inference over {self.num_levels} levels q(z_L | x) has no closed "

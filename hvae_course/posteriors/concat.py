@@ -6,10 +6,10 @@ One network reads the bottom-up feature of the level and the state from above. I
 prior that its output is compared with and has to learn to agree with it.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae_course.hierarchy.states import join
 from hvae_course.posteriors.base import PosteriorRule
 
 
@@ -17,7 +17,7 @@ class Concatenation(PosteriorRule):
     """``q(z_l | x, z_>l)``: a free function of the bottom-up feature and the state above.
 
     Args:
-        head: module ``(B, F_l + H) -> q(z_l | x, z_>l)`` on the concatenation of d_l and h.
+        head: module ``(B, F_l + H, ...) -> q(z_l | x, z_>l)`` on d_l and h joined along axis 1.
     """
 
     def __init__(self, head: nn.Module) -> None:
@@ -25,14 +25,5 @@ class Concatenation(PosteriorRule):
         self.head = head
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
-        """Give ``q(z_l | x, z_>l)``.
-
-        Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state that carries ``z_>l``, ``(B, H)``.
-            p: prior, not used.
-
-        Returns:
-            A distribution over z_l, batch shape ``(B,)``.
-        """
-        return self.head(torch.cat([d, h], dim=-1))
+        """Give ``q(z_l | x, z_>l)`` from d_l and h of equal resolution; the prior is not used."""
+        return self.head(join(d, h))

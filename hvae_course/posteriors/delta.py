@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from hvae_course.gaussians import LOG_STD_BOUND, bound_log_std, diag_normal, is_diag_normal
+from hvae_course.gaussians import (
+    LOG_STD_BOUND,
+    bound_log_std,
+    diag_normal,
+    is_diag_normal,
+    sum_event,
+)
+from hvae_course.hierarchy.states import join
 from hvae_course.posteriors.base import PosteriorRule
 
 
@@ -25,8 +32,8 @@ def kl_delta(shift: Tensor, log_scale: Tensor, p: Independent) -> Tensor:
     not its KL; `hvae_course.gaussians.kl_normal` of the two distributions always is.
 
     Args:
-        shift: :math:`\Delta\mu`, ``(B, Z)``.
-        log_scale: :math:`\log \Delta\sigma`, ``(B, Z)``.
+        shift: :math:`\Delta\mu`, of the shape of z_l.
+        log_scale: :math:`\log \Delta\sigma`, same shape.
         p: the prior, batch shape ``(B,)``.
 
     Returns:
@@ -36,15 +43,15 @@ def kl_delta(shift: Tensor, log_scale: Tensor, p: Independent) -> Tensor:
         Vahdat and Kautz (2020), NVAE, arXiv:2007.03898.
     """
     t = 2 * log_scale
-    return 0.5 * (torch.expm1(t) - t + (shift / p.base_dist.scale) ** 2).sum(-1)
+    return sum_event(0.5 * (torch.expm1(t) - t + (shift / p.base_dist.scale) ** 2), p)
 
 
 class Delta(PosteriorRule):
     r"""``q(z_l | x, z_>l)`` as a shift and a scaling of the prior ``p(z_l | z_>l)``.
 
     Args:
-        net: module to ``(B, 2 Z_l)``, the shift and the raw log-scale, from the concatenation of
-            d_l and h, or from d_l alone.
+        net: module to the shift and the raw log-scale, ``(B, 2 Z_l, ...)``, from d_l and h joined
+            along axis 1, or from d_l alone.
         reads_state: whether the network sees h. Without it the shift does not depend on the prior,
             and q cannot be exact even in a linear-Gaussian model.
         log_std_bound: largest magnitude of the log-scale, see
@@ -65,30 +72,17 @@ class Delta(PosteriorRule):
         """Give the shift and the log-scale.
 
         Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state computed from ``z_>l``, ``(B, H)``.
+            d: bottom-up feature d_l.
+            h: state that carries ``z_>l``, of the same resolution.
 
         Returns:
-            Two tensors ``(B, Z_l)``.
+            Two tensors of the shape of z_l.
         """
-        features = torch.cat([d, h], dim=-1) if self.reads_state else d
-        shift, raw = self.net(features).chunk(2, dim=-1)  # (B, 2 Z) -> (B, Z), (B, Z)
+        shift, raw = self.net(join(d, h) if self.reads_state else d).chunk(2, dim=1)
         return shift, bound_log_std(raw, self.log_std_bound)
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
-        """Give ``q(z_l | x, z_>l)``.
-
-        Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state computed from ``z_>l``, ``(B, H)``.
-            p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
-
-        Returns:
-            A diagonal Gaussian over z_l, batch shape ``(B,)``.
-
-        Raises:
-            TypeError: if the prior is not a diagonal Gaussian.
-        """
+        """Give ``q(z_l | x, z_>l)``, a diagonal Gaussian as the prior has to be."""
         if not is_diag_normal(p):
             raise TypeError(
                 f"Delta shifts a diagonal Gaussian p(z_l | z_>l), got {type(p).__name__}; use "

@@ -10,6 +10,7 @@ closed-form objective of chapter 1 is the ELBO of such a posterior minus a mutua
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae_course.hierarchy.trace import State
 from hvae_course.posteriors.base import PosteriorRule
 
 
@@ -24,15 +25,6 @@ class Direct(PosteriorRule):
         super().__init__()
         self.head = head
 
-    def forward(self, d: Tensor, h: Tensor, p: Distribution | None) -> Distribution:
-        """Give q(z_l | x).
-
-        Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state from above, not used.
-            p: prior, not used.
-
-        Returns:
-            A distribution over z_l, batch shape ``(B,)``.
-        """
+    def forward(self, d: Tensor, h: State, p: Distribution | None) -> Distribution:
+        """Give q(z_l | x); neither the state nor the prior is used."""
         return self.head(d)

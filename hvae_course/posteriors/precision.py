@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from hvae_course.gaussians import diag_normal, is_diag_normal
+from hvae_course.hierarchy.trace import State
 from hvae_course.posteriors.base import PosteriorRule
 
 
@@ -50,7 +51,7 @@ def precision_weighted_merge(a: Independent, b: Independent) -> Independent:
               \qquad \tau = \sigma^{-2}
 
     Args:
-        a: diagonal Gaussian, event shape ``(Z,)``.
+        a: diagonal Gaussian.
         b: diagonal Gaussian over the same event; batch shapes broadcast.
 
     Returns:
@@ -91,15 +92,6 @@ class PrecisionWeighted(PosteriorRule):
         super().__init__()
         self.head = head
 
-    def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
-        """Give ``q(z_l | x, z_>l)``.
-
-        Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state from above, not used; the levels above act through p.
-            p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
-
-        Returns:
-            A diagonal Gaussian over z_l, batch shape ``(B,)``.
-        """
+    def forward(self, d: Tensor, h: State, p: Distribution) -> Independent:
+        """Give ``q(z_l | x, z_>l)``, a diagonal Gaussian; the levels above act through p alone."""
         return precision_weighted_merge(self.head(d), p)

@@ -1,8 +1,9 @@
 """What a prior over the top level is: a module that returns a distribution."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -11,7 +12,7 @@ Encode = Callable[[Tensor], Distribution]
 
 
 class Prior(nn.Module, ABC):
-    """Prior p(z_L) over the top level."""
+    """Prior p(z_L) over the top level, of any event shape: ``(Z,)`` or ``(C, H, W)``."""
 
     num_samples = 1
     """M, draws that one evaluation of the density takes; 1 where it is exact."""
@@ -29,15 +30,27 @@ class Prior(nn.Module, ABC):
         """
 
 
-def check_positive(**sizes: int) -> None:
+def check_positive(**sizes: int | Sequence[int]) -> None:
     """Refuse sizes that are not positive.
 
     Args:
-        **sizes: numbers by name.
+        **sizes: numbers, or shapes, by name.
 
     Raises:
         ValueError: if one is not positive.
     """
     for name, size in sizes.items():
-        if size < 1:
+        if min(event_shape(size), default=0) < 1:
             raise ValueError(f"a prior needs {name} of at least 1, got {name}={size}")
+
+
+def event_shape(size: int | Sequence[int]) -> torch.Size:
+    """Shape of the top level from the size of a vector, or from a shape.
+
+    Args:
+        size: Z, or a shape such as ``(C, H, W)``.
+
+    Returns:
+        The shape.
+    """
+    return torch.Size((size,) if isinstance(size, int) else size)

@@ -7,13 +7,14 @@ component that starts far from every code gets almost no gradient and may never 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily
 
 from hvae_course.gaussians import LOG_STD_BOUND, at_least_float32, bound_log_std, diag_normal
-from hvae_course.priors.base import Encode, Prior, check_positive
+from hvae_course.priors.base import Encode, Prior, check_positive, event_shape
 
 
 class DiagNormalMixture(MixtureSameFamily):
@@ -46,7 +47,7 @@ class DiagNormalMixture(MixtureSameFamily):
         """Log-density, exact up to rounding.
 
         Args:
-            value: ``(..., Z)``, broadcast against the batch.
+            value: ``(..., *event)``, broadcast against the batch.
 
         Returns:
             ``(...)``, nats.
@@ -56,10 +57,10 @@ class DiagNormalMixture(MixtureSameFamily):
         recorded = torch.is_grad_enabled() or value.device.type == "mps"  # which has no float64
         if recorded or single.batch_shape:
             return super().log_prob(value)
-        mean, precision = normal.mean.double(), normal.scale.double() ** -2
+        mean, precision = normal.mean.flatten(1).double(), normal.scale.flatten(1).double() ** -2
         constant = mean.square() * precision - precision.log() + math.log(2 * math.pi)
         weights = torch.cat([-0.5 * precision, mean * precision], dim=-1)
-        z = value.double()
+        z = value.flatten(start_dim=-len(self.event_shape)).double()
         joint = torch.cat([z.square(), z], dim=-1) @ weights.mT - 0.5 * constant.sum(dim=-1)
         joint = joint + single.mixture_distribution.logits
         nats = joint.logsumexp(dim=-1).to(torch.result_type(value, normal.mean))
@@ -74,7 +75,7 @@ def mixture(logits: Tensor, components: Independent) -> DiagNormalMixture:
         components: U Gaussians, batch shape ``(U,)``.
 
     Returns:
-        The mixture, event shape ``(Z,)``; its ``log_prob`` is exact.
+        The mixture; its ``log_prob`` is exact.
     """
     weights = Categorical(logits=at_least_float32(logits), validate_args=False)
     return DiagNormalMixture(weights, components, validate_args=False)
@@ -84,7 +85,7 @@ class MixtureOfGaussians(Prior):
     """Mixture of diagonal Gaussians whose weights, means and scales are learned.
 
     Args:
-        size: number of latent dimensions Z_L.
+        size: number of latent dimensions Z_L, or the shape of z_L.
         num_components: U.
         spread: standard deviation of the means at the start, which are drawn at random.
         log_std_bound: see `hvae_course.gaussians.bound_log_std`.
@@ -95,7 +96,7 @@ class MixtureOfGaussians(Prior):
 
     def __init__(
         self,
-        size: int,
+        size: int | Sequence[int],
         num_components: int = 100,
         *,
         spread: float = 1.0,
@@ -106,20 +107,14 @@ class MixtureOfGaussians(Prior):
         if not spread > 0:
             raise ValueError(f"the spread of the means must be positive, got spread={spread}")
         self.logits = nn.Parameter(torch.zeros(num_components))
-        self.means = nn.Parameter(spread * torch.randn(num_components, size))
+        shape = event_shape(size)
+        self.means = nn.Parameter(spread * torch.randn(num_components, *shape))
         # more components are narrower, so that each has its own part of the space
-        scale = spread * num_components ** (-1 / size)
-        self.log_stds = nn.Parameter(torch.full((num_components, size), math.log(scale)))
+        scale = spread * num_components ** (-1 / shape.numel())
+        self.log_stds = nn.Parameter(torch.full((num_components, *shape), math.log(scale)))
         self.log_std_bound = log_std_bound
 
     def forward(self, encode: Encode | None = None) -> DiagNormalMixture:
-        """Give the prior.
-
-        Args:
-            encode: not used.
-
-        Returns:
-            The mixture, batch shape ``()``, event shape ``(Z_L,)``.
-        """
+        """Give the mixture."""
         log_stds = bound_log_std(self.log_stds, self.log_std_bound)
         return mixture(self.logits, diag_normal(self.means, log_stds))

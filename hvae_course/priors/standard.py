@@ -11,25 +11,18 @@ class StandardNormal(Prior):
     """N(0, I) over the top level.
 
     Args:
-        size: number of latent dimensions Z_L.
+        *shape: shape of z_L; for a vector, Z_L.
 
     Raises:
-        ValueError: if the size is not positive.
+        ValueError: if a size is not positive.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, *shape: int) -> None:
         super().__init__()
-        check_positive(size=size)
-        self.size = size
+        check_positive(size=shape)
+        self.shape = shape
         self.register_buffer("anchor", torch.empty(0), persistent=False)
 
     def forward(self, encode: Encode | None = None) -> Independent:
-        """Give the prior.
-
-        Args:
-            encode: not used.
-
-        Returns:
-            N(0, I), batch shape ``()``, event shape ``(Z_L,)``.
-        """
-        return standard_normal(self.size, like=self.anchor)
+        """Give N(0, I)."""
+        return standard_normal(*self.shape, like=self.anchor)

@@ -78,17 +78,7 @@ class VampPrior(Prior):
         return cls(x[torch.randperm(len(x))[:num_components].to(x.device)])
 
     def forward(self, encode: Encode | None = None) -> DiagNormalMixture:
-        """Give the prior.
-
-        Args:
-            encode: the model's q(z_L | x), a diagonal Gaussian.
-
-        Returns:
-            The mixture, batch shape ``()``, event shape ``(Z_L,)``.
-
-        Raises:
-            TypeError: if there is no encoder, or it does not give diagonal Gaussians.
-        """
+        """Give the mixture of the diagonal Gaussians that the encoder gives."""
         if encode is None:
             raise TypeError(
                 "the VampPrior is made of the model's posteriors; pass q(z_L | x), as in "

@@ -11,20 +11,21 @@ form, only an importance-weighted lower bound, so the information that a model r
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from hvae_course.priors.base import Encode, Prior, check_positive
+from hvae_course.priors.base import Encode, Prior, check_positive, event_shape
 
 
 class VHPDistribution(Distribution):
     """Continuous mixture whose log-density is known through a lower bound.
 
     Args:
-        generative: module from ``(N, Z_zeta)`` to p(z | zeta).
-        inference: module from ``(N, Z)`` to q(zeta | z).
+        generative: module from N values of zeta to p(z | zeta).
+        inference: module from N values of z to q(zeta | z).
         zeta: p(zeta), with an empty batch shape.
         num_samples: M, draws of zeta per value of z.
         event_shape: shape of z.
@@ -73,14 +74,14 @@ class VHPDistribution(Distribution):
         log p(x) that uses it stays a bound.
 
         Args:
-            value: z, ``(..., Z)``.
+            value: z, ``(..., *event)``.
 
         Returns:
             ``(...)``, nats; random, and below log p(z) in expectation.
         """
-        z = value.reshape(-1, *self.event_shape)  # (N, Z)
+        z = value.reshape(-1, *self.event_shape)
         q = self.inference(z)
-        zeta = q.rsample((self.num_samples,))  # (M, N, Z_zeta)
+        zeta = q.rsample((self.num_samples,))  # (M, N, ...)
         p = self.generative(zeta.flatten(0, 1))  # batch (M N,)
         log_p = p.log_prob(z.repeat(self.num_samples, *[1] * len(self.event_shape)))
         log_w = log_p.unflatten(0, zeta.shape[:2]) + self.zeta.log_prob(zeta) - q.log_prob(zeta)
@@ -94,24 +95,12 @@ class VHPDistribution(Distribution):
             sample_shape: how many.
 
         Returns:
-            ``(*sample_shape, *batch_shape, Z)``, without gradients.
+            ``(*sample_shape, *batch_shape, *event)``, without gradients.
         """
         shape = torch.Size((*sample_shape, *self.batch_shape))
         with torch.no_grad():
             z = self.generative(self.zeta.sample((shape.numel(),))).sample()
         return z.reshape(*shape, *self.event_shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """Not available.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(
-            "the mean of a variational hierarchical prior has no closed form; draw samples "
-            "instead (choose=from_prior)"
-        )
 
 
 class VHP(Prior):
@@ -121,9 +110,9 @@ class VHP(Prior):
     z_2. With more draws the bound on the prior, and with it the bound on log p(x), is tighter.
 
     Args:
-        generative: module from ``(N, Z_zeta)`` to p(z | zeta).
-        inference: module from ``(N, Z)`` to q(zeta | z).
-        size: number of latent dimensions Z_L.
+        generative: module from N values of zeta to p(z | zeta).
+        inference: module from N values of z to q(zeta | z).
+        size: number of latent dimensions Z_L, or the shape of z_L.
         zeta: prior over zeta, by default in the original the standard normal.
         num_samples: M; may be changed at any time, for instance raised for an evaluation.
 
@@ -139,28 +128,21 @@ class VHP(Prior):
         generative: nn.Module,
         inference: nn.Module,
         *,
-        size: int,
+        size: int | Sequence[int],
         zeta: Prior,
         num_samples: int = 16,
     ) -> None:
         super().__init__()
         check_positive(size=size, num_samples=num_samples)
         self.generative, self.inference, self.zeta = generative, inference, zeta
-        self.size, self.num_samples = size, num_samples
+        self.shape, self.num_samples = event_shape(size), num_samples
 
     def forward(self, encode: Encode | None = None) -> VHPDistribution:
-        """Give the prior.
-
-        Args:
-            encode: not used.
-
-        Returns:
-            The continuous mixture, batch shape ``()``, event shape ``(Z_L,)``.
-        """
+        """Give the continuous mixture."""
         return VHPDistribution(
             self.generative,
             self.inference,
             zeta=self.zeta(),
             num_samples=self.num_samples,
-            event_shape=torch.Size((self.size,)),
+            event_shape=self.shape,
         )
