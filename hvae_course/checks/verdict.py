@@ -418,11 +418,6 @@ def over_the_batch(right: Answer) -> list[Known]:
     Returns:
         Known mistakes, for the list of a check.
     """
-    if isinstance(right, Tensor):
-        return [
-            (right.sum(), "this sums over the batch; return one number per example, (B,)"),
-            (right.mean(), "this averages over the batch; return one number per example, (B,)"),
-        ]
     return [
         Known(
             lambda *inputs: right(*inputs).sum(),
@@ -433,39 +428,6 @@ def over_the_batch(right: Answer) -> list[Known]:
             "this averages over the batch; return one number per example, (B,)",
         ),
     ]
-
-
-def compare_gradients(
-    value: Tensor, expected: Tensor, inputs: Sequence[Tensor], *, names: Sequence[str]
-) -> None:
-    """Accept a right value if its gradients with respect to the inputs are right as well.
-
-    Args:
-        value: what the student's function returned, right as a value.
-        expected: the right value, computed from the same inputs.
-        inputs: tensors that require gradients; the student's function was given clones of them.
-        names: names of the inputs, for the hint.
-
-    Raises:
-        Mistake: if a gradient is missing or wrong.
-    """
-    if not isinstance(value, Tensor) or not value.requires_grad:
-        raise Mistake(
-            "the value is right, but no gradient passes through it; compute with tensors "
-            "throughout, without item(), detach(), numpy or no_grad()"
-        )
-    weights = torch.linspace(1, 2, expected.numel()).reshape(expected.shape)
-    pairs = []
-    for result in (value.cpu().double(), expected):
-        loss = (weights * result).sum()
-        pairs.append(torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True))
-    for name, own, right in zip(names, *pairs, strict=True):
-        own = torch.zeros_like(right) if own is None else own
-        if torch.allclose(own, right, 1e-3, 1e-4):
-            continue
-        if not own.any():
-            raise Mistake(f"the value is right, but no gradient reaches {name}; do not detach it")
-        raise Mistake(f"the value is right, but the gradient with respect to {name} is not")
 
 
 def compare_draws(value: object, draws: Tensor, *, name: str) -> None:
