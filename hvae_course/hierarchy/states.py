@@ -14,8 +14,8 @@ def join(*tensors: Tensor) -> Tensor:
     """Join tensors along axis 1, the latent dimensions or channels.
 
     Args:
-        *tensors: ``(B, C_i, ...)``, equal in all axes but the second. An empty one, ``(B, 0)`` like
-            the state above the top level, joins images too.
+        *tensors: ``(B, C_i, ...)``, equal in all axes but the second. An empty one, ``(B, 0)``,
+            like the state above the top level, joins images too.
 
     Returns:
         ``(B, C_1 + C_2 + ..., ...)``.

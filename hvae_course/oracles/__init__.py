@@ -1,17 +1,21 @@
 """Hierarchies whose log p(x) is known exactly, the yardstick of every test."""
 
 from hvae_course.oracles.chain import LinearGaussian
+from hvae_course.oracles.grid import Isometry, LinearGaussianGrid, isometric_kernel
 from hvae_course.oracles.layers import LinearGaussianLayer, LinearGaussianPair
 from hvae_course.oracles.shared_cause import Optimum, SharedCause, optimise_link
 from hvae_course.oracles.two_level import TwoLevelTerms, two_level_terms
 
 __all__ = [
+    "Isometry",
     "LinearGaussian",
+    "LinearGaussianGrid",
     "LinearGaussianLayer",
     "LinearGaussianPair",
     "Optimum",
     "SharedCause",
     "TwoLevelTerms",
+    "isometric_kernel",
     "optimise_link",
     "two_level_terms",
 ]

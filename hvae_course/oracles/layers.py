@@ -29,10 +29,10 @@ class LinearGaussianLayer(nn.Module):
         """Give the conditional distribution.
 
         Args:
-            value: ``(B, D)``.
+            value: ``(B, D)``, or any shape.
 
         Returns:
-            Diagonal Gaussian over ``(D,)``.
+            Diagonal Gaussian over the same shape.
         """
         mean = self.slope * value + self.offset
         return diag_normal(mean, mean.new_tensor(self.log_std))
@@ -55,12 +55,12 @@ class LinearGaussianPair(nn.Module):
         """Give the conditional distribution.
 
         Args:
-            features: ``(B, 2 D)``, or ``(B, D)`` at the top level.
+            features: ``(B, 2 D, ...)``, or ``(B, D, ...)`` at the top level.
 
         Returns:
-            Diagonal Gaussian over ``(D,)``.
+            Diagonal Gaussian over ``(D, ...)``.
         """
-        parts = features.chunk(len(self.slopes), dim=-1)
+        parts = features.chunk(len(self.slopes), dim=1)
         mean = sum(slope * part for slope, part in zip(self.slopes, parts, strict=True))
         return diag_normal(mean, mean.new_tensor(self.log_std))
 
@@ -85,14 +85,14 @@ class LinearGaussianDelta(nn.Module):
         """Give the shift and the raw log-scale.
 
         Args:
-            features: ``(B, 2 D)``, or ``(B, D)`` at the top level.
+            features: ``(B, 2 D, ...)``, or ``(B, D, ...)`` at the top level.
 
         Returns:
-            ``(B, 2 D)``.
+            ``(B, 2 D, ...)``.
         """
-        parts = features.chunk(len(self.slopes), dim=-1)
+        parts = features.chunk(len(self.slopes), dim=1)
         shift = sum(slope * part for slope, part in zip(self.slopes, parts, strict=True))
-        return torch.cat([shift, torch.full_like(shift, self.raw)], dim=-1)
+        return torch.cat([shift, torch.full_like(shift, self.raw)], dim=1)
 
 
 class LinearGaussianLikelihood(Likelihood):
@@ -102,9 +102,9 @@ class LinearGaussianLikelihood(Likelihood):
         """Give p(x | z_1).
 
         Args:
-            h: z_1, ``(B, D)``.
+            h: what the network reads, z_1 or a function of it.
 
         Returns:
-            Diagonal Gaussian over ``(D,)``.
+            Diagonal Gaussian over x.
         """
         return self.net(h)
