@@ -136,12 +136,11 @@ def _check_runs(runs: list[_Run]) -> None:
     for run in runs:
         if not run.trained:
             raise Mistake("a model was built, but never trained")
-        if len(run.trained) > 1:
-            raise Mistake(f"one model was trained {len(run.trained)} times; train it once")
         if run.trained != [run.seed]:
+            seeds = ", ".join(map(str, run.trained))
             raise Mistake(
-                f"train received seed {run.trained[0]} for a model that was built with seed "
-                f"{run.seed}; use the same seed for both"
+                f"train received seed {seeds} for a model that was built with seed {run.seed}; "
+                "train it once, with the same seed"
             )
     if not len(runs) == len({(*run.setting.items(), run.seed) for run in runs}) == _NEEDED:
         raise Mistake(f"these are {len(runs)} runs; make one per setting and seed, {_NEEDED}")
@@ -243,34 +242,22 @@ def _one_model(settings, seeds, build, train, measure):
     return _with()(settings, seeds, lambda setting: model, train, measure)
 
 
-def _one_model_per_setting(settings, seeds, build, train, measure):
-    return [
-        row for setting in settings for row in _one_model([setting], seeds, build, train, measure)
-    ]
-
-
-def _seeded_once(settings, seeds, build, train, measure):
-    torch.manual_seed(seeds[0])
-    return _with(_unseeded)(settings, seeds, build, train, measure)
-
-
-def _first_measured(settings, seeds, build, train, measure):
-    models = []
-    return _with(measure=lambda measure: lambda model: models.append(model) or measure(models[0]))(
-        settings, seeds, build, train, measure
-    )
-
-
 for _hint, _answer in {
     "does not determine the initial weights": _with(_unseeded),
-    "is set before some models only": _seeded_once,
+    "is set before some models only": lambda settings, seeds, *functions: (
+        torch.manual_seed(seeds[0]) and _with(_unseeded)(settings, seeds, *functions)
+    ),
     "one model is trained again and again": _one_model,
-    "model is trained again and again; call build": _one_model_per_setting,
+    "model is trained again and again; call build": lambda settings, *others: [
+        row for setting in settings for row in _one_model([setting], *others)
+    ],
     "train received seed 0": _with(train=lambda train: lambda model, seed: train(model, 0)),
     "a model was built, but never trained": _with(train=lambda _: lambda model, seed: None),
     "a model was measured before it was trained": _with(_measured_first),
     "measure received None": _with(measure=lambda measure: lambda model: measure(None)),
-    "holds the results of another run": _first_measured,
+    "holds the results of another run": _with(
+        rows=lambda rows: [{**row, "elbo": rows[0]["elbo"]} for row in rows]
+    ),
     "the whole setting": _with(build=lambda build: lambda setting: build(setting["levels"])),
     "a setting was changed": _with(
         lambda setting, *others: setting.update(_run(setting, *others)) or setting

@@ -39,9 +39,8 @@ def _check_sizes(sizes: object, total: int, levels: int) -> None:
     sizes = [_whole(size, f"a size in {name}") for size in sizes]
     text, falling = f"{name} is {sizes}", sorted(sizes, reverse=True)
     if len(sizes) != levels:
-        surplus = {1: ", one level too many", -1: ", one level too few"}
-        hint = surplus.get(len(sizes) - levels, "")
-        raise Mistake(f"{text}{hint}; it should have {levels} sizes")
+        hint = {1: ", one level too many", -1: ", one level too few"}.get(len(sizes) - levels, "")
+        raise Mistake(f"{text}{hint}; the list should have length {levels}")
     if levels > 1 and sizes == [total] * levels:
         raise Mistake(f"{text}; every level gets the whole total; the sizes should sum to it")
     if sum(sizes) != total:
@@ -50,7 +49,7 @@ def _check_sizes(sizes: object, total: int, levels: int) -> None:
         raise Mistake(f"{text}, with the sum {sum(sizes)} instead of {total}{hint}")
     if min(sizes) < 1:
         raise Mistake(f"{text}; one level is empty, and each needs at least one dimension")
-    if sizes != falling and sizes[:-1] == [sizes[0]] * (levels - 1):
+    if sizes != falling and sizes[:-1] == [total // levels] * (levels - 1):
         raise Mistake(f"{text}; the remainder goes to the top level; give it to a lower one")
     if sizes != falling and sizes[::-1] == falling:
         raise Mistake(f"{text}; this begins with the top level; the order is bottom to top")
@@ -207,10 +206,7 @@ def matching_width(answer: Answer) -> str:
             raise Mistake(f"width {value} has {formula(value):,} parameters, over {budget:,}")
         raise Mistake(f"width {value} fits, but so does {fits}; the search stops too early")
     if max(calls) > _LIMIT:
-        raise Mistake(
-            f"right, but after {max(calls)} calls of count in one case; at most {_LIMIT} are "
-            "allowed"
-        )
+        raise Mistake(f"right, but with {max(calls)} calls of count; at most {_LIMIT} are allowed")
     try:
         value = answer(_Count(_WIDTHS[-1][0]), 1199)
     except ValueError:
@@ -243,7 +239,7 @@ def _(count, budget):
     return fits
 
 
-@matching_width.mistake("in one case; at most 60 are allowed")
+@matching_width.mistake("calls of count; at most 60 are allowed")
 def _(count, budget):
     width = 1
     for step in (100, 1):

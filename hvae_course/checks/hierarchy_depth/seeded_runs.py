@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
-from numpy import hypot
 
 from hvae_course.checks.verdict import Answer, Mistake, as_sequence, checked, compare_cases
 
@@ -33,15 +33,25 @@ def runs(depths: Sequence[int], seeds: Sequence[int], columns: Sequence[str]) ->
     return pd.DataFrame(parts).iloc[order].copy()
 
 
-def _by_seed(table: pd.DataFrame, quantity: str, levels: int) -> pd.Series:
+def _by_seed(table: pd.DataFrame, quantity: str, levels: int) -> np.ndarray:
     """Results of one depth, in the order of the seeds."""
     rows = table.levels.to_numpy() == levels
-    return pd.Series(table[quantity].to_numpy()[rows][table.seed.to_numpy()[rows].argsort()])
+    return table[quantity].to_numpy()[rows][table.seed.to_numpy()[rows].argsort()]
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with seeds in the order of the rows, as if rows were not matched by seed."""
+    return table.assign(seed=range(len(table)))
+
+
+def _sem(values: np.ndarray, ddof: int = 1) -> float:
+    """Standard error of the mean."""
+    return values.std(ddof=ddof) / len(values) ** 0.5
 
 
 def _pair(
-    mean: Callable[[pd.Series], float] = pd.Series.mean,
-    error: Callable[[pd.Series, pd.Series], float] = lambda a, b: (a - b).sem(),
+    mean: Callable[[np.ndarray], float] = np.mean,
+    error: Callable[[np.ndarray, np.ndarray], float] = lambda a, b: _sem(a - b),
 ) -> Answer:
     """An answer with a mean of the differences, and an error of two groups of runs."""
 
@@ -88,8 +98,8 @@ def paired_difference(answer: Answer) -> str:
             )
         return pair
 
-    names, mistakes = ("the mean", "the error"), paired_difference.mistakes
-    compare_cases(finite, difference, cases, name=names, mistakes=mistakes)
+    names = ("the mean", "the error")
+    compare_cases(finite, difference, cases, name=names, mistakes=paired_difference.mistakes)
     return f"right in {len(cases)} cases of 3 and 5 seeds, with rows in any order"
 
 
@@ -106,40 +116,41 @@ def _(table, quantity, deeper, shallower):
     return gap.mean(), gap.sem()
 
 
-_WRONG_PAIRS = {
-    "the error is that of two groups; take the spread of the differences": _pair(
-        error=lambda a, b: hypot(a.sem(), b.sem())
+_POSITION = "rows are paired by their position; pair those with the same seed"
+_WRONG_ERRORS = {
+    "the error is that of two groups; take the spread of the differences": (
+        lambda a, b: np.hypot(_sem(a), _sem(b))
     ),
-    "the error is the standard deviation; divide it by the root of the number of seeds": _pair(
-        error=lambda a, b: (a - b).std()
+    "the error is the standard deviation; divide it by the root of the number of seeds": (
+        lambda a, b: (a - b).std(ddof=1)
     ),
-    "the standard deviation divides by n; for n differences divide by n - 1 (ddof=1)": _pair(
-        error=lambda a, b: (a - b).sem(ddof=0)
-    ),
-    "rows are paired by their position; pair those with the same seed": (
-        lambda table, *others: difference(table.assign(seed=range(len(table))), *others)
+    "the standard deviation divides by n; for n differences divide by n - 1 (ddof=1)": (
+        lambda a, b: _sem(a - b, ddof=0)
     ),
 }
-"""Wrong pairs that lead to a wrong choice as well."""
+"""Errors that lead to a wrong choice of a depth as well."""
+
+for _hint, _error in {
+    **_WRONG_ERRORS,
+    "the error is that of two groups; use the differences": (
+        lambda a, b: np.hypot(a.std(ddof=1), b.std(ddof=1))
+    ),
+    "the error is squared; take its root": lambda a, b: _sem(a - b) ** 2,
+    "the error is the variance; return the standard error": lambda a, b: (a - b).var(ddof=1),
+    "the spread is divided by n; divide by its root": lambda a, b: _sem(a - b) / len(a) ** 0.5,
+    "the error is two standard errors; return one": lambda a, b: 2 * _sem(a - b),
+}.items():
+    paired_difference.mistake(_hint)(_pair(error=_error))
 
 for _hint, _answer in {
-    **_WRONG_PAIRS,
-    "the result should be 2 values": lambda *inputs: difference(*inputs)[0],
+    "this is the median; return the mean": _pair(np.median),
+    "this sums the differences; return their mean": _pair(np.sum),
+    "this adds up the differences; return their mean": _pair(
+        np.sum, lambda a, b: len(a) * _sem(a - b)
+    ),
     "the error comes first; return the mean first": lambda *inputs: difference(*inputs)[::-1],
-    "the error is that of two groups; use the differences": _pair(
-        error=lambda a, b: hypot(a.std(), b.std())
-    ),
-    "the error is squared; take its root": _pair(error=lambda a, b: (a - b).sem() ** 2),
-    "the error is the variance; return the standard error": _pair(
-        error=lambda a, b: (a - b).var()
-    ),
-    "the spread is over n; divide by its root": _pair(error=lambda a, b: (a - b).std() / len(a)),
-    "the error is two standard errors; return one": _pair(error=lambda a, b: 2 * (a - b).sem()),
-    "this is the median; return the mean": _pair(pd.Series.median),
-    "this sums the differences; return their mean": _pair(pd.Series.sum),
-    "this adds the differences; average": _pair(
-        pd.Series.sum, lambda a, b: len(a) * (a - b).sem()
-    ),
+    "the result should be 2 values": lambda *inputs: difference(*inputs)[0],
+    _POSITION: lambda table, *others: difference(_in_order(table), *others),
     "this always uses iw; use quantity": lambda t, _, *depths: difference(t, "iw", *depths),
     "this always uses validation; use quantity": (
         lambda table, _, *depths: difference(table, "validation", *depths)
@@ -267,7 +278,8 @@ for _hint, _answer in {
     "this is always the smallest depth; compare the bounds": lambda table: table.levels.min(),
     "this compares with the next depth only; a deeper one may still be better": _choice(among=1),
     "the lead is compared with one standard error; use two": _choice(factor=1),
-    **{hint: _choice(pair) for hint, pair in _WRONG_PAIRS.items()},
+    **{hint: _choice(_pair(error=error)) for hint, error in _WRONG_ERRORS.items()},
+    _POSITION: lambda table: chosen(_in_order(table)),
     "this takes the lowest bound; a better model has a higher one": (
         lambda table: table.groupby("levels").validation.mean().idxmin()
     ),

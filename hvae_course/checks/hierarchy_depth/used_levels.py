@@ -123,29 +123,29 @@ def _(table, threshold):
 
 for _hint, _rule in {
     "one seed over the threshold is enough here; take the mean": lambda x, t: (x > t).any(),
-    "all seeds must exceed the threshold here; take the mean": lambda x, t: (x > t).all(),
+    "every seed must exceed the threshold here; take the mean": lambda x, t: (x > t).all(),
     "these are the levels not in use": lambda x, t: x.mean() <= t,
     "levels above the top are kept; any comparison with NaN is False": (
         lambda x, t: not x.mean() <= t
     ),
     "the mean is compared with 0; use the threshold": lambda x, t: x.mean() > 0,
     "this sums over seeds; take the mean": lambda x, t: x.sum() > t,
-    "this is the median over seeds; take the mean": lambda x, t: x.notna().all()
-    and x.median() > t,
+    "this is the median over seeds; take the mean": (
+        lambda x, t: x.notna().all() and x.median() > t
+    ),
     "these are all levels; keep those above the threshold": lambda x, t: x.notna().all(),
 }.items():
     levels_in_use.mistake(_hint)(_keep(_rule))
 
-for _hint, _list in {
-    "levels are counted from the top; level 1 is next to the data": (
-        lambda levels, depth: [depth + 1 - level for level in levels]
-    ),
-    "list the levels": lambda levels, depth: len(levels),
-    "list the levels, such as": lambda levels, depth: [l in levels for l in range(1, depth + 1)],
-    "list the levels, such as [1, 2]": lambda levels, _: [f"information_{l}" for l in levels],
-}.items():
-    levels_in_use.mistake(_hint)(_keep(_over, _list))
-
+levels_in_use.mistake("levels are counted from the top; level 1 is next to the data")(
+    _keep(_over, lambda levels, depth: [depth + 1 - level for level in levels])
+)
+for _listed in (
+    lambda levels, depth: len(levels),
+    lambda levels, depth: [level in levels for level in range(1, depth + 1)],
+    lambda levels, depth: [f"information_{level}" for level in levels],
+):
+    levels_in_use.mistake("list the levels, such as [1, 2]")(_keep(_over, _listed))
 levels_in_use.mistake("return a dict")(lambda *inputs: list(_in_use(*inputs).values()))
 levels_in_use.mistake("the keys should be the depths")(
     lambda *inputs: {str(depth): levels for depth, levels in _in_use(*inputs).items()}
