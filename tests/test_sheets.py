@@ -1,13 +1,12 @@
 """Exercise sheets and their student copies, with right and wrong answers pasted in.
 
 The two main sheets train or load models; here with the small settings of `SMALL`. A wrong answer
-is pasted into a copy that has been run before: only what depends on it is run again.
+is pasted into a copy that has been run before: only what depends on it is run again. One per
+exercise is enough here, as `test_checks` runs all that are known.
 """
 
-import ast
 import contextlib
 import functools
-import importlib
 import io
 import re
 from pathlib import Path
@@ -16,12 +15,12 @@ import claimed_numbers
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from answers.running import SHEETS, name_of, sources
 
+from hvae_course import checks
 from hvae_course.claims import read
 
-PROJECT = Path(__file__).parent.parent
-NOTEBOOKS = PROJECT / "notebooks"
-SHEETS = sorted((NOTEBOOKS / "exercises").glob("*.ipynb"))
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 SMALL = {
     "07_hierarchy_depth": {"depths": (1, 2), "seeds": (0, 1), "epochs": 2, "num_samples": 5},
     "08_layer_analysis": {"num_codes": 300},
@@ -29,27 +28,13 @@ SMALL = {
 """Parameters of the main sheets, smaller than in the notebook."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
 """Checks of what was computed, not of a function."""
-sheets = pytest.mark.parametrize("sheet", SHEETS, ids=lambda path: path.stem)
+sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=lambda path: path.stem)
 main_sheets = pytest.mark.parametrize("name", SMALL)
-
-
-def answers(sheet):
-    return importlib.import_module(f"tests.answers.{sheet.stem[3:]}")
 
 
 def cells(path, tag):
     notebook = nbformat.read(path, as_version=4)
     return [c for c in notebook.cells if tag in c.metadata.get("tags", [])]
-
-
-def name_of(stub):
-    return re.search(r"^def (\w+)", stub, re.MULTILINE)[1]
-
-
-def meaning(source):
-    """The syntax tree without imports, whatever the line breaks."""
-    body = [n for n in ast.parse(source).body if not isinstance(n, ast.Import | ast.ImportFrom)]
-    return [ast.dump(node) for node in body]
 
 
 def show(figure_or_table):
@@ -89,12 +74,12 @@ def untouched(sheet):
     return run_copy(sheet, {})
 
 
-def paste(sheet, pasted):
+def paste(sheet, pasted, **names):
     """Paste answers into a copy that has been run, and run the answers and the checks again."""
     chosen = copied_cells(sheet)
     answers_and_checks = {"exercise-stub", "exercise-check"}
     chosen = [c for c in chosen if answers_and_checks & set(c.metadata.get("tags", []))]
-    return run(chosen, dict(untouched(sheet)[1]), pasted, {})
+    return run(chosen, untouched(sheet)[1] | names, pasted, {})
 
 
 def verdicts(lines):
@@ -122,15 +107,6 @@ def test_every_exercise_has_stub_solution_check_and_frame(sheet):
 
 
 @sheets
-def test_the_answers_of_a_sheet_are_those_that_the_checks_are_tested_with(sheet):
-    held = answers(sheet)
-    solutions = {name_of(c.source): meaning(c.source) for c in cells(sheet, "solution")}
-    assert solutions == {name: meaning(source) for name, source in held.SOLUTIONS.items()}
-    for name, wrong in held.WRONG.items():
-        assert name in held.SOLUTIONS and len(wrong) >= 4
-
-
-@sheets
 def test_an_untouched_copy_reports_that_nothing_is_written_yet(sheet):
     lines = verdicts(untouched(sheet)[0])
     assert len(lines) == len(cells(sheet, "exercise-check"))
@@ -139,7 +115,7 @@ def test_an_untouched_copy_reports_that_nothing_is_written_yet(sheet):
 
 @sheets
 def test_a_copy_with_the_solutions_passes(sheet):
-    lines, scope = run_copy(sheet, answers(sheet).SOLUTIONS)
+    lines, scope = run_copy(sheet, sources(sheet.stem[3:], "solution"))
     assert len(verdicts(lines)) == len(cells(sheet, "exercise-check"))
     assert all(line.startswith("right - ") for line in verdicts(lines)), lines
     assert not [line for line in lines if "waits for" in line]
@@ -167,16 +143,13 @@ def test_the_solutions_quote_every_claim_and_no_number_that_is_not_asserted(name
     assert quoted == set(known)
 
 
-WRONG = [
-    pytest.param(sheet, name, code, hint, id=f"{sheet.stem}-{name}-{number}")
-    for sheet in SHEETS
-    for name, wrong in answers(sheet).WRONG.items()
-    for number, (code, hint) in enumerate(wrong)
-]
+EXERCISES = [(sheet, exercise) for sheet in SHEETS for exercise in sources(sheet, "exercise-stub")]
 
 
-@pytest.mark.parametrize(("sheet", "name", "code", "hint"), WRONG)
-def test_a_wrong_answer_brings_its_hint_into_the_notebook(sheet, name, code, hint):
-    (line,) = [line for line in paste(sheet, {name: code}) if f" - {name}: " in line]
+@pytest.mark.parametrize(("sheet", "exercise"), EXERCISES)
+def test_a_wrong_answer_brings_its_hint_into_the_notebook(sheet, exercise):
+    known = getattr(getattr(checks, sheet), exercise).mistakes[0]
+    printed = paste(SHEETS[sheet], {exercise: f"{exercise} = wrong"}, wrong=known.answer)
+    (line,) = [line for line in printed if f" - {exercise}: " in line]
     assert line.startswith("not yet - ") and "not written yet" not in line
-    assert hint in line, line
+    assert known.hint in line, line

@@ -78,43 +78,39 @@ def _(epoch, epochs):
 
 
 _ONE_T = "this uses one T for all levels; each level has its own"
-for _hint, _wrong in (
-    (
-        "this is one epoch late; epochs count from 1, and the first has the weight 1 / T",
-        _weights(lambda epoch, t: min(1.0, (epoch - 1) / t)),
+for _wrong in (
+    lambda epoch, epochs: _weights()(epoch, [max(epochs)] * len(epochs)),
+    lambda epoch, epochs: _weights()(epoch, epochs[:1] * len(epochs)),
+):
+    kl_weights.mistake(_ONE_T)(_wrong)
+for _hint, _wrong in {
+    "this is one epoch late; epochs count from 1, and the first has the weight 1 / T": (
+        _weights(lambda epoch, t: min(1.0, (epoch - 1) / t))
     ),
-    (
-        "this is one epoch early; epochs count from 1, and the first has the weight 1 / T",
-        _weights(lambda epoch, t: min(1.0, (epoch + 1) / t)),
+    "this is one epoch early; epochs count from 1, and the first has the weight 1 / T": (
+        _weights(lambda epoch, t: min(1.0, (epoch + 1) / t))
     ),
-    ("the weight keeps rising; cap it at 1", _weights(lambda epoch, t: epoch / t)),
-    (
-        "the weight falls; it should start near 0 and rise to 1",
-        _weights(lambda epoch, t: max(0.0, 1 - epoch / t)),
+    "the weight keeps rising; cap it at 1": _weights(lambda epoch, t: epoch / t),
+    "the weight falls; it should start near 0 and rise to 1": (
+        _weights(lambda epoch, t: max(0.0, 1 - epoch / t))
     ),
-    ("the weight is 1 from the start; it should rise from 1 / T", _weights(lambda epoch, t: 1.0)),
-    (
-        "the weight jumps from 0 to 1; it should rise linearly (is the division integer?)",
-        _weights(lambda epoch, t: min(1, epoch // t)),
+    "the weight is 1 from the start; it should rise from 1 / T": _weights(lambda epoch, t: 1.0),
+    "the weight jumps from 0 to 1; it should rise linearly (is the division integer?)": (
+        _weights(lambda epoch, t: min(1, epoch // t))
     ),
-    (_ONE_T, lambda epoch, epochs: _weights()(epoch, [max(epochs)] * len(epochs))),
-    (_ONE_T, lambda epoch, epochs: _weights()(epoch, epochs[:1] * len(epochs))),
-    (
-        "this is the weight of z_1 alone; return one weight per level",
-        lambda epoch, epochs: _weights()(epoch, epochs)[0],
+    "this is the weight of z_1 alone; return one weight per level": (
+        lambda epoch, epochs: _weights()(epoch, epochs)[0]
     ),
-    (
-        "T = 0 gives the weight 0; a level without warm-up has weight 1 from the start",
-        _weights(zero=0.0),
+    "T = 0 gives the weight 0; a level without warm-up has weight 1 from the start": (
+        _weights(zero=0.0)
     ),
-    ("T = 0 divides by zero", lambda epoch, epochs: [min(1.0, epoch / t) for t in epochs]),
-    (
-        "kl_weights(7, 20)",
+    "T = 0 divides by zero": lambda epoch, epochs: [min(1.0, epoch / t) for t in epochs],
+    "kl_weights(7, 20)": (
         lambda epoch, epochs: (
             _weights()(epoch, epochs) if isinstance(epochs, list | tuple) else [1.0]
-        ),
+        )
     ),
-):
+}.items():
     kl_weights.mistake(_hint)(_wrong)
 
 
@@ -166,51 +162,53 @@ _PER_LEVEL = "this is one number per level; add up the levels"
 _PER_EXAMPLE = "this is one number per example; average over the batch, before the floor"
 _WHOLE = "the floor is under the sum of the levels; put one under every level"
 _EXCESS = "the floor is subtracted; a level above its floor contributes all of its information"
-for _hint, _wrong in (
-    (_PER_LEVEL, lambda i, floor: i.mean(0).clamp(min=floor)),
-    (_PER_LEVEL, lambda i, floor: i.clamp(min=floor).mean(0)),
-    (_PER_EXAMPLE, lambda i, floor: i.clamp(min=floor).sum(1)),
-    (_PER_EXAMPLE, lambda i, floor: i.sum(1).clamp(min=floor)),
-    (_WHOLE, lambda i, floor: i.mean(0).sum().clamp(min=floor)),
-    (_WHOLE, lambda i, floor: i.mean(0).sum().clamp(min=4 * floor)),
-    (_WHOLE, lambda i, floor: i.sum(1).clamp(min=floor).mean()),
-    (
-        "this takes the smaller of floor and information; a level contributes at least its floor, "
-        "so take the larger",
-        lambda i, floor: i.mean(0).clamp(max=floor).sum(),
-    ),
-    (
-        "this averages over the levels; sum over them",
-        lambda i, floor: i.mean(0).clamp(min=floor).mean(),
-    ),
-    (_EXCESS, lambda i, floor: (i.mean(0) - floor).clamp(min=0).sum()),
-    (_EXCESS, lambda i, floor: (i.mean(0) - floor).sum()),
-    (
-        "this is the sum of the means without a floor; put the floor under each",
-        lambda i, floor: i.mean(0).sum(),
-    ),
-    (
-        "this sums over the batch; compare the floor with the mean over the batch",
-        lambda i, floor: i.sum(0).clamp(min=floor).sum(),
-    ),
-    (
-        "this averages over the levels, axis 1; the batch is axis 0",
-        lambda i, floor: i.mean(1).clamp(min=floor).sum(),
-    ),
-    (
-        "the floor is divided by the number of levels; every level has the whole floor",
-        lambda i, floor: _with_floor(i, floor / 4),
-    ),
-    (
-        "the sign is reversed; return the positive KL term, which the objective subtracts",
-        lambda i, floor: -_with_floor(i, floor),
-    ),
-    ("no gradient passes", lambda i, floor: _with_floor(i, floor).item()),
-    (
-        "the gradient with respect to the information is not",
-        lambda i, floor: i.mean(0).sum() + (_with_floor(i, floor) - i.mean(0).sum()).detach(),
-    ),
+for _wrong in (
+    lambda i, floor: i.mean(0).clamp(min=floor),
+    lambda i, floor: i.clamp(min=floor).mean(0),
 ):
+    free_bits.mistake(_PER_LEVEL)(_wrong)
+for _wrong in (
+    lambda i, floor: i.clamp(min=floor).sum(1),
+    lambda i, floor: i.sum(1).clamp(min=floor),
+):
+    free_bits.mistake(_PER_EXAMPLE)(_wrong)
+for _wrong in (
+    lambda i, floor: i.mean(0).sum().clamp(min=floor),
+    lambda i, floor: i.mean(0).sum().clamp(min=4 * floor),
+    lambda i, floor: i.sum(1).clamp(min=floor).mean(),
+):
+    free_bits.mistake(_WHOLE)(_wrong)
+for _wrong in (
+    lambda i, floor: (i.mean(0) - floor).clamp(min=0).sum(),
+    lambda i, floor: (i.mean(0) - floor).sum(),
+):
+    free_bits.mistake(_EXCESS)(_wrong)
+for _hint, _wrong in {
+    "this takes the smaller of floor and information; a level contributes at least its floor, "
+    "so take the larger": lambda i, floor: i.mean(0).clamp(max=floor).sum(),
+    "this averages over the levels; sum over them": (
+        lambda i, floor: i.mean(0).clamp(min=floor).mean()
+    ),
+    "this is the sum of the means without a floor; put the floor under each": (
+        lambda i, floor: i.mean(0).sum()
+    ),
+    "this sums over the batch; compare the floor with the mean over the batch": (
+        lambda i, floor: i.sum(0).clamp(min=floor).sum()
+    ),
+    "this averages over the levels, axis 1; the batch is axis 0": (
+        lambda i, floor: i.mean(1).clamp(min=floor).sum()
+    ),
+    "the floor is divided by the number of levels; every level has the whole floor": (
+        lambda i, floor: _with_floor(i, floor / 4)
+    ),
+    "the sign is reversed; return the positive KL term, which the objective subtracts": (
+        lambda i, floor: -_with_floor(i, floor)
+    ),
+    "no gradient passes": lambda i, floor: _with_floor(i, floor).item(),
+    "the gradient with respect to the information is not": (
+        lambda i, floor: i.mean(0).sum() + (_with_floor(i, floor) - i.mean(0).sum()).detach()
+    ),
+}.items():
     free_bits.mistake(_hint)(_wrong)
 
 
@@ -263,43 +261,39 @@ def _(means, threshold=0.01):
 
 _EACH = "this returns one value per dimension; return how many of them are active"
 _POOLED = "this is one variance for all dimensions together; compute one per dimension"
-for _hint, _wrong in (
-    (_EACH, _units(count=lambda moving: moving)),
-    (_EACH, lambda means, threshold=0.01: means.var(0)),
-    (
-        "the range of the means is compared with the threshold; compare their variance",
-        _units(lambda means, t: means.amax(0) - means.amin(0) > t),
-    ),
-    (
-        "this is the variance over the dimensions; take it over the examples, axis 0",
-        _units(lambda means, t: means.var(1) > t),
-    ),
-    (
-        "this is the mean square, which a constant mean can make large; take the variance",
-        _units(lambda means, t: (means**2).mean(0) > t),
-    ),
-    (
-        "this compares the size of a mean, not its variance over the examples",
-        _units(lambda means, t: means.mean(0).abs() > t),
-    ),
-    ("this counts the inactive units", _units(lambda means, t: means.var(0) <= t)),
-    (
-        "this is the fraction of active units; return their number",
-        _units(count=lambda moving: moving.double().mean()),
-    ),
-    (
-        "this is the mean of the variances; count those above the threshold",
-        lambda means, threshold=0.01: means.var(0).mean(),
-    ),
-    (_POOLED, _units(lambda means, t: means.var(0).mean() > t)),
-    (_POOLED, _units(lambda means, t: means.var() > t)),
-    (
-        "the threshold is fixed at 0.01; use the argument",
-        _units(lambda means, t: means.var(0) > 0.01),
-    ),
-    (
-        "this counts every dimension, active or not",
-        lambda means, threshold=0.01: means.shape[1],
-    ),
+for _wrong in (
+    _units(count=lambda moving: moving),
+    lambda means, threshold=0.01: means.var(0),
 ):
+    active_units.mistake(_EACH)(_wrong)
+for _wrong in (
+    _units(lambda means, t: means.var(0).mean() > t),
+    _units(lambda means, t: means.var() > t),
+):
+    active_units.mistake(_POOLED)(_wrong)
+for _hint, _wrong in {
+    "the range of the means is compared with the threshold; compare their variance": (
+        _units(lambda means, t: means.amax(0) - means.amin(0) > t)
+    ),
+    "this is the variance over the dimensions; take it over the examples, axis 0": (
+        _units(lambda means, t: means.var(1) > t)
+    ),
+    "this is the mean square, which a constant mean can make large; take the variance": (
+        _units(lambda means, t: (means**2).mean(0) > t)
+    ),
+    "this compares the size of a mean, not its variance over the examples": (
+        _units(lambda means, t: means.mean(0).abs() > t)
+    ),
+    "this counts the inactive units": _units(lambda means, t: means.var(0) <= t),
+    "this is the fraction of active units; return their number": (
+        _units(count=lambda moving: moving.double().mean())
+    ),
+    "this is the mean of the variances; count those above the threshold": (
+        lambda means, threshold=0.01: means.var(0).mean()
+    ),
+    "the threshold is fixed at 0.01; use the argument": (
+        _units(lambda means, t: means.var(0) > 0.01)
+    ),
+    "this counts every dimension, active or not": lambda means, threshold=0.01: means.shape[1],
+}.items():
     active_units.mistake(_hint)(_wrong)

@@ -405,32 +405,31 @@ def _(log_weights):
 
 importance_weighted.mistakes += over_the_batch(_log_mean)
 _OVER_EXAMPLES = "this reduces the batch, axis 0; the K draws are axis 1"
-for _hint, _wrong in (
-    (_OVER_EXAMPLES, lambda w: w.logsumexp(0)),
-    (_OVER_EXAMPLES, lambda w: w.logsumexp(0) - math.log(w.shape[0])),
-    (_OVER_EXAMPLES, lambda w: w.logsumexp(0) - math.log(w.shape[1])),
-    ("this adds up the log-weights, which multiplies the weights", lambda w: w.sum(1)),
-    (
-        "this is the log of the sum of the weights; subtract log K for that of the mean",
-        lambda w: w.logsumexp(1),
-    ),
-    (
-        "log K is added; the mean divides by K, so subtract it",
-        lambda w: w.logsumexp(1) + math.log(w.shape[1]),
-    ),
-    (
-        "the 1/K stands outside the logarithm; inside, it becomes minus log K",
-        lambda w: w.logsumexp(1) / w.shape[1],
-    ),
-    (
-        "this divides by the size of the batch B, not by K",
-        lambda w: w.logsumexp(1) - math.log(w.shape[0]),
-    ),
-    ("this is the mean of the weights; return its logarithm", lambda w: w.exp().mean(1)),
-    ("this is the negative bound, a loss; return the bound", lambda w: -_log_mean(w)),
-    ("this is the largest log-weight of the K, not the log of the mean", lambda w: w.amax(1)),
-    ("as logsumexp does", lambda w: w.exp().mean(1).log()),
-    ("as logsumexp does", lambda w: (w - w.max()).exp().mean(1).log() + w.max()),
-    ("no gradient passes through", lambda w: _log_mean(w).detach()),
+for _wrong in (
+    lambda w: w.logsumexp(0),
+    lambda w: w.logsumexp(0) - math.log(w.shape[0]),
+    lambda w: w.logsumexp(0) - math.log(w.shape[1]),
 ):
+    importance_weighted.mistake(_OVER_EXAMPLES)(_wrong)
+for _hint, _wrong in {
+    "this adds up the log-weights, which multiplies the weights": lambda w: w.sum(1),
+    "this is the log of the sum of the weights; subtract log K for that of the mean": (
+        lambda w: w.logsumexp(1)
+    ),
+    "log K is added; the mean divides by K, so subtract it": (
+        lambda w: w.logsumexp(1) + math.log(w.shape[1])
+    ),
+    "the 1/K stands outside the logarithm; inside, it becomes minus log K": (
+        lambda w: w.logsumexp(1) / w.shape[1]
+    ),
+    "this divides by the size of the batch B, not by K": (
+        lambda w: w.logsumexp(1) - math.log(w.shape[0])
+    ),
+    "this is the mean of the weights; return its logarithm": lambda w: w.exp().mean(1),
+    "this is the negative bound, a loss; return the bound": lambda w: -_log_mean(w),
+    "this is the largest log-weight of the K, not the log of the mean": lambda w: w.amax(1),
+    "as their exp is 0 or infinite": lambda w: w.exp().mean(1).log(),
+    "as logsumexp does": lambda w: (w - w.max()).exp().mean(1).log() + w.max(),
+    "no gradient passes through": lambda w: _log_mean(w).detach(),
+}.items():
     importance_weighted.mistake(_hint)(_wrong)

@@ -4,7 +4,7 @@ import ast
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import nbformat
@@ -19,6 +19,7 @@ SHEETS = {
     for path in sorted((Path(__file__).parents[2] / "notebooks/exercises").glob("*.ipynb"))
 }
 """Notebooks of the exercise sheets by the name of the module that checks them."""
+_TORCH = {"torch": torch}
 
 
 def name_of(source: str) -> str:
@@ -34,26 +35,27 @@ def sources(sheet: str, tag: str) -> dict[str, str]:
 
 
 @functools.cache
-def _imports(sheet: str) -> str:
-    """What a student finds imported in a sheet."""
+def imported(sheet: str) -> dict[str, object]:
+    """The names that a student finds imported in a sheet."""
     cells = nbformat.read(SHEETS[sheet], as_version=4).cells
     (cell,) = [c.source for c in cells if "imports" in c.metadata.get("tags", [])]
     body = ast.parse(re.sub(r"^%.*$", "", cell, flags=re.MULTILINE)).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return ast.unparse(ast.Module(imports, []))
+    names = {}
+    exec(ast.unparse(ast.Module(imports, [])), names)
+    return names
 
 
-def define(source: str, exercise: str, imports: str = "import torch") -> Answer:
+def define(source: str, exercise: str, names: Mapping[str, object] = _TORCH) -> Answer:
     """The function that a source defines, as if typed into a notebook."""
-    names = {"__name__": "__main__"}
-    exec(imports, names)
-    exec(compile(source, "<notebook>", "exec"), names)
-    return names[exercise]
+    scope = {**names, "__name__": "__main__"}
+    exec(compile(source, "<notebook>", "exec"), scope)
+    return scope[exercise]
 
 
 def solution(sheet: str, exercise: str) -> Answer:
     """The solution that a sheet gives, with the imports of the sheet."""
-    return define(sources(sheet, "solution")[exercise], exercise, _imports(sheet))
+    return define(sources(sheet, "solution")[exercise], exercise, imported(sheet))
 
 
 def stub(sheet: str, exercise: str) -> Answer:
