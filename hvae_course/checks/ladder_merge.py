@@ -7,7 +7,15 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from hvae_course.checks.gradients import check_gradients
-from hvae_course.checks.verdict import Answer, Mistake, as_sequence, as_tensor, checked, compare
+from hvae_course.checks.verdict import (
+    Answer,
+    Mistake,
+    as_sequence,
+    as_tensor,
+    checked,
+    compare,
+    copies,
+)
 from hvae_course.posteriors.precision import merge_parameters
 
 _DRAWS = 100_000
@@ -41,7 +49,7 @@ def merge(answer: Answer) -> str:
     logs = torch.tensor([-60.0, 0.0, 60.0])
     log_std_a, log_std_b = torch.cartesian_prod(logs, logs).T
     inputs = (torch.full((9,), 0.5), log_std_a, torch.full((9,), 2.5), log_std_b)
-    values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
+    values = as_sequence(answer(*copies(inputs)), 2, name="the result")
     if not all(torch.isfinite(torch.as_tensor(value)).all() for value in values):
         raise Mistake(
             "right for moderate inputs, but log stds of -60 or 60 overflow float32; write the "
@@ -55,7 +63,7 @@ def merge(answer: Answer) -> str:
             "a small constant?"
         ) from None
     leaves = [value.clone().requires_grad_() for value in inputs]
-    total = sum(value.sum() for value in answer(*(leaf.clone() for leaf in leaves)))
+    total = sum(value.sum() for value in answer(*copies(leaves)))
     for name, slope in zip(arguments, torch.autograd.grad(total, leaves), strict=True):
         if not torch.isfinite(slope).all():
             raise Mistake(
@@ -84,7 +92,7 @@ def _(mean_a, log_std_a, mean_b, log_std_b):
 
 
 def _textbook(share: float = -2, scale: float = -2) -> Answer:
-    """The merge in its textbook form, with the powers of the stds in shares and new scale."""
+    """The merge in its textbook form, with other powers of the stds in the two results."""
 
     def answer(mean_a: Tensor, log_std_a: Tensor, mean_b: Tensor, log_std_b: Tensor) -> _Pair:
         a, b = (share * log_std_a).exp(), (share * log_std_b).exp()
@@ -133,7 +141,7 @@ def _(mean_a, log_std_a, mean_b, log_std_b):
 
 
 def _changed(result: Callable[[Tensor, Tensor], object], right: Answer) -> Answer:
-    """The right answer, but something else is made of its two values."""
+    """A function of the two right values."""
     return lambda *inputs: result(*right(*inputs))
 
 
@@ -172,7 +180,7 @@ def posterior_by_merging(answer: Answer) -> str:
         size, noise_std, prior_std = 0.5 + 1.5 * torch.rand(3, 8)
         inputs = (x, sign * size, noise_std, prior_mean, prior_std)
         if sign < 0:
-            values = as_sequence(answer(*(i.clone() for i in inputs)), 2, name="the result")
+            values = as_sequence(answer(*copies(inputs)), 2, name="the result")
             if not torch.isfinite(torch.as_tensor(values[0])).all():
                 raise Mistake(
                     "not finite for a negative slope; the message has the std noise_std / |slope|"
@@ -203,7 +211,7 @@ def _posterior(
     noise_power: float = 1,
     prior_power: float = 1,
 ) -> Answer:
-    """The posterior by merging, with the powers of slope and stds that make message and prior."""
+    """The posterior by merging, with other powers of the slope and of the two stds."""
 
     def answer(
         x: Tensor, slope: Tensor, noise_std: Tensor, prior_mean: Tensor, prior_std: Tensor

@@ -7,7 +7,16 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from hvae_course.checks.gradients import check_gradients
-from hvae_course.checks.verdict import Answer, Check, Mistake, as_tensor, checked, compare
+from hvae_course.checks.verdict import (
+    Answer,
+    Check,
+    Mistake,
+    as_tensor,
+    checked,
+    compare,
+    copies,
+    over_the_batch,
+)
 
 _DRAWS = 50_000
 
@@ -35,7 +44,7 @@ def vamp_log_prob(answer: Answer) -> str:
     z = torch.tensor([[60.0, -40.0], [0.0, 90.0]])
     means, stds = torch.tensor([[0.0, 0.0], [1.0, -1.0]]), torch.tensor([[1.0, 0.5], [0.7, 1.2]])
     _refuse_overflow(
-        answer(z.clone(), means.clone(), stds.clone()),
+        answer(*copies((z, means, stds))),
         hint="right near the components, not finite for z far away, where exp is 0",
     )
     try:
@@ -81,7 +90,7 @@ def vhp_bound(answer: Answer) -> str:
     likelihood, zeta, q = torch.randn(3, 4, 3).unbind()
     for shift in (torch.tensor([s, 0.0, s]) for s in (-1000.0, 1000.0)):
         _refuse_overflow(
-            answer(likelihood + shift, zeta.clone(), q.clone()),
+            answer(*copies((likelihood + shift, zeta, q))),
             hint="right for moderate log-densities, not finite at 1000 nats",
         )
         compare(answer, _bound, (likelihood + shift, zeta, q), name="the bound at 1000 nats")
@@ -150,56 +159,49 @@ def _(log_p_z_given_zeta, log_p_zeta, log_q_zeta):
     return (log_p_z_given_zeta + log_p_zeta - log_q_zeta).logsumexp(dim=0)
 
 
-def _register(check: Check, logs: Answer, value: str, values: str, number: str) -> None:
+def _register(check: Check, logs: Answer, value: str, over: str, number: str) -> None:
     """Register the mistakes in the log of a mean.
 
     Args:
         check: the check.
         logs: the logarithms of what is averaged over the first axis, from the arguments.
         value: what is averaged.
-        values: its plural.
-        number: the book's letter for how many there are.
+        over: what the first axis stands for.
+        number: the book's letter for the length of the first axis.
     """
     for hint, result in {
-        f"this is the mean of the log-{values}; return the log of the mean {value}": (
+        f"this is the mean log-{value}; return the log of the mean {value}": (
             lambda logs: logs.mean(dim=0)
         ),
-        f"this is the sum of the log-{values}; return the log of the mean {value}": (
+        f"this sums the log-{value} over the {over}; return the log of the mean {value}": (
             lambda logs: logs.sum(dim=0)
         ),
-        f"this is the sum of the log-{values} less log {number}; return the log of the mean": (
+        f"this sums the log-{value} and subtracts log {number}; return the log of the mean": (
             lambda logs: logs.sum(dim=0) - math.log(len(logs))
         ),
-        f"this is the largest log-{value} alone; return the log of the mean {value}": (
+        f"this is the largest log-{value}; return the log of the mean {value}": (
             lambda logs: logs.amax(dim=0)
         ),
         f"log {number} is added; subtract it": (
             lambda logs: _log_mean(logs) + 2 * math.log(len(logs))
         ),
-        f"this averages over the examples; average over the {number} {values}": (
+        f"this averages over the examples; average over the {over}": (
             lambda logs: _log_mean(logs.T)
         ),
-        f"this sums over the examples; average over the {number} {values}": (
+        f"this sums over the examples; average over the {over}": (
             lambda logs: logs.logsumexp(dim=1) - math.log(len(logs))
         ),
         f"this is the mean {value}; return its logarithm": lambda logs: _log_mean(logs).exp(),
         "the sign is wrong; remove the minus": lambda logs: -_log_mean(logs),
-        "this is the mean over the batch; return one value per example": (
-            lambda logs: _log_mean(logs).mean()
-        ),
-        "this is the sum over the batch; return one value per example": (
-            lambda logs: _log_mean(logs).sum()
-        ),
         "use logsumexp instead of exp and log": lambda logs: logs.exp().mean(dim=0).log(),
         "no gradient passes through it": lambda logs: _log_mean(logs).detach(),
     }.items():
         check.mistake(hint)(lambda *inputs, result=result: result(logs(*inputs)))
+    check.mistakes += over_the_batch(lambda *inputs: _log_mean(logs(*inputs)))
 
 
-_register(
-    vamp_log_prob, lambda *inputs: _components(*inputs).sum(dim=-1), "density", "densities", "U"
-)
-_register(vhp_bound, lambda likelihood, zeta, q: likelihood + zeta - q, "weight", "weights", "M")
+_register(vamp_log_prob, lambda *of: _components(*of).sum(dim=-1), "density", "components", "U")
+_register(vhp_bound, lambda likelihood, zeta, q: likelihood + zeta - q, "weight", "draws", "M")
 
 for _hint, _result in {
     "this is one mixture per dimension; sum over the dimensions before logsumexp": (
