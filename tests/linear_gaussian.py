@@ -64,3 +64,10 @@ def quadrature(q, f, *, joint):
 
 def log_normal(value, mean, variance):
     return Normal(mean, torch.as_tensor(variance, dtype=D).sqrt()).log_prob(value)
+
+
+def assert_exact(model, chain):
+    """Every draw of a model with the exact posterior gives the evidence."""
+    x = chain.sample_x(32)
+    expected = chain.log_px(x).repeat_interleave(5)
+    torch.testing.assert_close(model(x, 5).log_weight(x), expected, rtol=0, atol=1e-12)
