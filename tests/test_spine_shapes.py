@@ -176,9 +176,7 @@ def test_levels_of_images_are_diagnosed_with_and_without_their_index_code(tiny_b
     x = tiny_binary.test.batch(slice(0, 20))
     with torch.no_grad():
         index, marginal = aggregate_split(model, x, max_rows=70)
-    assert all(
-        code.shape == rest.shape == (20,) for code, rest in zip(index, marginal, strict=True)
-    )
+    assert all(part.shape == (20,) for part in (*index, *marginal))
     assert set(full.columns) - set(short.columns) == {"index_code", "marginal_kl"}
     assert full[short.columns].equals(short)
 
