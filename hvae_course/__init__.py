@@ -7,26 +7,32 @@
 >>> [tuple(level.z.shape) for level in trace.levels]
 [(5, 16), (5, 8)]
 
-Importing it changes nothing: no seed, no default dtype, no plotting style.
+Importing it changes nothing: no seed, no default dtype, no plotting style. Its parts, and PyTorch
+with them, are imported when they are first used.
 """
 
-from hvae_course import (
-    analysis,
-    checks,
-    data,
-    likelihoods,
-    objectives,
-    oracles,
-    plots,
-    posteriors,
-    pretrained,
-    priors,
-    recipes,
-    training,
-)
-from hvae_course.analysis import evaluate
-from hvae_course.hierarchy import HierarchicalVAE, Level, Trace
-from hvae_course.training import fit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hvae_course import (
+        analysis,
+        checks,
+        config,
+        data,
+        likelihoods,
+        objectives,
+        oracles,
+        plots,
+        posteriors,
+        pretrained,
+        priors,
+        recipes,
+        training,
+    )
+    from hvae_course.analysis import evaluate
+    from hvae_course.hierarchy import HierarchicalVAE, Level, Trace
+    from hvae_course.training import fit
 
 __version__ = "0.1.0"
 
@@ -36,6 +42,7 @@ __all__ = [
     "Trace",
     "analysis",
     "checks",
+    "config",
     "data",
     "evaluate",
     "fit",
@@ -49,3 +56,23 @@ __all__ = [
     "recipes",
     "training",
 ]
+
+_HOMES = {
+    "HierarchicalVAE": "hierarchy",
+    "Level": "hierarchy",
+    "Trace": "hierarchy",
+    "evaluate": "analysis",
+    "fit": "training",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,10 +19,13 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         ValueError: if the model was built for data of another size, or values lie outside the
             support of its likelihood.
     """
-    config = model.config
-    if "num_features" in config and "num_values" in config:
-        expected = DataSpec(config["num_features"], config["num_values"])
-        if data.spec != expected:
+    if model.config:
+        shape = model.config.get("shape", model.config.get("num_features"))
+        expected = DataSpec(shape, model.config["num_values"])
+        given = data.spec
+        if len(expected.shape) == 1:  # a model of vectors takes any shape of that size
+            given = DataSpec(given.num_features, given.num_values)
+        if given != expected:
             raise ValueError(
                 f"the model takes {expected}, got {data} with {data.spec}; load the data that it "
                 "was built for, or build a model for these data"

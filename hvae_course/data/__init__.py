@@ -16,21 +16,13 @@ the same. It is one of:
 """
 
 from hvae_course.data import motion, nested_shapes, pendulum
-from hvae_course.data.loading import (
-    BINARISATION_SEED,
-    BINARISATIONS,
-    NAMES,
-    load,
-    load_motion,
-)
+from hvae_course.data.loading import BINARISATION_SEED, load, load_motion
 from hvae_course.data.splits import DataSet, DataSpec, Split
 
 __all__ = [
-    "BINARISATIONS",
     "BINARISATION_SEED",
     "DataSet",
     "DataSpec",
-    "NAMES",
     "Split",
     "load",
     "load_motion",

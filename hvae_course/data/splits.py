@@ -1,5 +1,6 @@
 """A data set as three splits that live on the device that trains."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +12,22 @@ from torch import Tensor
 class DataSpec:
     """What a model must know of its data."""
 
-    num_features: int
-    """D, the number of pixels."""
+    shape: int | tuple[int, ...]
+    """Shape of an example, such as ``(28, 28)``; a number D for vectors. Models take examples as
+    rows ``(B, D)``, and a convolutional network restores the shape."""
     num_values: int | None
     """V, the number of values a pixel can take; 2 after binarisation, None for real values."""
+
+    def __post_init__(self) -> None:
+        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
+        object.__setattr__(self, "shape", shape)
+        if not shape or min(shape) < 1:
+            raise ValueError(f"an example needs positive sizes, got the shape {shape}")
+
+    @property
+    def num_features(self) -> int:
+        """D, the number of pixels or coordinates."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +110,7 @@ class DataSet:
     @property
     def spec(self) -> DataSpec:
         """What a model must know of the data."""
-        return DataSpec(self.train.pixels.shape[1], self.num_values)
+        return DataSpec(self.image_shape, self.num_values)
 
     def split(self, name: str) -> Split:
         """Look up a split by name.

@@ -9,13 +9,16 @@ negative Lagrangian, divided by its multiplier, is reconstruction minus a KL wei
 follows the constraint.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.base import Objective
 from hvae_course.objectives.multipliers import GECO, ReWO
 from hvae_course.objectives.weighted import mean_over_draws, mean_over_processes
 
@@ -56,7 +59,11 @@ ERRORS: dict[str, Callable[[Trace, Tensor], Tensor]] = {
 """
 
 
-class Constrained(nn.Module):
+class ConstraintNeverMet(UserWarning):
+    """A constrained training never met its constraint."""
+
+
+class Constrained(nn.Module, Objective):
     r"""Reconstruction minus beta times information, where beta follows a constraint.
 
     It has a state: the moving average of the error, the KL weight and the phase, tensors on the
@@ -142,6 +149,14 @@ class Constrained(nn.Module):
         self.settled: Tensor
         """Last epoch that began in the first phase, ``()``; 0 if none did."""
         self.reset()
+
+    def begin(self, device: torch.device) -> None:
+        """Return to the state before training, on a device.
+
+        Args:
+            device: device of the model.
+        """
+        self.to(device).reset()
 
     def reset(self) -> None:
         """Return to the state before training."""
@@ -230,4 +245,68 @@ class Constrained(nn.Module):
             f"smoothing={self.smoothing}, first_phase={self.first_phase}, "
             f"inner_steps={self.inner_steps}, max_step={self.max_step}, "
             f"max_violation={self.max_violation}, bounds={self.bounds}"
+        )
+
+    @contextlib.contextmanager
+    def holding_back(
+        self, optimizer: torch.optim.Optimizer, prior: Sequence[nn.Parameter]
+    ) -> Iterator[None]:
+        """Freeze parameters while the block runs, with hooks right before the optimiser's step.
+
+        During the first phase the prior's gradients are multiplied by zero, and so is the
+        optimiser's step count for it: when the phase ends, the prior starts as in a new run. All
+        of this happens on the device. In a double loop, the gradients of the parameters that are
+        not updated are set to None, and the optimiser skips them.
+
+        Args:
+            optimizer: an optimiser of all parameters.
+            prior: the prior's parameters; without any, nothing is held back.
+
+        Yields:
+            None: nothing.
+        """
+        if not prior:
+            yield
+            return
+        of_prior = {id(p) for p in prior}
+        others = [p for g in optimizer.param_groups for p in g["params"] if id(p) not in of_prior]
+        cycle, count = self.inner_steps + 1, int(self.steps.item())
+
+        def hold_back(*_: object) -> None:
+            nonlocal count
+            outer = cycle > 1 and count % cycle == cycle - 1
+            for parameter in others if outer else prior if cycle > 1 else ():
+                parameter.grad = None
+            gradients = [p.grad for p in prior if p.grad is not None]
+            if gradients:
+                torch._foreach_mul_(gradients, self.released)
+            count += 1
+
+        def start_afresh(*_: object) -> None:
+            steps = [optimizer.state[p]["step"] for p in prior if "step" in optimizer.state[p]]
+            if steps:
+                torch._foreach_mul_(steps, self.released.to(steps[0].device))
+
+        hooks = [
+            optimizer.register_step_pre_hook(hold_back),
+            optimizer.register_step_post_hook(start_afresh),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def finish(self) -> None:
+        """Warn if the constraint was never met."""
+        if self.met:
+            return
+        prior = "; the prior has not been trained" if not self.released.item() else ""
+        warnings.warn(
+            f"the constraint was never met in {int(self.steps.item())} steps: the smallest "
+            f"moving average of the {self.error} is {self.best.item():.3g}, the largest allowed "
+            f"is {self.kappa**2:.3g}{prior}. Raise kappa, train longer, or give the model more "
+            "capacity",
+            ConstraintNeverMet,
+            stacklevel=3,
         )

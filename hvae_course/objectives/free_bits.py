@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.weighted import (
+    WithWeights,
     check_not_negative,
     mean_over_draws,
     mean_over_processes,
-    per_level,
 )
 
 FLOORS = ("batch", "example")
@@ -26,7 +27,7 @@ FLOORS = ("batch", "example")
 
 
 @dataclass(frozen=True)
-class FreeBits:
+class FreeBits(WithWeights):
     """Reconstruction minus the information of the levels, each counted at least as its floor.
 
     With a floor under the batch mean, a level below it counts as the floor and gets no gradient

@@ -7,17 +7,18 @@ resumed run meets the same weights.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
-from hvae_course.objectives.free_bits import FreeBits
-from hvae_course.objectives.weighted import Weighted, check_not_negative, per_level
+from hvae_course.objectives.base import Objective
+from hvae_course.objectives.weighted import Weighted, WithWeights, check_not_negative
 
 
 @dataclass(frozen=True)
-class WarmUp:
+class WarmUp(Objective):
     """An objective whose KL weights rise linearly over the first epochs.
 
     Validation, and with it the choice of the best epoch, uses the final objective throughout, so
@@ -37,11 +38,11 @@ class WarmUp:
     """
 
     epochs: int | tuple[int, ...] = 20
-    objective: Weighted | FreeBits = field(default_factory=Weighted)
+    objective: WithWeights = field(default_factory=Weighted)
 
     def __post_init__(self) -> None:
         check_not_negative(self.epochs, "epochs")
-        if not (is_dataclass(self.objective) and hasattr(self.objective, "weights")):
+        if not isinstance(self.objective, WithWeights):
             raise TypeError(
                 "a warm-up changes the weights of Weighted() or FreeBits(...), got "
                 f"{self.objective!r}"
@@ -52,14 +53,17 @@ class WarmUp:
         """Number of epochs after which the objective no longer changes."""
         return max(self.epochs) if isinstance(self.epochs, Sequence) else self.epochs
 
-    def for_epoch(self, epoch: int) -> Weighted | FreeBits:
-        """Give the objective of one epoch.
+    def for_epoch(self, epoch: int) -> WithWeights:
+        """Give the final objective with its weights multiplied by min(1, epoch / T).
 
         Args:
             epoch: counted from 1.
 
         Returns:
-            The final objective with its weights multiplied by min(1, epoch / T).
+            The objective of that epoch.
+
+        Raises:
+            ValueError: if warm-up times and weights differ in number.
         """
 
         def risen(weight: float, epochs: int) -> float:
@@ -78,14 +82,5 @@ class WarmUp:
         pairs = zip(weights, epochs, strict=True)
         return replace(self.objective, weights=tuple(risen(w, t) for w, t in pairs))
 
-    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
-        """Value of the final objective.
-
-        Args:
-            trace: the model's trace of x.
-            x: data ``(B, D)``.
-
-        Returns:
-            ``(B,)``, nats per example; to be maximised.
-        """
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:  # noqa: D102
         return self.objective(trace, x)

@@ -10,36 +10,14 @@ way up, :math:`1 \le \beta_1 \le \dots \le \beta_L`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
-
-
-def per_level(value: float | Sequence[float], num_levels: int, name: str) -> tuple[float, ...]:
-    """Give one number per level, bottom to top, from one for all levels or one for each.
-
-    Args:
-        value: a number, or one per level, bottom to top.
-        num_levels: L.
-        name: what the number is, for the error message.
-
-    Returns:
-        L numbers.
-
-    Raises:
-        ValueError: if a sequence does not hold L numbers.
-    """
-    if not isinstance(value, Sequence):
-        return (value,) * num_levels
-    if len(value) != num_levels:
-        raise ValueError(
-            f"{name} has {len(value)} values for {num_levels} levels; give one number for all "
-            "levels, or one per level from z_1 (next to the data) to z_L"
-        )
-    return tuple(value)
+from hvae_course.objectives.base import Objective
 
 
 def check_not_negative(value: float | Sequence[float], name: str) -> None:
@@ -86,8 +64,23 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return value
 
 
+class WithWeights(Objective):
+    """An objective with KL weights."""
+
+    weights: float | tuple[float, ...]
+    """KL weight, one for all levels or one per level from z_1 upward."""
+
+    def on(self, device: torch.device) -> "WithWeights":  # noqa: D102
+        def tensor(weight: float) -> Tensor:
+            return torch.tensor(weight, dtype=torch.float64, device=device)
+
+        weights = self.weights
+        weights = tuple(map(tensor, weights)) if isinstance(weights, Sequence) else tensor(weights)
+        return replace(self, weights=weights)
+
+
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(WithWeights):
     """Reconstruction minus the weighted information of the levels.
 
     One number for all levels is the beta-VAE, a bound on log p(x) if it is not below 1. With a
@@ -109,16 +102,7 @@ class Weighted:
     def __post_init__(self) -> None:
         check_not_negative(self.weights, "weights")
 
-    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
-        """Value of the objective.
-
-        Args:
-            trace: the model's trace of x.
-            x: data ``(B, D)``.
-
-        Returns:
-            ``(B,)``, nats per example; to be maximised.
-        """
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:  # noqa: D102
         _, reconstruction, *information = trace.terms(x)
         weights = per_level(self.weights, len(information), "weights")
         kl = sum(weight * level for weight, level in zip(weights, information, strict=True))

@@ -2,25 +2,24 @@
 
 `load` returns one at once, so that an analysis need not start with training; `train` retrains one
 from the same table. The weights are read only if the file has the checksum of the table and its
-configuration is the one that the current recipe builds.
+configuration is that of the table.
 
 The files are checkpoints that hold weights and configuration and nothing else.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from hvae_course import data
+from hvae_course.config import Data, Experiment, Model, Objective, Training, differences, plain
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.objectives import WarmUp
-from hvae_course.recipes import Architecture, build_seeded
-from hvae_course.training import History, Objective, fit, load_checkpoint
+from hvae_course.objectives import make_objective
+from hvae_course.recipes import build, read_config
+from hvae_course.training import History, fit, load_checkpoint
 
 FOLDER = Path(__file__).parent
 """Folder of the files, ``NAME.pt`` for each model."""
@@ -30,67 +29,57 @@ FOLDER = Path(__file__).parent
 class Pretrained:
     """How a model was trained, and the checksum of its file."""
 
-    data: str
-    """Name of the data set, as `hvae_course.data.loading.load` knows it."""
+    experiment: Experiment
+    """Data, model, objective and training."""
     spec: DataSpec
-    """Specification of these data, so that the model is built without loading them."""
-    recipe: str
-    """A key of `hvae_course.recipes.models.RECIPES`."""
-    architecture: Mapping[str, Any]
-    """Arguments of the recipe."""
-    objective: Objective
-    """The objective."""
-    settings: Mapping[str, Any]
-    """Arguments of `hvae_course.training.loop.fit`, such as epochs and learning rate."""
-    seed: int
-    """Seed of the initial weights and of the run."""
+    """Specification of the data, so that the model is built without loading them."""
     sha256: str
     """Checksum of the file, 64 hexadecimal digits."""
 
 
-_SHAPES: dict[str, Any] = {
-    "data": "nested_shapes",
-    "spec": DataSpec(num_features=256, num_values=16),
-    "architecture": {
-        "latent_sizes": (12, 6, 3),
-        "hidden": (128, 64),
-        "inference_hidden": (128,),
-        "normalisation": "layer",
-        "activation": "gelu",
-        "state": "skip",
-    },
-    "objective": WarmUp(40),
-    "settings": {"epochs": 120, "batch_size": 100, "learning_rate": 1e-3, "decay": 0.3},
-    "seed": 0,
-}
+def _on_shapes(recipe: str) -> Experiment:
+    return Experiment(
+        data=Data(data="nested_shapes"),
+        model=Model(
+            recipe=recipe,
+            latent_sizes=(12, 6, 3),
+            hidden=(128, 64),
+            inference_hidden=(128,),
+            normalisation="layer",
+            activation="gelu",
+            state="skip",
+        ),
+        objective=Objective(warm_up=(40,)),
+        training=Training(epochs=120, batch_size=100, learning_rate=1e-3, decay=0.3, seed=0),
+    )
+
 
 PRETRAINED: dict[str, Pretrained] = {
     "shapes_bottom_up": Pretrained(
-        recipe="bottom_up_vae",
+        experiment=_on_shapes("bottom_up_vae"),
+        spec=DataSpec((16, 16), num_values=16),
         sha256="259678a9eb10c8576a61a64797873bf87d1cf2eb53210f036e9ae7cd026c74ee",
-        **_SHAPES,
     ),
     "shapes_top_down": Pretrained(
-        recipe="bidirectional_vae",
+        experiment=_on_shapes("bidirectional_vae"),
+        spec=DataSpec((16, 16), num_values=16),
         sha256="42cdaf96c092fcf8d556cd53e7c9a158b30ba46a2c1d68e63f6f115eddfcdb8e",
-        **_SHAPES,
     ),
     "digits": Pretrained(
-        data="digits",
-        spec=DataSpec(num_features=64, num_values=17),
-        recipe="bidirectional_vae",
-        architecture={
-            "latent_sizes": (16, 8, 4),
-            "hidden": (128,),
-            "normalisation": "layer",
-            "activation": "gelu",
-            "dropout": 0.1,
-            "state": "skip",
-            "likelihood": "discretized_logistic",
-        },
-        objective=WarmUp(50),
-        settings={"epochs": 400, "batch_size": 100, "learning_rate": 1e-3, "decay": 0.3},
-        seed=0,
+        experiment=Experiment(
+            data=Data(data="digits"),
+            model=Model(
+                recipe="bidirectional_vae",
+                latent_sizes=(16, 8, 4),
+                hidden=(128,),
+                dropout=0.1,
+                state="skip",
+                likelihood="discretized_logistic",
+            ),
+            objective=Objective(warm_up=(50,)),
+            training=Training(epochs=400, batch_size=100, learning_rate=1e-3, decay=0.3, seed=0),
+        ),
+        spec=DataSpec((8, 8), num_values=17),
         sha256="9ce59420924c2de16cec8ff9bdf6ac64a9132184c25a4f3db209e9f031ab5cd6",
     ),
 }
@@ -119,7 +108,8 @@ def build_untrained(name: str) -> HierarchicalVAE:
         ValueError: if the name is unknown.
     """
     entry = _find(name)
-    return build_seeded(entry.recipe, entry.spec, entry.architecture, seed=entry.seed)
+    chosen = entry.experiment
+    return build(chosen.model, entry.spec, seed=chosen.training.seed)
 
 
 def _check_sum(name: str, path: Path) -> None:
@@ -132,24 +122,6 @@ def _check_sum(name: str, path: Path) -> None:
         raise ValueError(
             f"{path} is damaged or from another version: its SHA-256 is {received}, expected "
             f"{PRETRAINED[name].sha256}; {remedy}"
-        )
-
-
-def _check_config(path: Path, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a file whose model differs from the one the recipe builds."""
-
-    def shown(config: Mapping[str, Any], name: str) -> str:
-        return repr(config[name]) if name in config else "missing"
-
-    differing = [
-        f"{name} is {shown(found, name)} in the file and {shown(expected, name)} in the recipe"
-        for name in (*expected, *sorted(found.keys() - expected.keys()))
-        if shown(found, name) != shown(expected, name)
-    ]
-    if differing:
-        raise ValueError(
-            f"{path} is stale: {', '.join(differing)}; recreate it with "
-            f"python -m benchmarks.pretrained {path.stem}"
         )
 
 
@@ -175,8 +147,13 @@ def load(name: str) -> HierarchicalVAE:
     path = FOLDER / f"{name}.pt"
     _check_sum(name, path)
     checkpoint = load_checkpoint(path)
-    # a setting newer than the file has its default
-    _check_config(path, asdict(Architecture()) | checkpoint.config, model.config)
+    found, spec = read_config(checkpoint.config)
+    stale = differences(plain(found), plain(PRETRAINED[name].experiment.model))
+    if stale or spec.num_features != PRETRAINED[name].spec.num_features:
+        raise ValueError(
+            f"{path} is stale: {stale or spec}; recreate it with python -m benchmarks.pretrained "
+            f"{name}"
+        )
     model.load_state_dict(checkpoint.weights)
     return model.eval()
 
@@ -208,14 +185,13 @@ def train(
         ValueError: if the name is unknown, the epochs are not positive, or the checkpoint belongs
             to another run.
     """
-    model, entry = build_untrained(name), PRETRAINED[name]
-    settings = dict(entry.settings) | ({} if epochs is None else {"epochs": epochs})
+    model, chosen = build_untrained(name), PRETRAINED[name].experiment
+    training = chosen.training if epochs is None else replace(chosen.training, epochs=epochs)
     history = fit(
         model,
-        data.load(entry.data),
-        objective=entry.objective,
-        **settings,
-        seed=entry.seed,
+        data.load(chosen.data),
+        training,
+        objective=make_objective(chosen.objective),
         checkpoint=checkpoint,
         accelerator=accelerator,
         progress=progress,

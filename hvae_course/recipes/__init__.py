@@ -1,34 +1,35 @@
-"""Models by name, and the settings that all of them share."""
+"""Models by name, assembled from networks by level."""
 
-from hvae_course.recipes.architecture import STATES, Architecture
 from hvae_course.recipes.likelihoods import LIKELIHOODS
 from hvae_course.recipes.models import (
     RECIPES,
     bidirectional_vae,
     bottom_up_vae,
     build,
-    build_seeded,
     delta_vae,
     ladder_vae,
     mean_field_vae,
+    read_config,
     two_level_vae,
     vae,
 )
+from hvae_course.recipes.networks import STATES, MLPs, Networks
 from hvae_course.recipes.priors import PRIORS
 
 __all__ = [
-    "Architecture",
     "LIKELIHOODS",
+    "MLPs",
+    "Networks",
     "PRIORS",
     "RECIPES",
     "STATES",
     "bidirectional_vae",
     "bottom_up_vae",
     "build",
-    "build_seeded",
     "delta_vae",
     "ladder_vae",
     "mean_field_vae",
+    "read_config",
     "two_level_vae",
     "vae",
 ]

@@ -1,10 +1,11 @@
-"""Likelihoods by name, with their settings."""
+"""Likelihoods by name, with their options."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict
 
 from torch import nn
 
+from hvae_course.config import GREY_LIKELIHOODS, Model
 from hvae_course.data import DataSpec
 from hvae_course.likelihoods import (
     Bernoulli,
@@ -46,39 +47,31 @@ def usual_likelihood(num_values: int | None) -> str:
 
 
 def make_likelihood(
-    name: str | None,
-    spec: DataSpec,
-    make_net: Callable[[int], nn.Module],
-    *,
-    options: Mapping[str, Any],
+    model: Model, spec: DataSpec, make_net: Callable[[int], nn.Module]
 ) -> Likelihood:
     """Build the likelihood p(x | z).
 
     Args:
-        name: a key of `LIKELIHOODS`; None for the default.
-        spec: size and kind of the data.
+        model: the likelihood and its options.
+        spec: shape and kind of the data.
         make_net: function from the number of outputs to a network.
-        options: settings of the likelihood.
 
     Returns:
         The likelihood with its network.
 
     Raises:
-        ValueError: if it does not have one of the settings, or cannot score such data.
+        ValueError: if it does not have one of the options, or cannot score such data.
     """
-    name = name or usual_likelihood(spec.num_values)
-    kind, options = LIKELIHOODS[name], dict(options)
-    outputs = spec.num_features * kind.outputs_per_pixel
-    if spec.num_values is None and issubclass(kind, GreyLikelihood | Bernoulli):
+    name = model.likelihood or usual_likelihood(spec.num_values)
+    kind, options = LIKELIHOODS[name], asdict(model.make_likelihood_options(name))
+    if spec.num_values is None and name in GREY_LIKELIHOODS:
         raise ValueError(
             f"the likelihood {name!r} scores grey values and the data are real-valued; choose "
             "'isotropic_gaussian' or 'gaussian'"
         )
+    outputs = spec.num_features * kind.outputs_per_pixel
     if issubclass(kind, GreyLikelihood):
         options["num_values"] = spec.num_values
     if kind is Categorical:
         outputs *= spec.num_values
-    try:
-        return kind(make_net(outputs), **options)
-    except TypeError as error:
-        raise ValueError(f"likelihood_options of {name!r}: {error}") from error
+    return kind(make_net(outputs), **options)

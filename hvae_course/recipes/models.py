@@ -1,39 +1,168 @@
 """Models by their usual names.
 
-A recipe assembles a model from parts and records the configuration, so that `build` can rebuild it
-from a checkpoint. All recipes share one generative model and differ in how they infer its latents.
-No other module of the package knows the names.
+A recipe assembles a model from the parts that `hvae_course.recipes.networks.Networks` hands out.
+All recipes share one generative model and differ in how they infer its latents. No other module of
+the package knows which model is the ladder VAE.
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import torch
 
+from hvae_course.config import Model, plain, take
 from hvae_course.data import DataSet, DataSpec
-from hvae_course.gaussians import GaussianHead
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE
 from hvae_course.posteriors import (
     Chain,
     Concatenation,
     Delta,
     Direct,
+    Posterior,
+    PosteriorRule,
     PrecisionWeighted,
     TopDownPosterior,
 )
-from hvae_course.recipes.architecture import Architecture, spec_of
+from hvae_course.recipes.networks import MLPs, Networks
+from hvae_course.recipes.priors import make_prior
 
 
-def bottom_up_vae(
-    data: DataSet | DataSpec,
-    **architecture: Any,  # noqa: ANN401
+def _chain(networks: Networks) -> tuple[BottomUp, Posterior]:
+    heads = [networks.message(0), *(networks.upward(l) for l in networks.levels[1:])]
+    return networks.features(1), Chain(heads)
+
+
+def _top_down(
+    rule: Callable[[Networks, int], PosteriorRule],
+) -> Callable[[Networks], tuple[BottomUp, Posterior]]:
+    """Inference on the way down, with one rule per level."""
+
+    def make(networks: Networks) -> tuple[BottomUp, Posterior]:
+        bottom_up = networks.features()
+        return bottom_up, TopDownPosterior([rule(networks, l) for l in networks.levels])
+
+    return make
+
+
+def _direct(networks: Networks, l: int) -> PosteriorRule:
+    return Direct(networks.message(l))
+
+
+def _delta(networks: Networks, l: int) -> PosteriorRule:
+    reads_state = networks.model.reads_state
+    return Delta(networks.delta(l, reads_state=reads_state), reads_state=reads_state)
+
+
+def _merge(networks: Networks, l: int) -> PosteriorRule:
+    merges = l < networks.levels[-1] or networks.model.merge_top
+    return (PrecisionWeighted if merges else Direct)(networks.message(l))
+
+
+def _concatenation(networks: Networks, l: int) -> PosteriorRule:
+    return Concatenation(networks.head(l))
+
+
+INFERENCE: dict[str, Callable[[Networks], tuple[BottomUp, Posterior]]] = {
+    "bottom_up_vae": _chain,
+    "mean_field_vae": _top_down(_direct),
+    "delta_vae": _top_down(_delta),
+    "ladder_vae": _top_down(_merge),
+    "bidirectional_vae": _top_down(_concatenation),
+}
+"""Bottom-up path and posterior of every recipe.
+
+:meta hide-value:
+"""
+
+
+def build(
+    model: Model | Mapping[str, Any],
+    data: DataSet | DataSpec | None = None,
+    *,
+    networks: type[Networks] = MLPs,
+    seed: int | None = None,
 ) -> HierarchicalVAE:
+    """Build an untrained model.
+
+    Args:
+        model: its configuration, or ``config`` of a model or checkpoint, which holds the
+            specification of the data too.
+        data: the data set or its specification.
+        networks: what the networks are made of.
+        seed: seed of the initial weights, which leaves the global random state untouched; None to
+            draw them from it.
+
+    Returns:
+        The untrained model.
+
+    Raises:
+        ValueError: if a configuration does not name a known recipe, or the data are missing.
+        TypeError: if the posterior cannot be combined with the prior.
+
+    Example:
+        >>> build(Model(recipe="ladder_vae", latent_sizes=(8, 4, 2)), DataSpec((8, 8), 17)).num_levels
+        3
+    """
+    if isinstance(model, Mapping):
+        model, spec = read_config(model)
+        data = spec if data is None else data
+    if data is None:
+        raise ValueError("a model is built for data; pass a data set or its specification")
+    if seed is not None:
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would also reset the generators of other devices
+            torch.default_generator.manual_seed(seed)
+            return build(model, data, networks=networks)
+    spec = data if isinstance(data, DataSpec) else data.spec
+    parts = networks(model, spec)
+    bottom_up, posterior = INFERENCE[model.recipe](parts)
+    if model.prior != "standard" and posterior.reads_top_prior:
+        raise TypeError(
+            f"the top level's posterior of {model.recipe} is relative to a diagonal Gaussian "
+            f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
+            "inferred from the data alone, such as ladder_vae or bidirectional_vae"
+        )
+    described = {"shape": list(spec.shape), "num_values": spec.num_values, **plain(model)}
+    built = HierarchicalVAE(
+        make_prior(model, parts.latent_shape(model.num_levels - 1), data),
+        bottom_up,
+        posterior=posterior,
+        top_down=parts.top_down(),
+        config=described if networks is MLPs else None,
+    )
+    if model.prior == "vamp":
+        with torch.no_grad():
+            built.eval().top_prior()  # fails here if the posterior has no q(z_L | x)
+    return built.train()
+
+
+def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
+    """Read ``config`` of a model or checkpoint, also of earlier versions.
+
+    Args:
+        config: what `build` recorded; an earlier version knew the number of features only.
+
+    Returns:
+        The configuration, and the specification of the data.
+
+    Raises:
+        ValueError: if it does not name a known recipe.
+    """
+    if config.get("recipe") not in INFERENCE:
+        raise ValueError(
+            f"unknown recipe {config.get('recipe')!r} in the configuration; known recipes are "
+            f"{', '.join(INFERENCE)}; build any other model by hand before loading its weights"
+        )
+    shape = config["shape"] if "shape" in config else config["num_features"]
+    return take(Model, config), DataSpec(shape, config["num_values"])
+
+
+def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Hierarchical VAE with bottom-up inference, any number of levels (chapter 1).
 
     Args:
         data: the data set or its specification.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
@@ -43,165 +172,93 @@ def bottom_up_vae(
         >>> bottom_up_vae(data.load("digits"), latent_sizes=(16, 8, 4)).num_levels
         3
     """
-    a = Architecture(**architecture)
-    heads = [GaussianHead(a.feature_size(data), a.latent_sizes[0])]
-    pairs = enumerate(pairwise(a.latent_sizes), start=1)
-    heads += [a.gaussian(below, above, level=l) for l, (below, above) in pairs]
-    bottom_up = BottomUp([a.body(spec_of(data).num_features, level=0)])
-    return a.assemble("bottom_up_vae", data, bottom_up=bottom_up, posterior=Chain(heads))
+    return build(Model(recipe="bottom_up_vae", **options), data)
 
 
-def mean_field_vae(
-    data: DataSet | DataSpec,
-    **architecture: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
+def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Hierarchical VAE with mean-field inference, each level from the data alone (chapter 1).
 
     Args:
         data: the data set or its specification.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
     """
-    a = Architecture(**architecture)
-    bottom_up = a.bottom_up(data)
-    rules = [
-        Direct(GaussianHead(a.feature_size(data, level=l), size))
-        for l, size in enumerate(a.latent_sizes)
-    ]
-    return a.assemble(
-        "mean_field_vae", data, bottom_up=bottom_up, posterior=TopDownPosterior(rules)
-    )
+    return build(Model(recipe="mean_field_vae", **options), data)
 
 
-def delta_vae(
-    data: DataSet | DataSpec,
-    *,
-    reads_state: bool = True,
-    **architecture: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
+def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Top-down VAE whose posteriors are relative to the priors (chapter 3).
 
     Args:
         data: the data set or its specification.
-        reads_state: whether the delta of a level depends on the levels above or on x alone.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
     """
-    a = Architecture(**architecture)
-    bottom_up = a.bottom_up(data)
-    above = a.state_sizes if reads_state else [0] * len(a.state_sizes)
-    widths = [a.feature_size(data, level=l) + h for l, h in enumerate(above)]
-    rules = [
-        Delta(a.network(width, 2 * size, level=l), reads_state=reads_state)
-        for l, (width, size) in enumerate(zip(widths, a.latent_sizes, strict=True))
-    ]
-    return a.assemble(
-        "delta_vae",
-        data,
-        bottom_up=bottom_up,
-        posterior=TopDownPosterior(rules),
-        reads_state=reads_state,
-    )
+    return build(Model(recipe="delta_vae", **options), data)
 
 
-def ladder_vae(
-    data: DataSet | DataSpec,
-    *,
-    merge_top: bool = False,
-    **architecture: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
+def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Ladder VAE: the message of x about each level, merged with its prior (chapter 4).
 
     Args:
         data: the data set or its specification.
-        merge_top: whether the top level is merged with N(0, I) as well; the original does not.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
     """
-    a = Architecture(**architecture)
-    bottom_up = a.bottom_up(data)
-    kinds = [PrecisionWeighted] * len(a.latent_sizes)
-    if not merge_top:
-        kinds[-1] = Direct
-    rules = [
-        kind(GaussianHead(a.feature_size(data, level=l), size))
-        for l, (kind, size) in enumerate(zip(kinds, a.latent_sizes, strict=True))
-    ]
-    return a.assemble(
-        "ladder_vae",
-        data,
-        bottom_up=bottom_up,
-        posterior=TopDownPosterior(rules),
-        merge_top=merge_top,
-    )
+    return build(Model(recipe="ladder_vae", **options), data)
 
 
-def bidirectional_vae(
-    data: DataSet | DataSpec,
-    **architecture: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
+def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Top-down VAE that concatenates bottom-up feature and top-down state (chapter 5).
 
     Args:
         data: the data set or its specification.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`, except that the
-            defaults here are layer normalisation and GELU.
+        **options: fields of `hvae_course.config.Model`; the defaults here are layer normalisation
+            and GELU.
 
     Returns:
         The untrained model.
     """
-    a = Architecture(**({"normalisation": "layer", "activation": "gelu"} | architecture))
-    bottom_up = a.bottom_up(data)
-    widths = [a.feature_size(data, level=l) + h for l, h in enumerate(a.state_sizes)]
-    rules = [
-        Concatenation(a.gaussian(width, size, level=l))
-        for l, (width, size) in enumerate(zip(widths, a.latent_sizes, strict=True))
-    ]
-    return a.assemble(
-        "bidirectional_vae",
-        data,
-        bottom_up=bottom_up,
-        posterior=TopDownPosterior(rules),
-    )
+    return build(Model(recipe="bidirectional_vae", **options), data)
 
 
 def vae(
     data: DataSet | DataSpec,
     *,
     latent_size: int = 16,
-    **architecture: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401
 ) -> HierarchicalVAE:
     """The ordinary VAE, a hierarchy of one level.
 
     Args:
         data: the data set or its specification.
         latent_size: number of latent dimensions.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
     """
-    return bottom_up_vae(data, latent_sizes=(latent_size,), **architecture)
+    return bottom_up_vae(data, latent_sizes=(latent_size,), **options)
 
 
 def two_level_vae(
     data: DataSet | DataSpec,
     *,
     latent_sizes: tuple[int, int] = (16, 8),
-    **architecture: Any,  # noqa: ANN401
+    **options: Any,  # noqa: ANN401
 ) -> HierarchicalVAE:
     """The two-level VAE of chapter 1: z_2 -> z_1 -> x, inferred bottom-up.
 
     Args:
         data: the data set or its specification.
         latent_sizes: Z_1 and Z_2.
-        **architecture: fields of `hvae_course.recipes.architecture.Architecture`.
+        **options: fields of `hvae_course.config.Model`.
 
     Returns:
         The untrained model.
@@ -214,57 +271,14 @@ def two_level_vae(
             f"two_level_vae has two levels, got latent_sizes={tuple(latent_sizes)}; "
             "bottom_up_vae takes any number"
         )
-    return bottom_up_vae(data, latent_sizes=latent_sizes, **architecture)
+    return bottom_up_vae(data, latent_sizes=latent_sizes, **options)
 
 
 RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
     recipe.__name__: recipe
     for recipe in (bottom_up_vae, mean_field_vae, delta_vae, ladder_vae, bidirectional_vae)
 }
-"""Recipes that a checkpoint can name.
+"""Recipes by name.
 
 :meta hide-value:
 """
-
-
-def build_seeded(
-    recipe: str, data: DataSet | DataSpec, settings: Mapping[str, Any], *, seed: int
-) -> HierarchicalVAE:
-    """Build a model with seeded initial weights, leaving the global random state untouched.
-
-    Args:
-        recipe: a key of `RECIPES`.
-        data: the data set or its specification.
-        settings: arguments of the recipe.
-        seed: seed of the weights.
-
-    Returns:
-        The untrained model.
-    """
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also reset the generators of other devices
-        torch.default_generator.manual_seed(seed)
-        return RECIPES[recipe](data, **settings)
-
-
-def build(config: Mapping[str, Any]) -> HierarchicalVAE:
-    """Rebuild a model from the configuration in a checkpoint.
-
-    Args:
-        config: ``model.config`` of a model built by a recipe.
-
-    Returns:
-        The same architecture, with fresh weights.
-
-    Raises:
-        ValueError: if the configuration does not name a known recipe.
-    """
-    settings = dict(config)
-    recipe = settings.pop("recipe", None)
-    if recipe not in RECIPES:
-        raise ValueError(
-            f"unknown recipe {recipe!r} in the configuration; known recipes are "
-            f"{', '.join(RECIPES)}; build any other model by hand before loading its weights"
-        )
-    spec = DataSpec(settings.pop("num_features"), settings.pop("num_values"))
-    return RECIPES[recipe](spec, **settings)

@@ -1,104 +1,44 @@
-"""Priors over the top level by name, with their settings."""
+"""Priors over the top level by name, with their options."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict
 
 from torch import nn
 
+from hvae_course import config
 from hvae_course.data import DataSet, DataSpec
 from hvae_course.gaussians import GaussianHead
 from hvae_course.nets import mlp
 from hvae_course.priors import VHP, MixtureOfGaussians, Prior, StandardNormal, VampPrior
 
-STARTS = ("data", "random")
-"""Where pseudo-inputs start."""
+Shape = tuple[int, ...]
 
 
-def standard(size: int, data: DataSet | DataSpec) -> StandardNormal:
-    """Standard normal, without settings.
-
-    Args:
-        size: number of latent dimensions Z_L.
-        data: not used.
-
-    Returns:
-        The prior.
-    """
-    return StandardNormal(size)
+def _standard(options: config.Standard, shape: Shape, data: DataSet | DataSpec) -> StandardNormal:
+    return StandardNormal(*shape)
 
 
-def mixture(
-    size: int, data: DataSet | DataSpec, *, num_components: int = 100, spread: float = 1.0
+def _mixture(
+    options: config.Mixture, shape: Shape, data: DataSet | DataSpec
 ) -> MixtureOfGaussians:
-    """Mixture of Gaussians.
-
-    Args:
-        size: number of latent dimensions Z_L.
-        data: not used.
-        num_components: U.
-        spread: standard deviation of the means at the start.
-
-    Returns:
-        The prior.
-    """
-    return MixtureOfGaussians(size, num_components, spread=spread)
+    return MixtureOfGaussians(_vector("mixture", shape), **asdict(options))
 
 
-def vamp(
-    size: int, data: DataSet | DataSpec, *, num_components: int = 100, start: str = "data"
-) -> VampPrior:
-    """Mixture of the model's posteriors.
-
-    Args:
-        size: not used, the encoder decides.
-        data: the data set whose training examples the pseudo-inputs start from. Without one, as
-            when a model is rebuilt for a checkpoint, they start at random.
-        num_components: U.
-        start: ``"data"`` or ``"random"``.
-
-    Returns:
-        The prior.
-
-    Raises:
-        ValueError: if the start is unknown.
-    """
-    if start not in STARTS:
-        raise ValueError(f"unknown start {start!r}; choose one of {', '.join(STARTS)}")
-    if start == "data" and isinstance(data, DataSet):
-        return VampPrior.from_data(num_components, data.train.batch(slice(None)))
+def _vamp(options: config.Vamp, shape: Shape, data: DataSet | DataSpec) -> VampPrior:
+    if options.start == "data" and isinstance(data, DataSet):
+        return VampPrior.from_data(options.num_components, data.train.batch(slice(None)))
     spec = data if isinstance(data, DataSpec) else data.spec
-    return VampPrior.at_random(num_components, spec.num_features)
+    return VampPrior.at_random(options.num_components, spec.num_features)
 
 
-def vhp(
-    size: int,
-    data: DataSet | DataSpec,
-    *,
-    zeta_size: int | None = None,
-    num_samples: int = 16,
-    hidden: Sequence[int] = (128, 128),
-    activation: str = "tanh",
-    normalisation: str = "none",
-) -> VHP:
-    """Variational hierarchical prior, with two networks of one architecture.
-
-    Args:
-        size: number of latent dimensions Z_L.
-        data: not used.
-        zeta_size: dimensions of zeta; None for Z_L.
-        num_samples: M, draws of zeta per code.
-        hidden: widths of the hidden layers of p(z | zeta) and q(zeta | z).
-        activation: a key of `hvae_course.nets.ACTIVATIONS`.
-        normalisation: a key of `hvae_course.nets.NORMALISATIONS`.
-
-    Returns:
-        The prior.
-    """
-    zeta_size = size if zeta_size is None else zeta_size
+def _vhp(options: config.VHP, shape: Shape, data: DataSet | DataSpec) -> VHP:
+    size = _vector("vhp", shape)
+    zeta_size = size if options.zeta_size is None else options.zeta_size
+    kinds = {"normalisation": options.normalisation, "activation": options.activation}
 
     def network(size_in: int, size_out: int) -> nn.Sequential:
-        body = mlp(size_in, *hidden, normalisation=normalisation, activation=activation)
-        return nn.Sequential(body, GaussianHead((size_in, *hidden)[-1], size_out))
+        body = mlp(size_in, *options.hidden, **kinds)
+        return nn.Sequential(body, GaussianHead((size_in, *options.hidden)[-1], size_out))
 
     zeta = StandardNormal(zeta_size)
     return VHP(
@@ -106,37 +46,42 @@ def vhp(
         network(size, zeta_size),
         size=size,
         zeta=zeta,
-        num_samples=num_samples,
+        num_samples=options.num_samples,
     )
 
 
+def _vector(name: str, shape: Shape) -> int:
+    """The size of a vector; refuse other shapes."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"the prior {name!r} is over vectors, and the top level has the shape {shape}; choose "
+            "'standard' or 'vamp'"
+        )
+    return shape[0]
+
+
 PRIORS: dict[str, Callable[..., Prior]] = {
-    maker.__name__: maker for maker in (standard, mixture, vamp, vhp)
+    "standard": _standard,
+    "mixture": _mixture,
+    "vamp": _vamp,
+    "vhp": _vhp,
 }
-"""Priors by name; the settings of each are the keyword arguments of its function.
+"""Makers of the priors by name; `hvae_course.config.PRIORS` has the options of each.
 
 :meta hide-value:
 """
 
 
-def make_prior(
-    name: str, size: int, data: DataSet | DataSpec, options: Mapping[str, Any]
-) -> Prior:
+def make_prior(model: config.Model, shape: Shape, data: DataSet | DataSpec) -> Prior:
     """Build the prior over the top level.
 
     Args:
-        name: a key of `PRIORS`.
-        size: number of latent dimensions Z_L.
-        data: the data set, or what a model must know of it.
-        options: settings of that prior.
+        model: the prior and its options.
+        shape: event shape of the top level.
+        data: the data set, whose training examples the pseudo-inputs of a VampPrior start from,
+            or its specification.
 
     Returns:
         The prior.
-
-    Raises:
-        ValueError: if it has no such setting.
     """
-    try:
-        return PRIORS[name](size, data, **options)
-    except TypeError as error:
-        raise ValueError(f"prior_options of the prior {name!r}: {error}") from error
+    return PRIORS[model.prior](model.make_prior_options(), shape, data)

@@ -5,12 +5,15 @@ leaves either the old file or the new one. It holds only tensors, numbers and st
 with ``weights_only=True``, so opening a file from an unknown source runs no code.
 """
 
-from dataclasses import dataclass, field, fields
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hvae_course.config import Model, Training, differences, plain, take
 from hvae_course.tensor_files import read_tensors, write_tensors
 
 FORMAT = 1
@@ -69,3 +72,50 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} holds {sorted(content)}, a checkpoint holds {sorted(expected)}; train again"
         )
     return Checkpoint(**content)
+
+
+def check_same_run(
+    checkpoint: Checkpoint,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    *,
+    path: str | Path,
+) -> None:
+    """Require that a checkpoint belongs to this model and these settings.
+
+    Args:
+        checkpoint: the checkpoint.
+        settings: settings of this run.
+        config: ``config`` of this model.
+        path: its file, for the message.
+
+    Raises:
+        ValueError: if it holds only weights, or belongs to another run.
+    """
+    if "settings" not in checkpoint.run:
+        raise ValueError(f"{path} holds only weights and cannot be resumed; choose another file")
+    # an option newer than the file has its default
+    before = asdict(Training()) | checkpoint.run["settings"] | as_recorded(checkpoint.config)
+    wanted = {**settings, **as_recorded(config)}
+    changed = differences({name: before.get(name) for name in wanted}, wanted)
+    if changed:
+        raise ValueError(
+            f"{path} belongs to a run with other settings: {changed}. Resume with the same "
+            "settings, or choose another checkpoint file"
+        )
+
+
+def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Give ``config`` of a model in one form, whatever version recorded it.
+
+    Args:
+        config: as in a checkpoint; empty for a model that no recipe built.
+
+    Returns:
+        Options of the model, number of features and grey values.
+    """
+    if "recipe" not in config:
+        return dict(config)
+    size = math.prod(config["shape"]) if "shape" in config else config["num_features"]
+    values = {"num_features": size, "num_values": config["num_values"]}
+    return plain(take(Model, config)) | values

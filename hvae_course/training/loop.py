@@ -9,7 +9,8 @@ and processes; within an epoch the loop never synchronises with the device.
 import contextlib
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +21,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hvae_course.compatibility import check_data
+from hvae_course.config import Training
 from hvae_course.data import DataSet, Split
-from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.objectives import Constrained, elbo
+from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course.objectives import Objective, as_objective, elbo
 from hvae_course.seeding import isolated_random, seed_all
 from hvae_course.training.averaging import MovingAverage
-from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from hvae_course.training.history import History
-from hvae_course.training.phases import holding_back, parameter_groups, report_unmet, set_mode
-from hvae_course.training.schedule import out_of_patience, share_of_rate
-from hvae_course.training.settings import (
-    Objective,
+from hvae_course.training.checkpoints import (
+    Checkpoint,
     check_same_run,
-    check_same_start,
-    check_settings,
-    describe,
+    load_checkpoint,
+    save_checkpoint,
 )
-from hvae_course.training.step import Step, compile_step, step, weights_on
+from hvae_course.training.history import History
+from hvae_course.training.optimisers import accept_gradient, make_optimiser, share_of_rate
+from hvae_course.training.step import Step, compile_step, step
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
@@ -54,23 +53,23 @@ def _train_epoch(
     order: Tensor,
     *,
     objective: Objective,
-    num_samples: int,
-    batch_size: int,
+    training: Training,
     accelerator: Accelerator,
     average: MovingAverage | None = None,
     step: Step = step,
 ) -> list[float]:
     """Train for one epoch and return the statistics, averaged over its steps."""
     model.train()
-    set_mode(objective, training=True)
+    objective.train()
     total, steps = 0.0, 0
-    for index in _batches(order, batch_size, accelerator):
+    for index in _batches(order, training.batch_size, accelerator):
         optimizer.zero_grad()
-        value, statistics = step(model, objective, split.batch(index), num_samples)
+        value, statistics = step(model, objective, split.batch(index), training.num_samples)
         accelerator.backward(-value)
-        optimizer.step()
-        if average is not None:
-            average.update(model)
+        if accept_gradient(model, training, accelerator):
+            optimizer.step()
+            if average is not None:
+                average.update(model)
         total, steps = total + statistics, steps + 1
     return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
 
@@ -79,7 +78,7 @@ def _train_epoch(
 def _validate(model: nn.Module, split: Split, *, objective: Objective, num_samples: int) -> Tensor:
     """Compute the same statistics on a split, in evaluation mode."""
     model.eval()
-    set_mode(objective, training=False)
+    objective.train(False)
     total, batch_size = 0.0, 500
     for start in range(0, len(split), batch_size):
         x = split.batch(slice(start, start + batch_size))
@@ -116,25 +115,51 @@ def _check_finite(statistics: list[float], epoch: int) -> list[float]:
     return statistics
 
 
+def _out_of_patience(epoch: int, training: Training, history: History, settled: float) -> bool:
+    """Whether ``patience`` epochs have passed since the best one or the end of warm-up."""
+    if training.patience is None:
+        return False
+    return epoch - 1 - max(history.best_epoch, settled) >= training.patience
+
+
+def _settings(
+    training: Training, data: DataSet, objective: Objective, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Everything that a resumed run must have in common with the run before."""
+    settings = asdict(training)
+    for free in ("epochs", "patience"):  # a run may go on for longer
+        del settings[free]
+    if training.prior_learning_rate is None:
+        settings["prior_learning_rate"] = training.learning_rate
+    return settings | {
+        "decays_until": training.epochs if training.decay else None,
+        "data": str(data),
+        "objective": objective.description,
+        "num_processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+    }
+
+
+def _check_same_start(epoch: int, accelerator: Accelerator) -> None:
+    """Require all processes to resume from the same epoch (otherwise they deadlock)."""
+    epochs = accelerator.gather(torch.tensor([epoch], device=accelerator.device)).tolist()
+    if len(set(epochs)) > 1:
+        raise ValueError(
+            f"the processes found checkpoints of different epochs, {epochs}; put the checkpoint "
+            "into a folder that all of them share"
+        )
+
+
 def fit(
     model: HierarchicalVAE,
     data: DataSet,
+    training: Training | None = None,
     *,
-    objective: Objective = elbo,
-    num_samples: int = 1,
-    epochs: int = 100,
-    batch_size: int = 100,
-    learning_rate: float = 1e-3,
-    prior_learning_rate: float | None = None,
-    decay: float = 0.0,
-    decay_shape: str = "linear",
-    averaging: float = 0.0,
-    compiled: bool = False,
-    patience: int | None = None,
-    seed: int = 0,
+    objective: Objective | Callable[[Trace, Tensor], Tensor] = elbo,
     checkpoint: str | Path | None = None,
     accelerator: Accelerator | None = None,
     progress: bool = True,
+    **options: Any,  # noqa: ANN401
 ) -> History:
     """Train a model; afterwards it holds the weights of its best validation epoch.
 
@@ -147,29 +172,14 @@ def fit(
     Args:
         model: the model, changed in place.
         data: the data set; moved to the accelerator's device as bytes.
-        objective: what to maximise, a function of trace and data. Validation uses the final form
-            of `hvae_course.objectives.warm_up.WarmUp` and
-            `hvae_course.objectives.constrained.Constrained`, whose state is reset first.
-        num_samples: K, draws of the latents per example.
-        epochs: total number of epochs, including epochs before resuming; a longer checkpoint is
-            left unchanged.
-        batch_size: examples per step over all processes; a smaller last batch is dropped (other
-            examples in every epoch, because the order is shuffled).
-        learning_rate: step size of Adam.
-        prior_learning_rate: step size for the prior over the top level; None for the same one.
-        decay: last share of the epochs, over which both step sizes fall towards zero.
-        decay_shape: ``"linear"`` or ``"cosine"``.
-        averaging: decay per step of a moving average of the weights, such as 0.999; the average
-            is validated and kept instead of the weights. 0 for none.
-        compiled: whether to compile the step (`hvae_course.training.step`), which takes some
-            seconds at the start and makes later steps faster; needs a C++ compiler. Results agree
-            with those of the plain step up to rounding.
-        patience: stop after this many epochs without a better validation objective, counted from
-            the end of the warm-up at the earliest; None never stops early.
-        seed: seed of the run.
-        checkpoint: file to save to after every epoch, and to resume from if it exists.
+        training: how to train; by default made from the options.
+        objective: what to maximise, an objective or a function of trace and data. Validation uses
+            its final form; a state that it has is reset first.
+        checkpoint: file to save to after every epoch, and to resume from if it exists. A
+            checkpoint of more epochs is left unchanged.
         accelerator: device, precision and processes; by default chosen by Accelerate.
         progress: whether to show a progress bar.
+        **options: fields of `hvae_course.config.Training`, such as ``epochs=60``.
 
     Returns:
         Bound, reconstruction and information per level of every epoch.
@@ -177,59 +187,50 @@ def fit(
     Raises:
         ValueError: if a setting is out of range, the model was built for other data, or the
             checkpoint belongs to a run with other settings.
+        TypeError: if there is no such option, or both an object and options are given.
         FloatingPointError: if the objective is no longer finite.
 
     Warns:
         ConstraintNeverMet: if a constrained objective never met its constraint.
     """
+    if training is not None and options:
+        raise TypeError(f"give options or a Training object, got both: {', '.join(options)}")
+    training = Training(**options) if training is None else training
+    objective = as_objective(objective)
     accelerator = accelerator or Accelerator()
-    prior_rate = learning_rate if prior_learning_rate is None else prior_learning_rate
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "prior_learning_rate": prior_rate,
-        "decay": decay,
-        "decay_shape": decay_shape,
-        "averaging": averaging,
-        "compiled": compiled,
-        "decays_until": epochs if decay else None,
-        "num_samples": num_samples,
-        "seed": seed,
-        "data": str(data),
-        "objective": describe(objective),
-        "num_processes": accelerator.num_processes,
-        "precision": accelerator.mixed_precision,
-    }
-    check_settings(settings, epochs=epochs, patience=patience)
-    forward = compile_step(accelerator.device) if compiled else step
-    data = data.to(accelerator.device)
-    with isolated_random(accelerator.device):
+    if training.batch_size % accelerator.num_processes:
+        raise ValueError(
+            f"batch_size={training.batch_size} cannot be shared equally by "
+            f"{accelerator.num_processes} processes; choose a multiple of their number"
+        )
+    device, seed, epochs = accelerator.device, training.seed, training.epochs
+    settings = _settings(training, data, objective, accelerator)
+    forward = compile_step(device) if training.compiled else step
+    data = data.to(device)
+    with isolated_random(device):
         check_data(model, data, data.train, data.validation)
     history = History()
     resumed = load_checkpoint(checkpoint) if checkpoint and Path(checkpoint).exists() else None
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
 
-    model.to(accelerator.device)
-    rates = {name: settings[name] for name in ("learning_rate", "prior_learning_rate")}
-    optimizer = torch.optim.Adam(parameter_groups(model, **rates), fused=True)
+    model.to(device)
+    optimizer = make_optimiser(model, training)
     rates = [group["lr"] for group in optimizer.param_groups]
-    average = MovingAverage(model, averaging) if averaging else None
-    constrained = isinstance(objective, Constrained)
-    if constrained:
-        objective.to(accelerator.device).reset()
+    average = MovingAverage(model, training.averaging) if training.averaging else None
+    objective.begin(device)
     if resumed is not None:
-        check_same_run(resumed, settings | model.config, path=checkpoint)
+        check_same_run(resumed, settings, model.config, path=checkpoint)
         run, best = resumed.run, resumed.weights
         model.load_state_dict(run["weights"])
         optimizer.load_state_dict(run["optimizer"])
-        if constrained:
+        if run["state"] is not None:
             objective.load_state_dict(run["state"])
         if average is not None:
             average.load_state_dict(run["average"])
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
 
-    check_same_start(start, accelerator)
+    _check_same_start(start, accelerator)
     bar = tqdm(
         range(start + 1, epochs + 1),
         initial=start,
@@ -237,29 +238,27 @@ def fit(
         unit="epoch",
         disable=not (progress and accelerator.is_main_process),
     )
-    for_epoch = getattr(objective, "for_epoch", lambda _: objective)
     prepared = _prepared(accelerator, model, optimizer)
-    phases = holding_back(objective, optimizer, list(model.prior.parameters()))
+    holding_back = objective.holding_back(optimizer, list(model.prior.parameters()))
     try:
-        with isolated_random(accelerator.device), prepared as (network, optimizer), phases:
+        with isolated_random(device), prepared as (network, optimizer), holding_back:
             for epoch in bar:
-                if out_of_patience(patience, epoch, history, objective):
+                if _out_of_patience(epoch, training, history, objective.duration):
                     break
-                share = share_of_rate(epoch, epochs, decay=decay, shape=decay_shape)
+                share = share_of_rate(epoch, training)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * share
                 seed_all(seed, epoch)  # one order for all processes
-                order = torch.randperm(len(data.train), device=accelerator.device)
+                order = torch.randperm(len(data.train), device=device)
                 seed_all(seed, epoch, 1 + accelerator.process_index)  # different noise in each
-                goal = for_epoch(epoch)
+                goal = objective.for_epoch(epoch)
                 train = _train_epoch(
                     network,
                     optimizer,
                     data.train,
                     order,
-                    objective=weights_on(goal, accelerator.device) if compiled else goal,
-                    num_samples=num_samples,
-                    batch_size=batch_size,
+                    objective=goal.on(device) if training.compiled else goal,
+                    training=training,
                     accelerator=accelerator,
                     average=average,
                     step=forward,
@@ -267,14 +266,16 @@ def fit(
                 validated = network if average is None else average.model
                 seed_all(seed, 0)  # the same noise in every validation
                 validation = _validate(
-                    validated, data.validation, objective=objective, num_samples=num_samples
+                    validated,
+                    data.validation,
+                    objective=objective,
+                    num_samples=training.num_samples,
                 )
                 # running statistics are each process's own, and all must stop at the same epoch
                 validation = broadcast(validation).tolist()
                 history.record(epoch, "train", _check_finite(train, epoch))
                 history.record(epoch, "validation", _check_finite(validation, epoch))
-                if constrained:
-                    history.note(epoch, objective.report())
+                history.note(epoch, objective.report())
                 if validation[0] > best_objective:
                     best_objective, history.best_epoch = validation[0], epoch
                     best = copy.deepcopy(accelerator.unwrap_model(validated).state_dict())
@@ -288,13 +289,13 @@ def fit(
                         "optimizer": optimizer.state_dict(),
                         "history": history.rows,
                         "settings": settings,
-                        "state": objective.state_dict() if constrained else None,
+                        "state": objective.state_dict(),
                         "average": average and average.state_dict(),
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
     finally:
         model.load_state_dict(best)
         model.eval()
-        set_mode(objective, training=False)
-    report_unmet(objective)
+        objective.train(False)
+    objective.finish()
     return history

@@ -5,16 +5,15 @@ between the matrix products. The compiled function draws the same random numbers
 and its results agree up to rounding.
 """
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from hvae_course.objectives import Objective
 from hvae_course.training.history import batch_statistics
-from hvae_course.training.settings import Objective
 
 Step = Callable[[nn.Module, Objective, Tensor, int], tuple[Tensor, Tensor]]
 """A function ``(model, objective, x, K)`` that returns the batch mean of the objective and the
@@ -94,26 +93,3 @@ def compile_step(device: torch.device, *, captured: bool = True) -> Step:
         return compiled(model, objective, x, num_samples)
 
     return run
-
-
-def weights_on(objective: Objective, device: torch.device) -> Objective:
-    """Replace the KL weights of an objective by tensors on the device.
-
-    A Python number that changes would make the compiled function compile again.
-
-    Args:
-        objective: objective of one epoch.
-        device: device of the model.
-
-    Returns:
-        The same objective, with 0-dimensional tensors as KL weights if it has weights.
-    """
-    weights = getattr(objective, "weights", None)
-    if weights is None or not dataclasses.is_dataclass(objective):
-        return objective
-
-    def tensor(weight: float) -> Tensor:
-        return torch.tensor(weight, dtype=torch.float64, device=device)
-
-    weights = tuple(map(tensor, weights)) if isinstance(weights, Sequence) else tensor(weights)
-    return dataclasses.replace(objective, weights=weights)

@@ -1,0 +1,639 @@
+"""Everything that can be chosen about an experiment: each option, its default, check and meaning.
+
+Recipes, `hvae_course.training.loop.fit`, checkpoints, run folders, benchmarks and the command line
+read these classes, and none of them repeats a default. A wrong value is refused where the object
+is made. This module imports neither PyTorch nor any other part of the package.
+
+>>> Training(epochs=60).learning_rate
+0.001
+>>> Training(learning_rate=-1.0)
+Traceback (most recent call last):
+ValueError: learning_rate must be positive, got -1.0
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from types import UnionType
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Widths = tuple[int, ...] | tuple[tuple[int, ...], ...]
+"""Widths of hidden layers: ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
+sequence per level, bottom to top."""
+Recipe = Literal["bottom_up_vae", "mean_field_vae", "delta_vae", "ladder_vae", "bidirectional_vae"]
+DataName = Literal["digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes"]
+Binarisation = Literal["dynamic", "static", "threshold", "none"]
+Normalisation = Literal["batch", "layer", "none"]
+Activation = Literal["gelu", "glu", "leaky_relu", "relu", "silu", "tanh"]
+State = Literal["markov", "skip"]
+LikelihoodName = Literal[
+    "bernoulli", "categorical", "discretized_logistic", "gaussian", "isotropic_gaussian"
+]
+PriorName = Literal["standard", "mixture", "vamp", "vhp"]
+ObjectiveName = Literal["elbo", "iwae"]
+Optimiser = Literal["adam", "adamax", "adamw"]
+Decay = Literal["linear", "cosine"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["no", "tf32", "bf16", "fp16"]
+
+Kind = TypeVar("Kind")
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401
+    """Convert a value to types that every file format has.
+
+    Args:
+        value: numbers, strings, dataclasses, and containers of them.
+
+    Returns:
+        Lists for tuples, dictionaries for mappings and dataclasses; the rest as it is.
+
+    Example:
+        >>> plain({"levels": (16, 8)})
+        {'levels': [16, 8]}
+    """
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return {str(name): plain(entry) for name, entry in value.items()}
+    return [*map(plain, value)] if isinstance(value, tuple | list) else value
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Compare the settings of two runs; two runs are the same if nothing differs.
+
+    Args:
+        before: settings that were recorded.
+        now: settings that are wanted.
+
+    Returns:
+        The differences as text, empty if there is none.
+
+    Example:
+        >>> differences({"seed": 0, "levels": [16, 8]}, {"seed": 1, "levels": (16, 8)})
+        'seed was 0 and is 1'
+    """
+
+    def shown(settings: Mapping[str, Any], name: str) -> str:
+        return repr(plain(settings[name])) if name in settings else "missing"
+
+    names = (*now, *sorted(before.keys() - now.keys()))
+    pairs = [(name, shown(before, name), shown(now, name)) for name in names]
+    return ", ".join(f"{name} was {was} and is {now}" for name, was, now in pairs if was != now)
+
+
+def per_level(value: float | Sequence[Any], num_levels: int, name: str) -> tuple[Any, ...]:
+    """Give one value per level, bottom to top, from one for all levels or one for each.
+
+    Args:
+        value: a number, or one value per level, bottom to top.
+        num_levels: L.
+        name: what the value is, for the error message.
+
+    Returns:
+        L values.
+
+    Raises:
+        ValueError: if a sequence does not hold L values.
+    """
+    if not isinstance(value, Sequence):
+        return (value,) * num_levels
+    if len(value) != num_levels:
+        raise ValueError(
+            f"{name} has {len(value)} values for {num_levels} levels; give one number for all "
+            "levels, or one per level from z_1 (next to the data) to z_L"
+        )
+    return tuple(value)
+
+
+def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401
+    """Whether a value has the type of a field."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(entry, inner[0]) for entry in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
+    if kind is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _as_tuples(value: Any) -> Any:  # noqa: ANN401
+    """Lists, also nested ones, as tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _describe(kind: Any) -> str:  # noqa: ANN401
+    """A type in words, for an error message."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(map(_describe, inner)))
+    if origin is tuple:
+        return f"a sequence, each entry {_describe(inner[0])}"
+    if origin is Mapping:
+        return "a mapping from names to values"
+    names = {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}
+    return names.get(kind, "None")
+
+
+class Options:
+    """Base of the configuration classes: checks types, then the ranges that a class names."""
+
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Fields whose numbers must be above zero."""
+    not_negative: ClassVar[tuple[str, ...]] = ()
+    """Fields whose numbers must be zero or more."""
+    shares: ClassVar[tuple[str, ...]] = ()
+    """Fields whose number lies in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for entry in fields(self):
+            value = _as_tuples(getattr(self, entry.name))
+            if isinstance(value, Mapping):
+                value = {name: _as_tuples(one) for name, one in value.items()}
+            object.__setattr__(self, entry.name, value)
+            if not _fits(value, hints[entry.name]):
+                kind = hints[entry.name]
+                if get_origin(kind) is Literal or Literal in map(get_origin, get_args(kind)):
+                    choices = [name for name in _choices(kind) if name is not None]
+                    raise ValueError(
+                        f"unknown {entry.name} {value!r}; choose one of {', '.join(choices)}"
+                    )
+                raise TypeError(f"{entry.name} must be {_describe(kind)}, got {value!r}")
+        for names, accept, range_ in (
+            (self.positive, lambda number: number > 0, "positive"),
+            (self.not_negative, lambda number: number >= 0, "zero or more"),
+            (self.shares, lambda number: 0 <= number < 1, "at least 0 and below 1"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not all(accept(n) and math.isfinite(n) for n in _numbers(value)):
+                    raise ValueError(f"{name} must be {range_}, got {value!r}")
+
+
+def _choices(kind: Any) -> Iterable[str]:  # noqa: ANN401
+    if get_origin(kind) is Literal:
+        yield from get_args(kind)
+    for inner in get_args(kind):
+        yield from _choices(inner)
+
+
+def _numbers(value: Any) -> Iterable[float]:  # noqa: ANN401
+    """All numbers in nested tuples; none in None."""
+    if isinstance(value, tuple):
+        for entry in value:
+            yield from _numbers(entry)
+    elif value is not None:
+        yield value
+
+
+def make_options(kinds: Mapping[str, type[Kind]], name: str, given: Mapping, *, of: str) -> Kind:
+    """Make the settings of a part that is chosen by name.
+
+    Args:
+        kinds: settings class of every part.
+        name: the chosen part.
+        given: its settings.
+        of: kind of part, for the message.
+
+    Returns:
+        The settings, with the defaults of what was not given.
+
+    Raises:
+        ValueError: if the part has no such setting, or a value is wrong.
+    """
+    known = [entry.name for entry in fields(kinds[name])]
+    if unknown := [key for key in given if key not in known]:
+        has = f"it has {', '.join(known)}" if known else "it has no options"
+        raise ValueError(
+            f"{of}_options of the {of} {name!r}: unknown option {unknown[0]!r}; {has}"
+        )
+    try:
+        return kinds[name](**given)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{of}_options of the {of} {name!r}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standard(Options):
+    """Standard normal, without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture(Options):
+    """Mixture of Gaussians."""
+
+    num_components: int = 100
+    """U, number of components."""
+    spread: float = 1.0
+    """Standard deviation of the means at the start."""
+    positive = ("num_components", "spread")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vamp(Options):
+    """Mixture of the model's own posteriors, the VampPrior."""
+
+    num_components: int = 100
+    """U, number of pseudo-inputs."""
+    start: Literal["data", "random"] = "data"
+    """Where pseudo-inputs start; without data, as when a model is rebuilt, at random."""
+    positive = ("num_components",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VHP(Options):
+    """Variational hierarchical prior, with two networks of one architecture."""
+
+    zeta_size: int | None = None
+    """Dimensions of zeta; None for Z_L."""
+    num_samples: int = 16
+    """M, draws of zeta per code."""
+    hidden: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers of p(z | zeta) and q(zeta | z)."""
+    activation: Activation = "tanh"
+    """Activation function."""
+    normalisation: Normalisation = "none"
+    """Normalisation."""
+    positive = ("zeta_size", "num_samples", "hidden")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fixed(Options):
+    """A likelihood without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale(Options):
+    """Options of the isotropic Gaussian."""
+
+    std: float = 0.2
+    """Standard deviation; its initial value if it is learned."""
+    learned: bool = False
+    """Whether the scale is a parameter."""
+    positive = ("std",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedScale(Options):
+    """Options of the Gaussian with a scale per dimension."""
+
+    log_std_bound: float = 7.0
+    """Largest magnitude of a log standard deviation."""
+    positive = ("log_std_bound",)
+
+
+PRIORS: dict[str, type[Options]] = {
+    "standard": Standard,
+    "mixture": Mixture,
+    "vamp": Vamp,
+    "vhp": VHP,
+}
+"""Options of every prior.
+
+:meta hide-value:
+"""
+LIKELIHOODS: dict[str, type[Options]] = {
+    "bernoulli": Fixed,
+    "categorical": Fixed,
+    "discretized_logistic": Fixed,
+    "gaussian": BoundedScale,
+    "isotropic_gaussian": Scale,
+}
+"""Options of every likelihood.
+
+:meta hide-value:
+"""
+GREY_LIKELIHOODS = ("bernoulli", "categorical", "discretized_logistic")
+"""Likelihoods of grey or binary pixels, which give real values no density."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataInfo:
+    """What is known about a data set before it is read."""
+
+    about: str
+    """One line."""
+    binarisation: Binarisation = "none"
+    """The usual one."""
+    real: bool = False
+    """Whether its values are real numbers."""
+
+
+DATA_SETS: dict[str, DataInfo] = {
+    "digits": DataInfo(about="8x8 handwritten digits, 17 grey values, from scikit-learn"),
+    "mnist": DataInfo(
+        about="28x28 handwritten digits, binarised dynamically, through torchvision",
+        binarisation="dynamic",
+    ),
+    "fashion_mnist": DataInfo(
+        about="28x28 pieces of clothing, binarised dynamically, through torchvision",
+        binarisation="dynamic",
+    ),
+    "pendulum": DataInfo(about="16x16 images of a pendulum, real values, generated", real=True),
+    "nested_shapes": DataInfo(
+        about="16x16 shapes with factors on three levels, 16 grey values, generated"
+    ),
+}
+"""The known data sets.
+
+:meta hide-value:
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Options):
+    """Data."""
+
+    data: DataName = "digits"
+    """Data set."""
+    binarisation: Binarisation | None = None
+    """How grey pixels become binary; None for dynamic with mnist and fashion_mnist, none with the
+    others."""
+    data_root: str | None = None
+    """Folder of mnist and fashion_mnist; None for HVAE_DATA, or a cache folder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.binarisation is None:
+            object.__setattr__(self, "binarisation", DATA_SETS[self.data].binarisation)
+        if DATA_SETS[self.data].real and self.binarisation != "none":
+            raise ValueError(
+                f"{self.data} holds real values, which binarisation={self.binarisation!r} cannot "
+                "make binary; leave it out"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Options):
+    """Model."""
+
+    recipe: Recipe = "bottom_up_vae"
+    """How the latents are inferred."""
+    latent_sizes: tuple[int, ...] = (16, 8)
+    """Latent dimensions Z_1, ..., Z_L, bottom to top."""
+    hidden: Widths = (256,)
+    """Widths of the hidden layers of every network, or one sequence per level, bottom to top.
+    Those of level l apply to its posterior and to the generative network that reads z_l."""
+    inference_hidden: Widths | None = None
+    """Widths in the inference networks; None for those of the generative networks."""
+    normalisation: Normalisation | None = None
+    """Normalisation in every network; None for layer with bidirectional, batch otherwise."""
+    generative_normalisation: Normalisation | None = None
+    """Normalisation in the generative networks; None for the same as in the others."""
+    activation: Activation | None = None
+    """Activation function; None for gelu with bidirectional, silu otherwise."""
+    dropout: float = 0.0
+    """Probability of dropping a hidden unit in training."""
+    state: State = "markov"
+    """What a generative network sees: z_l alone (markov), or all latents above it too (skip)."""
+    likelihood: LikelihoodName | None = None
+    """Likelihood p(x | z); None for Bernoulli on binary pixels, categorical up to 32 grey values,
+    discretised logistic above, isotropic Gaussian for real values."""
+    likelihood_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the likelihood, such as std=0.1 for the isotropic Gaussian."""
+    prior: PriorName = "standard"
+    """Prior over the top level."""
+    prior_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the prior, such as num_components=500."""
+    reads_state: bool = True
+    """Whether the delta of a level depends on the levels above, or on x alone (delta only)."""
+    merge_top: bool = False
+    """Whether the top level is merged with N(0, I) as well (ladder only)."""
+    positive = ("latent_sizes", "hidden", "inference_hidden")
+    shares = ("dropout",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bidirectional = self.recipe == "bidirectional_vae"
+        usual = {
+            "normalisation": "layer" if bidirectional else "batch",
+            "activation": "gelu" if bidirectional else "silu",
+        }
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if not self.latent_sizes:
+            raise ValueError("latent_sizes needs one size per level, got none; give (16,) for one")
+        for name in ("hidden", "inference_hidden"):
+            self._check_widths(getattr(self, name) or (), name)
+        for name, recipe, usual in (
+            ("reads_state", "delta_vae", True),
+            ("merge_top", "ladder_vae", False),
+        ):
+            if getattr(self, name) is not usual and self.recipe != recipe:
+                raise ValueError(f"{name} is an option of {recipe}, got it with {self.recipe}")
+        if self.prior == "vamp" and self.normalisation == "batch":
+            raise ValueError(
+                "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "
+                "normalisation='layer' or 'none' for the prior 'vamp'"
+            )
+        self.make_prior_options()
+        if self.likelihood is not None:
+            self.make_likelihood_options(self.likelihood)
+
+    def _check_widths(self, widths: Widths, name: str) -> None:
+        """Require one sequence of widths for all levels, or exactly one per level."""
+        if widths and isinstance(widths[0], tuple) and len(widths) != self.num_levels:
+            raise ValueError(
+                f"{name} is one sequence of widths, or one for each of {self.num_levels} levels, "
+                f"got {len(widths)} sequences"
+            )
+
+    @property
+    def num_levels(self) -> int:
+        """L."""
+        return len(self.latent_sizes)
+
+    def widths(self, l: int, *, generative: bool) -> tuple[int, ...]:
+        """Widths of the hidden layers of one network.
+
+        Args:
+            l: level, counted from 0 next to the data.
+            generative: True for the generative model, False for inference.
+
+        Returns:
+            The widths, from input to output.
+        """
+        own = generative or self.inference_hidden is None
+        widths = self.hidden if own else self.inference_hidden
+        return widths[l] if widths and isinstance(widths[0], tuple) else widths
+
+    def make_prior_options(self) -> Any:  # noqa: ANN401
+        """Options of the prior, with defaults.
+
+        Returns:
+            An object of the class in `PRIORS`.
+        """
+        return make_options(PRIORS, self.prior, self.prior_options, of="prior")
+
+    def make_likelihood_options(self, name: str) -> Any:  # noqa: ANN401
+        """Options of the likelihood, with defaults.
+
+        Args:
+            name: a key of `LIKELIHOODS`, for a likelihood that the data determine.
+
+        Returns:
+            An object of the class in `LIKELIHOODS`.
+        """
+        return make_options(LIKELIHOODS, name, self.likelihood_options, of="likelihood")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective(Options):
+    """Objective."""
+
+    objective: ObjectiveName = "elbo"
+    """What to maximise: the ELBO, or the importance-weighted bound."""
+    warm_up: tuple[int, ...] | None = None
+    """Epochs until the KL weight reaches 1, one number for all levels or one for each."""
+    free_bits: tuple[float, ...] | None = None
+    """Free nats per example, one number for all levels or one for each."""
+    not_negative = ("warm_up", "free_bits")
+
+    def __post_init__(self) -> None:
+        for name in ("warm_up", "free_bits"):
+            if isinstance(getattr(self, name), int | float):
+                object.__setattr__(self, name, (getattr(self, name),))
+        super().__post_init__()
+        if self.objective != "elbo" and not (self.warm_up is self.free_bits is None):
+            raise ValueError(
+                "warm_up and free_bits change the KL terms of the ELBO, and the objective "
+                f"{self.objective!r} has no KL terms; omit them, or choose elbo"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Options):
+    """Training."""
+
+    num_samples: int = 1
+    """K, draws of the latents per example."""
+    epochs: int = 100
+    """Total number of epochs, including epochs before resuming."""
+    batch_size: int = 100
+    """Examples per step, over all processes; a smaller last batch is dropped (other examples in
+    every epoch, because the order is shuffled)."""
+    optimiser: Optimiser = "adam"
+    """Optimiser."""
+    learning_rate: float = 1e-3
+    """Step size of the optimiser."""
+    prior_learning_rate: float | None = None
+    """Step size for the prior over the top level; None for the same one."""
+    decay: float = 0.0
+    """Last share of the epochs, over which both step sizes fall towards zero."""
+    decay_shape: Decay = "linear"
+    """How they fall."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; a longer one is scaled down to it. None for no limit."""
+    skip_norm: float | None = None
+    """Norm of the gradient above which a step is skipped; None to skip none. Every step then
+    waits for the device."""
+    averaging: float = 0.0
+    """Decay per step of a moving average of the weights, such as 0.999; the average is validated
+    and kept instead of the weights. 0 for none."""
+    compiled: bool = False
+    """Whether to compile the training step, which takes some seconds at the start and makes later
+    steps faster; needs a C++ compiler. Results agree with the plain step up to rounding."""
+    patience: int | None = None
+    """Stop after this many epochs without a better validation objective, counted from the end of
+    the warm-up at the earliest; None never stops early."""
+    seed: int = 0
+    """Seed of the run, and of the initial weights where the command line builds the model."""
+    positive = (
+        *("num_samples", "epochs", "batch_size", "learning_rate", "prior_learning_rate"),
+        *("clip_norm", "skip_norm", "patience"),
+    )
+    not_negative = ("seed",)
+    shares = ("averaging",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay is a share of the epochs in [0, 1], got {self.decay}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine(Options):
+    """Device and precision."""
+
+    device: Device = "auto"
+    """Where to compute."""
+    precision: Precision = "no"
+    """Precision of the networks: full, tf32 (CUDA only), or mixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Data, model, objective and training of one run, checked together."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    objective: Objective = field(default_factory=Objective)
+    training: Training = field(default_factory=Training)
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        if self.objective.objective == "iwae" and self.training.num_samples == 1:
+            raise ValueError(
+                "the importance-weighted bound with num_samples=1 is the ELBO; choose num_samples "
+                "of 2 or more, or objective elbo"
+            )
+        for name in ("warm_up", "free_bits"):
+            values = getattr(self.objective, name)
+            if values is not None and len(values) != 1:
+                per_level(values, self.model.num_levels, name)
+        if DATA_SETS[self.data.data].real and self.model.likelihood in GREY_LIKELIHOODS:
+            raise ValueError(
+                f"the likelihood {self.model.likelihood!r} scores grey values and "
+                f"{self.data.data} holds real ones; choose isotropic_gaussian or gaussian"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """All options in one flat mapping, in plain types.
+
+        Returns:
+            Option to value; where the data lie is no part of it.
+        """
+        groups = (self.data, self.model, self.objective, self.training, self.machine)
+        named = {name: value for group in groups for name, value in plain(group).items()}
+        del named["data_root"]
+        return named
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "Experiment":
+        """Read settings, also those of earlier versions, whose new options have their defaults.
+
+        Args:
+            settings: as returned by `settings`.
+
+        Returns:
+            The experiment.
+        """
+        old = dict(settings)
+        old |= old.pop("recipe_options", None) or {}  # before they were options of the model
+        groups = {entry.name: entry.default_factory for entry in fields(cls)}
+        return cls(**{name: take(group, old) for name, group in groups.items()})
+
+
+def take(kind: Callable[..., Kind], settings: Mapping[str, Any]) -> Kind:
+    """Make one group of options from a mapping that may hold others too.
+
+    Args:
+        kind: a configuration class.
+        settings: option to value.
+
+    Returns:
+        The group.
+    """
+    names = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: settings[name] for name in names if name in settings})

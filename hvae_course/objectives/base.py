@@ -1,0 +1,154 @@
+"""What training maximises: a function of a trace, and what the loop must know of it.
+
+Any function ``(trace, x) -> (B,)`` will do. An `Objective` may also change with the epoch, keep a
+state that checkpoints hold, report numbers, and hold parameters back.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hvae_course.hierarchy.trace import Trace
+
+
+class Objective:
+    """A function of a trace, to be maximised; every hook does nothing unless it is overridden."""
+
+    duration: float = 0
+    """Last epoch in which the objective changes; infinite while that is not known."""
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        """Value of the objective in its final form, which validation uses.
+
+        Args:
+            trace: the model's trace of x, with K draws per example.
+            x: data ``(B, D)``.
+
+        Returns:
+            ``(B,)``, nats per example; to be maximised.
+        """
+        raise NotImplementedError
+
+    @property
+    def description(self) -> str:
+        """Text by which a checkpoint recognises the objective and its settings."""
+        return repr(self)
+
+    def for_epoch(self, epoch: int) -> "Objective":
+        """Give the objective of one epoch.
+
+        Args:
+            epoch: counted from 1.
+
+        Returns:
+            What training maximises in that epoch.
+        """
+        return self
+
+    def on(self, device: torch.device) -> "Objective":
+        """Replace numbers that change between epochs by tensors, for a compiled step.
+
+        A Python number that changes would make the compiled function compile again.
+
+        Args:
+            device: device of the model.
+
+        Returns:
+            The same objective.
+        """
+        return self
+
+    def begin(self, device: torch.device) -> None:
+        """Return to the state before training, on a device.
+
+        Args:
+            device: device of the model.
+        """
+
+    def train(self, mode: bool = True) -> "Objective":
+        """Switch between training, where the state moves, and validation.
+
+        Args:
+            mode: True for training.
+
+        Returns:
+            The objective.
+        """
+        return self
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """State for a checkpoint.
+
+        Returns:
+            Tensors by name; None without a state.
+        """
+        return None
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Restore the state of a checkpoint.
+
+        Args:
+            state: as returned by `state_dict`.
+        """
+
+    def report(self) -> dict[str, float]:
+        """Numbers to record after an epoch.
+
+        Returns:
+            Values by name.
+        """
+        return {}
+
+    def holding_back(
+        self, optimizer: torch.optim.Optimizer, prior: Sequence[nn.Parameter]
+    ) -> AbstractContextManager[None]:
+        """Decide at every step of the optimiser which parameters move, while a block runs.
+
+        Args:
+            optimizer: an optimiser of all parameters.
+            prior: the prior's parameters.
+
+        Returns:
+            A context manager.
+        """
+        return contextlib.nullcontext()
+
+    def finish(self) -> None:
+        """Warn about what training did not reach."""
+
+
+class _Function(Objective):
+    """A plain function as an objective."""
+
+    def __init__(self, function: Callable[[Trace, Tensor], Tensor]) -> None:
+        self.function = function
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        return self.function(trace, x)
+
+    @property
+    def description(self) -> str:
+        return getattr(self.function, "__name__", type(self.function).__name__)
+
+
+def as_objective(objective: Objective | Callable[[Trace, Tensor], Tensor]) -> Objective:
+    """Give a plain function the hooks of an objective.
+
+    Args:
+        objective: an objective, or a function ``(trace, x) -> (B,)``.
+
+    Returns:
+        The objective.
+
+    Raises:
+        TypeError: if it cannot be called.
+    """
+    if isinstance(objective, Objective):
+        return objective
+    if not callable(objective):
+        raise TypeError(f"an objective is a function (trace, x) -> (B,), got {objective!r}")
+    return _Function(objective)

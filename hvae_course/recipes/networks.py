@@ -1,0 +1,251 @@
+"""The networks that a recipe may ask for, and their implementation as multilayer perceptrons.
+
+A recipe decides *how* latents are inferred, a `Networks` object *what* computes it. It hands out
+one module per purpose and level, so a recipe never handles widths or shapes. Here levels are
+counted from 0 next to the data.
+"""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from hvae_course.config import Model
+from hvae_course.data import DataSpec
+from hvae_course.gaussians import GaussianHead
+from hvae_course.hierarchy import BottomUp, MarkovUpdate, SkipUpdate, TopDown
+from hvae_course.likelihoods import Likelihood
+from hvae_course.nets import mlp
+from hvae_course.recipes.likelihoods import make_likelihood
+
+STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
+"""Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
+
+:meta hide-value:
+"""
+
+
+class Networks(ABC):
+    """Modules by purpose and level, all of which a recipe may ask for.
+
+    Args:
+        model: sizes and kinds.
+        spec: shape and values of the data.
+    """
+
+    def __init__(self, model: Model, spec: DataSpec) -> None:
+        self.model, self.spec = model, spec
+
+    @property
+    def levels(self) -> range:
+        """0, ..., L - 1."""
+        return range(self.model.num_levels)
+
+    @abstractmethod
+    def latent_shape(self, l: int) -> tuple[int, ...]:
+        """Event shape of a latent.
+
+        Args:
+            l: the level.
+
+        Returns:
+            ``(Z_l,)`` for vectors, ``(C, H, W)`` for images.
+        """
+
+    @abstractmethod
+    def feature(self, l: int) -> nn.Module:
+        """One step of the deterministic bottom-up path.
+
+        Args:
+            l: the level.
+
+        Returns:
+            A module from the feature below, or from x, to d_l.
+        """
+
+    @abstractmethod
+    def message(self, l: int) -> nn.Module:
+        """What the data say about a latent.
+
+        Args:
+            l: the level.
+
+        Returns:
+            A module from d_l to a Gaussian over z_l.
+        """
+
+    @abstractmethod
+    def upward(self, l: int) -> nn.Module:
+        """One step of bottom-up inference.
+
+        Args:
+            l: the level, above the lowest.
+
+        Returns:
+            A module from the latent below to q(z_l | z_l-1).
+        """
+
+    @abstractmethod
+    def head(self, l: int) -> nn.Module:
+        """A posterior from both directions.
+
+        Args:
+            l: the level.
+
+        Returns:
+            A module from d_l and the state above, joined, to q(z_l | x, z_>l).
+        """
+
+    @abstractmethod
+    def delta(self, l: int, *, reads_state: bool) -> nn.Module:
+        """A change of the prior.
+
+        Args:
+            l: the level.
+            reads_state: whether it reads d_l joined with the state above, or d_l alone.
+
+        Returns:
+            A module to shift and log-scale, joined.
+        """
+
+    @abstractmethod
+    def update(self, l: int) -> nn.Module:
+        """How a latent enters the state of the walk down.
+
+        Args:
+            l: the level.
+
+        Returns:
+            A module ``(h, z_l) -> h``.
+        """
+
+    @abstractmethod
+    def prior(self, l: int) -> nn.Module:
+        """A conditional prior.
+
+        Args:
+            l: the level, below the top.
+
+        Returns:
+            A module from the state above to p(z_l | z_>l).
+        """
+
+    @abstractmethod
+    def decoder(self, num_outputs: int) -> nn.Module:
+        """The network of the likelihood.
+
+        Args:
+            num_outputs: parameters of the likelihood per example.
+
+        Returns:
+            A module from the last state to ``(B, num_outputs)``.
+        """
+
+    def initial(self) -> nn.Module | None:
+        """The state before the top level.
+
+        Returns:
+            A module from a number of rows to the state; None for an empty one.
+        """
+        return None
+
+    def likelihood(self) -> Likelihood:
+        """The likelihood p(x | z) of the model's data.
+
+        Returns:
+            The likelihood with its network.
+        """
+        return make_likelihood(self.model, self.spec, self.decoder)
+
+    def features(self, num_levels: int | None = None) -> BottomUp:
+        """The deterministic bottom-up path.
+
+        Args:
+            num_levels: number of features, from the data upward; None for one per level.
+
+        Returns:
+            The path.
+        """
+        return BottomUp([self.feature(l) for l in self.levels[:num_levels]])
+
+    def top_down(self) -> TopDown:
+        """The generative network below the top prior, the same for every recipe.
+
+        Returns:
+            The walk down.
+        """
+        return TopDown(
+            updates=[self.update(l) for l in self.levels],
+            conditionals=[self.prior(l) for l in self.levels[:-1]],
+            likelihood=self.likelihood(),
+        )
+
+
+class MLPs(Networks):
+    """Multilayer perceptrons over vectors."""
+
+    def latent_shape(self, l: int) -> tuple[int, ...]:  # noqa: D102
+        return (self.model.latent_sizes[l],)
+
+    def feature(self, l: int) -> nn.Module:  # noqa: D102
+        return self._body(self._feature_size(l - 1), l)
+
+    def message(self, l: int) -> nn.Module:  # noqa: D102
+        return GaussianHead(self._feature_size(l), *self.latent_shape(l))
+
+    def upward(self, l: int) -> nn.Module:  # noqa: D102
+        return self._gaussian(self.model.latent_sizes[l - 1], self.model.latent_sizes[l], l)
+
+    def head(self, l: int) -> nn.Module:  # noqa: D102
+        width = self._feature_size(l) + self._state_size(l)
+        return self._gaussian(width, self.model.latent_sizes[l], l)
+
+    def delta(self, l: int, *, reads_state: bool) -> nn.Module:  # noqa: D102
+        width = self._feature_size(l) + (self._state_size(l) if reads_state else 0)
+        return self._network(width, 2 * self.model.latent_sizes[l], l)
+
+    def update(self, l: int) -> nn.Module:  # noqa: D102
+        return STATES[self.model.state]()
+
+    def prior(self, l: int) -> nn.Module:  # noqa: D102
+        size = self.model.latent_sizes[l]
+        return self._gaussian(self._state_size(l), size, l + 1, generative=True)
+
+    def decoder(self, num_outputs: int) -> nn.Module:  # noqa: D102
+        return self._network(self._state_size(-1), num_outputs, 0, generative=True)
+
+    def _state_size(self, l: int) -> int:
+        """Width of the state that reaches a level, 0 at the top; -1 for the likelihood."""
+        above = self.model.latent_sizes[l + 1 :]
+        return sum(above) if self.model.state == "skip" else (*above, 0)[0]
+
+    def _feature_size(self, l: int) -> int:
+        """Width of d_l; D for l = -1, and where there is no hidden layer on the way up."""
+        below = [self.model.widths(k, generative=False) for k in range(l + 1)]
+        return (self.spec.num_features, *(width for widths in below for width in widths))[-1]
+
+    def _body(self, size_in: int, l: int, *, generative: bool = False) -> nn.Sequential:
+        """Hidden layers of one network, with the widths of level l."""
+        own = self.model.generative_normalisation if generative else None
+        return mlp(
+            size_in,
+            *self.model.widths(l, generative=generative),
+            normalisation=own or self.model.normalisation,
+            activation=self.model.activation,
+            dropout=self.model.dropout,
+        )
+
+    def _network(
+        self, size_in: int, size_out: int, l: int, *, generative: bool = False
+    ) -> nn.Sequential:
+        """Hidden layers followed by a linear layer."""
+        body = self._body(size_in, l, generative=generative)
+        width = (size_in, *self.model.widths(l, generative=generative))[-1]
+        return nn.Sequential(body, nn.Linear(width, size_out))
+
+    def _gaussian(
+        self, size_in: int, size_out: int, l: int, *, generative: bool = False
+    ) -> nn.Sequential:
+        """Hidden layers followed by a Gaussian head."""
+        body = self._body(size_in, l, generative=generative)
+        width = (size_in, *self.model.widths(l, generative=generative))[-1]
+        return nn.Sequential(body, GaussianHead(width, size_out))
