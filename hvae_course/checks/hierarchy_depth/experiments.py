@@ -4,7 +4,6 @@ The functions that the loop over settings and seeds calls record their arguments
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
@@ -17,61 +16,53 @@ _SEEDS = (11, 5)
 _NEEDED = len(_SETTINGS) * len(_SEEDS)
 
 
-@dataclass(eq=False)
-class _Run:
-    """One model and the calls that concern it."""
+class _Model(nn.Linear):
+    """A model that remembers how it was built and trained."""
 
-    setting: dict[str, int]
-    model: nn.Module
-    seed: int | None
-    """The seed that determines its initial weights."""
-    trained: list[int] = field(default_factory=list)
-    """Seeds with which it was trained."""
-    seed_in_training: int = 0
-    """The seed that was set when training began."""
+    def __init__(self, setting: Mapping[str, int]) -> None:
+        seed = torch.initial_seed()
+        unused = torch.Generator().manual_seed(seed).get_state().equal(torch.get_rng_state())
+        super().__init__(setting["levels"], setting["width"])
+        self.setting = dict(setting)
+        self.seed = seed if unused and seed in _SEEDS else None  # determines the weights
+        self.trained: list[int] = []  # seeds
+        self.seed_in_training = 0
 
 
 class _Watch:
-    """The three functions that an experiment calls, with a record of the calls."""
+    """The three functions that an experiment calls, with a record of the models."""
 
     def __init__(self) -> None:
-        self.runs: list[_Run] = []
+        self.models: list[_Model] = []
 
-    def build(self, setting: Mapping[str, int]) -> nn.Module:
+    def build(self, setting: Mapping[str, int]) -> _Model:
         if not isinstance(setting, Mapping):
             raise Mistake("build received one value; pass it the whole setting, the dict")
-        seed = torch.initial_seed()
-        unused = torch.equal(
-            torch.Generator().manual_seed(seed).get_state(), torch.get_rng_state()
-        )
-        model = nn.Linear(setting["levels"], setting["width"])  # draws random numbers
-        self.runs.append(_Run(dict(setting), model, seed if unused and seed in _SEEDS else None))
-        return model
+        self.models.append(_Model(setting))
+        return self.models[-1]
 
-    def train(self, model: nn.Module, seed: int) -> None:
-        run = self._find(model, "train")
-        run.trained.append(seed)
-        run.seed_in_training = torch.initial_seed()
+    def train(self, model: _Model, seed: int) -> None:
+        self._require_built(model, "train")
+        model.trained.append(seed)
+        model.seed_in_training = torch.initial_seed()
         torch.randn(1)
 
-    def measure(self, model: nn.Module) -> dict[str, float]:
-        run = self._find(model, "measure")
-        return self.results(run, trained=bool(run.trained))
+    def measure(self, model: _Model) -> dict[str, float]:
+        self._require_built(model, "measure")
+        return self.results(model, trained=bool(model.trained))
 
-    def results(self, run: _Run, *, trained: bool) -> dict[str, float]:
-        """Numbers that differ from run to run, and before and after training."""
-        return {"elbo": -100.0 - self.runs.index(run) - (0 if trained else 50), "kl": 7.5}
+    def results(self, model: _Model, *, trained: bool) -> dict[str, float]:
+        """Numbers that differ from model to model, and before and after training."""
+        return {"elbo": -100.0 - self.models.index(model) - (0 if trained else 50), "kl": 7.5}
 
-    def _find(self, model: object, name: str) -> _Run:
+    def _require_built(self, model: object, name: str) -> None:
         if model is None:
             raise Mistake(
                 f"{name} received None; train changes its model and returns nothing, so keep the "
                 "model that build returned"
             )
-        for run in self.runs:
-            if run.model is model:
-                return run
-        raise Mistake(f"{name} received something that build did not return")
+        if not any(model is own for own in self.models):
+            raise Mistake(f"{name} received something that build did not return")
 
 
 @checked
@@ -97,7 +88,7 @@ def experiment(answer: Answer) -> str:
         raise Mistake("the list of rows is None; does your function end with return?")
     if isinstance(rows, Iterator):
         raise Mistake("this is a generator, which has not run yet; return a list")
-    _check_runs(watch.runs)
+    _check_models(watch.models)
     if isinstance(rows, pd.DataFrame):
         rows = rows.to_dict("records")
     if isinstance(rows, Mapping):
@@ -111,39 +102,40 @@ def experiment(answer: Answer) -> str:
     )
 
 
-def _check_runs(runs: list[_Run]) -> None:
+def _check_models(models: list[_Model]) -> None:
     """Whether every setting has one model per seed, built and trained with that seed."""
-    if len(runs) < _NEEDED:
-        if sum(len(run.trained) for run in runs) >= _NEEDED:
+    if len(models) < _NEEDED:
+        if sum(len(model.trained) for model in models) >= _NEEDED:
             raise Mistake(
                 "one model is trained again and again; call build for every setting and every seed"
             )
-        if len(runs) == min(len(_SETTINGS), len(_SEEDS)):
+        if len(models) == min(len(_SETTINGS), len(_SEEDS)):
             raise Mistake(
                 "settings and seeds are paired one to one; combine every setting with every seed, "
                 "a loop inside a loop"
             )
-        hint = "; is return inside the loop?" if len(runs) == 1 else ""
-        raise Mistake(f"build was called for {len(runs)} of {_NEEDED} runs{hint}")
-    if None in [run.seed for run in runs]:
-        if any(run.seed is not None for run in runs):
+        hint = "; is return inside the loop?" if len(models) == 1 else ""
+        raise Mistake(f"build was called for {len(models)} of {_NEEDED} runs{hint}")
+    if None in [model.seed for model in models]:
+        if any(model.seed is not None for model in models):
             hint = "is set before some models only; set it directly before every build"
-        elif all(run.seed_in_training in _SEEDS for run in runs):
+        elif all(model.seed_in_training in _SEEDS for model in models):
             hint = "is set after build; set it before, to determine the initial weights"
         else:
             hint = "does not determine the initial weights; set it directly before build"
         raise Mistake(f"the seed {hint}")
-    for run in runs:
-        if not run.trained:
+    for model in models:
+        if not model.trained:
             raise Mistake("a model was built, but never trained")
-        if run.trained != [run.seed]:
-            seeds = ", ".join(map(str, run.trained))
+        if model.trained != [model.seed]:
+            seeds = ", ".join(map(str, model.trained))
             raise Mistake(
-                f"train received seed {seeds} for a model that was built with seed {run.seed}; "
+                f"train received seed {seeds} for a model that was built with seed {model.seed}; "
                 "train it once, with the same seed"
             )
-    if not len(runs) == len({(*run.setting.items(), run.seed) for run in runs}) == _NEEDED:
-        raise Mistake(f"these are {len(runs)} runs; make one per setting and seed, {_NEEDED}")
+    pairs = {(*model.setting.items(), model.seed) for model in models}
+    if not len(models) == len(pairs) == _NEEDED:
+        raise Mistake(f"these are {len(models)} runs; make one per setting and seed, {_NEEDED}")
 
 
 def _check_rows(rows: list[object], watch: _Watch) -> None:
@@ -158,8 +150,8 @@ def _check_rows(rows: list[object], watch: _Watch) -> None:
             "all rows are the same dict, updated in place, so all show the last run; make a new "
             "dict for every run"
         )
-    for run in watch.runs:
-        own, results = {**run.setting, "seed": run.seed}, watch.results(run, trained=True)
+    for model in watch.models:
+        own, results = {**model.setting, "seed": model.seed}, watch.results(model, trained=True)
         missing = [key for key in own | results if any(key not in row for row in rows)]
         if missing:
             raise Mistake(
@@ -172,7 +164,7 @@ def _check_rows(rows: list[object], watch: _Watch) -> None:
         if len(found) != 1:
             raise Mistake(f"a row is missing or occurs twice: {own}")
         measured = {key: found[0][key] for key in results}
-        if measured == watch.results(run, trained=False):
+        if measured == watch.results(model, trained=False):
             raise Mistake("a model was measured before it was trained")
         if measured != results:
             raise Mistake(f"the row {own} holds the results of another run")

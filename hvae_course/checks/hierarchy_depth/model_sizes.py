@@ -47,15 +47,16 @@ def _check_sizes(sizes: object, total: int, levels: int) -> None:
         near = abs(sum(sizes) - total) <= levels
         hint = "; is it lost by rounding? Distribute the remainder" if near else ""
         raise Mistake(f"{text}, with the sum {sum(sizes)} instead of {total}{hint}")
-    if min(sizes) < 1:
-        raise Mistake(f"{text}; one level is empty, and each needs at least one dimension")
-    if sizes != falling and sizes[:-1] == [total // levels] * (levels - 1):
-        raise Mistake(f"{text}; the remainder goes to the top level; give it to a lower one")
-    if sizes != falling and sizes[::-1] == falling:
-        raise Mistake(f"{text}; this begins with the top level; the order is bottom to top")
     if sizes != falling:
-        raise Mistake(f"{text}; a size grows towards the top, the end of the list")
-    if min(sizes) < total / levels / 4:
+        hint = "a size grows towards the top, the end of the list"
+        if sizes[::-1] == falling:
+            hint = "this begins with the top level; the order is bottom to top"
+        if sizes[:-1] == [total // levels] * (levels - 1):
+            hint = "the remainder goes to the top level; give it to a lower one"
+        raise Mistake(f"{text}; {hint}")
+    if sizes[-1] < 1:
+        raise Mistake(f"{text}; one level is empty, and each needs at least one dimension")
+    if sizes[-1] < total / levels / 4:
         raise Mistake(f"{text}; a level is too small, with less than {total} / {levels} / 4")
 
 

@@ -38,9 +38,9 @@ def _as_levels(value: object, depths: Sequence[int]) -> dict[int, set[int]]:
         several = used if isinstance(used, list | tuple | set | frozenset | range) else [used]
         numbers = [level.item() if hasattr(level, "item") else level for level in several]
         if any(level != level for level in numbers):
-            raise Mistake(f"for {depth} levels this is {used}, which is not finite")
+            raise Mistake(f"for depth {depth} this is {used}, which is not finite")
         if several is not used or any(type(level) is not int for level in numbers):
-            raise Mistake(f"for {depth} levels this is {used}; list the levels, such as [1, 2]")
+            raise Mistake(f"for depth {depth} this is {used}; list the levels, such as [1, 2]")
         levels[depth] = set(numbers)
     return levels
 
@@ -99,7 +99,7 @@ def levels_in_use(answer: Answer) -> str:
         hint_for(levels_in_use.mistakes, lambda known: results(known) == values)
         depth = next(depth for depth in right if value[depth] != right[depth])
         raise Mistake(
-            f"with {depth} levels, {sorted(right[depth])} are in use where yours are "
+            f"for depth {depth}, levels {sorted(right[depth])} are in use where yours are "
             f"{sorted(value[depth])}"
         )
     return f"right for {len(cases)} tables, by the mean over seeds, with z_1 next to the data"
