@@ -30,7 +30,7 @@ def _r2(x: Tensor, image: Tensor) -> Tensor:
 def _averaged(
     centred: Callable[[Tensor], Tensor], dims: tuple[int, ...] = (0, 1)
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """One minus the error over another variance, averaged over the axes without a sum."""
+    """One minus the error over another variance, averaged over the axes that are not summed."""
     return lambda x, i: (1 - ((x - i) ** 2).sum(dims) / (centred(x) ** 2).sum(dims)).mean()
 
 
@@ -82,7 +82,7 @@ def explained_shares(answer: Callable[..., Sequence[float]]) -> str:
                 f"there are {levels} levels and {levels - 1} shares; the share of the top level "
                 "is R^2_L itself, because no level is above it"
             )
-        return as_tensor(given, (levels,), name="the shares")
+        return as_tensor(given, (levels,), name="the result")
 
     compare_cases(shares, _shares(), cases, name="a share", mistakes=explained_shares.mistakes)
     return f"agrees in {len(cases)} cases of one, two and three levels, with a negative share"

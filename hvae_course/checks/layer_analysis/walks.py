@@ -5,7 +5,7 @@ and the noise of a level can be computed from the values above it.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 
 import torch
@@ -31,25 +31,23 @@ from hvae_course.likelihoods import IsotropicGaussian
 from hvae_course.posteriors import Direct, TopDownPosterior
 from hvae_course.priors import StandardNormal
 
-_PIXEL_STD = 0.02
 _SIZES = (2, 2, 2), (1, 3, 2)
 """Z_1, Z_2 and Z_3 of the models."""
 _WIDTH = 6
+_PIXEL_STD, _PRIOR_STD = 0.02, 0.4
 
 
 class _Linear(nn.Module):
     """A Gaussian whose mean is linear in what it is given."""
 
-    def __init__(self, weight: Tensor, offset: Tensor, std: Tensor) -> None:
+    def __init__(self, weight: Tensor, offset: float, std: float) -> None:
         super().__init__()
         self.register_buffer("weight", weight)
-        self.register_buffer("offset", offset)
-        self.register_buffer("log_std", std.log())
+        self.offset, self.log_std = offset, math.log(std)
 
     def forward(self, h: Tensor) -> Independent:
         """Give the distribution, in the precision of h."""
-        mean = h @ self.weight.to(h) + self.offset.to(h)
-        return diag_normal(mean, self.log_std.to(h))
+        return diag_normal(h @ self.weight.to(h) + self.offset, h.new_tensor(self.log_std))
 
 
 def _visible_model(*sizes: int) -> HierarchicalVAE:
@@ -57,25 +55,16 @@ def _visible_model(*sizes: int) -> HierarchicalVAE:
 
     Every prior depends on all levels above; the mean of q(z_l | x) is what x shows of z_l.
     """
-    above = [sum(sizes[l + 1 :]) for l in range(len(sizes))]
-    levels = list(zip(above, sizes, strict=True))
+    levels = [(sum(sizes[l + 1 :]), size) for l, size in enumerate(sizes)]  # above, and own
     pixels = torch.eye(_WIDTH)
-    heads = [
-        _Linear(pixels[:, n : n + z], torch.zeros(z), torch.full((z,), 0.6)) for n, z in levels
-    ]
-    conditionals = [
-        _Linear(0.8 * torch.randn(n, z), torch.linspace(0.4, 0.7, z), torch.linspace(0.3, 0.45, z))
-        for n, z in levels[:-1]
-    ]
+    heads = [_Linear(pixels[:, n : n + size], 0.0, 0.6) for n, size in levels]
+    conditionals = [_Linear(0.8 * torch.randn(*shape), 0.5, _PRIOR_STD) for shape in levels[:-1]]
+    likelihood = IsotropicGaussian(nn.Identity(), std=_PIXEL_STD)
     return HierarchicalVAE(
         StandardNormal(sizes[-1]),
         BottomUp([nn.Identity() for _ in sizes]),
         posterior=TopDownPosterior([Direct(head) for head in heads]),
-        top_down=TopDown(
-            [SkipUpdate() for _ in sizes],
-            conditionals,
-            IsotropicGaussian(nn.Identity(), std=_PIXEL_STD),
-        ),
+        top_down=TopDown([SkipUpdate() for _ in sizes], conditionals, likelihood),
     ).eval()
 
 
@@ -100,10 +89,10 @@ def _same(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
     return alike(a, b.expand(len(a), -1), tolerance)
 
 
-def _noise(
+def _checked_noise(
     model: HierarchicalVAE, images: Tensor, trace: Trace, *, level: int, values: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """Check the values of all levels; give the noise of those below, and its scale, ``(Z_l,)``."""
+) -> list[Tensor]:
+    """Check the values of all levels; give the noise of those below, ``(Z_l,)`` each."""
     shown, kept = _shown(model, images, trace), trace.levels
     own = shown[level - 1].z
     if not _same(own, values):
@@ -147,26 +136,24 @@ def _noise(
             )
         if not _same(e, e[:1], 2e-3):
             raise Mistake(f"{below} has different noise in every row; draw it once for all rows")
-        noise.append((e[0], p.stddev[0]))
+        noise.append(e[0])
     return noise
 
 
-def _check_moments(noise: Iterable[tuple[Tensor, Tensor]]) -> None:
+def _check_moments(e: Tensor) -> None:
     """Check that noise is standard normal, to five standard errors."""
-    e, std = (torch.cat(part) for part in zip(*noise, strict=True))
     error = 5 / math.sqrt(len(e))
 
     def standard(noise: Tensor) -> bool:
         square = (noise**2).mean() - 1
         return bool(noise.mean().abs() < error and square.abs() < math.sqrt(2) * error)
 
-    if standard(e):
-        return
-    if standard(e * std):
+    if standard(e * _PRIOR_STD):
         raise Mistake("the noise is not scaled; multiply it by the prior's standard deviation")
-    if standard(e / std):
+    if standard(e / _PRIOR_STD):
         raise Mistake("the noise is scaled by the variance; use the standard deviation")
-    raise Mistake("the noise of the levels below is not standard normal")
+    if not standard(e):
+        raise Mistake("the noise of the levels below is not standard normal")
 
 
 def _check_traversals(answer: Callable[..., Tensor], model: HierarchicalVAE) -> None:
@@ -180,7 +167,7 @@ def _check_traversals(answer: Callable[..., Tensor], model: HierarchicalVAE) -> 
     for level in (2, 3, 1):
         values = 1.5 * torch.randn(5, trace.levels[level - 1].z.shape[1])
         shown = images(level, values, 3)
-        noise = _noise(model, shown, trace, level=level, values=values)
+        noise = _checked_noise(model, shown, trace, level=level, values=values)
         if not _same(shown, images(level, values, 3)):
             raise Mistake(
                 "two calls with one seed give different images; draw the noise with a generator "
@@ -188,14 +175,13 @@ def _check_traversals(answer: Callable[..., Tensor], model: HierarchicalVAE) -> 
             )
         if level > 1 and _same(shown, images(level, values, 4)):
             raise Mistake("two seeds give the same images; the seed is not used")
-        if level == 3 and alike(noise[0][0], noise[1][0], 2e-3):
+        if level == 3 and alike(*noise, 2e-3):
             raise Mistake("z_1 and z_2 have the same noise; draw it separately for each level")
     values = torch.randn(2, trace.levels[2].z.shape[1])
-    _check_moments(
-        pair
-        for seed in range(10, 50)
-        for pair in _noise(model, images(3, values, seed), trace, level=3, values=values)
-    )
+    noise = []
+    for seed in range(10, 50):
+        noise += _checked_noise(model, images(3, values, seed), trace, level=3, values=values)
+    _check_moments(torch.cat(noise))
 
 
 @checked
