@@ -170,105 +170,92 @@ def _check_rows(rows: list[object], watch: _Watch) -> None:
             raise Mistake(f"the row {own} holds the results of another run")
 
 
-@experiment.mistake("the seed is set after build")
-def _(settings, seeds, build, train, measure):
-    rows = []
-    for setting in settings:
-        for seed in seeds:
-            model = build(setting)
-            torch.manual_seed(seed)
-            train(model, seed)
-            rows.append({**setting, "seed": seed, **measure(model)})
-    return rows
-
-
-def _run(setting, seed, build, train, measure):
-    torch.manual_seed(seed)
-    model = build(setting)
-    train(model, seed)
-    return {**setting, "seed": seed, **measure(model)}
-
-
-def _unseeded(setting, seed, build, train, measure):
-    model = build(setting)
-    train(model, seed)
-    return {**setting, "seed": seed, **measure(model)}
-
-
-def _measured_first(setting, seed, build, train, measure):
-    torch.manual_seed(seed)
-    model = build(setting)
-    row = {**setting, "seed": seed, **measure(model)}
-    train(model, seed)
-    return row
-
-
 def _same(part: object) -> object:
     return part
 
 
-def _with(
-    run: Callable[..., Mapping] = _run,
+def _experiment(
+    order: str = "seed build train measure",
     *,
     build: Callable[[Answer], Answer] = _same,
     train: Callable[[Answer], Answer] = _same,
     measure: Callable[[Answer], Answer] = _same,
-    rows: Callable[[list], object] = _same,
+    rows: Callable[[list[dict]], object] = _same,
 ) -> Answer:
-    """An answer with one part changed: a function that it calls, or what it does with the rows."""
+    """An answer with its steps in some order, and a change of its functions or of its rows."""
 
-    def answer(settings: list, seeds: list, *functions: Answer) -> object:
-        parts = [change(f) for change, f in zip((build, train, measure), functions, strict=True)]
-        return rows([run(setting, seed, *parts) for setting in settings for seed in seeds])
+    def answer(settings: list[dict], seeds: list[int], *functions: Answer) -> object:
+        changes, table = (build, train, measure), []
+        own_build, own_train, own_measure = (c(f) for c, f in zip(changes, functions, strict=True))
+        for setting in settings:
+            for seed in seeds:
+                for step in order.split():
+                    if step == "seed":
+                        torch.manual_seed(seed)
+                    elif step == "build":
+                        model = own_build(setting)
+                    elif step == "train":
+                        own_train(model, seed)
+                    else:
+                        table.append({**setting, "seed": seed, **own_measure(model)})
+        return rows(table)
 
     return answer
 
 
+_right = _experiment()
+
+
 def _without(*keys: str) -> Answer:
     """An answer whose rows lack some keys."""
-    return _with(rows=lambda rows: [{k: row[k] for k in row if k not in keys} for row in rows])
+    return _experiment(
+        rows=lambda rows: [{k: row[k] for k in row if k not in keys} for row in rows]
+    )
 
 
-def _one_model(settings, seeds, build, train, measure):
+def _one_model(settings: list[dict], seeds: list[int], build: Answer, *others: Answer) -> object:
     model = build(settings[0])
-    return _with()(settings, seeds, lambda setting: model, train, measure)
+    return _right(settings, seeds, lambda setting: model, *others)
 
 
 for _hint, _answer in {
-    "does not determine the initial weights": _with(_unseeded),
+    "the seed is set after build": _experiment("build seed train measure"),
+    "does not determine the initial weights": _experiment("build train measure"),
     "is set before some models only": lambda settings, seeds, *functions: (
-        torch.manual_seed(seeds[0]) and _with(_unseeded)(settings, seeds, *functions)
+        torch.manual_seed(seeds[0])
+        and _experiment("build train measure")(settings, seeds, *functions)
+    ),
+    "a model was built, but never trained": _experiment("seed build measure"),
+    "a model was measured before it was trained": _experiment("seed build measure train"),
+    "train received seed 0": _experiment(train=lambda f: lambda model, seed: f(model, 0)),
+    "measure received None": _experiment(measure=lambda f: lambda model: f(None)),
+    "pass it the whole setting": _experiment(build=lambda f: lambda setting: f(setting["levels"])),
+    "a setting was changed": _experiment(
+        build=lambda f: lambda setting: setting.update(seed=5) or f(setting)
     ),
     "one model is trained again and again": _one_model,
     "model is trained again and again; call build": lambda settings, *others: [
         row for setting in settings for row in _one_model([setting], *others)
     ],
-    "train received seed 0": _with(train=lambda train: lambda model, seed: train(model, 0)),
-    "a model was built, but never trained": _with(train=lambda _: lambda model, seed: None),
-    "a model was measured before it was trained": _with(_measured_first),
-    "measure received None": _with(measure=lambda measure: lambda model: measure(None)),
-    "holds the results of another run": _with(
+    "settings and seeds are paired": lambda settings, seeds, *functions: [
+        _right([setting], [seed], *functions)[0]
+        for setting, seed in zip(settings, seeds, strict=False)
+    ],
+    "is return inside the loop?": lambda settings, seeds, *functions: _right(
+        settings[:1], seeds[:1], *functions
+    ),
+    "holds the results of another run": _experiment(
         rows=lambda rows: [{**row, "elbo": rows[0]["elbo"]} for row in rows]
     ),
-    "the whole setting": _with(build=lambda build: lambda setting: build(setting["levels"])),
-    "a setting was changed": _with(
-        lambda setting, *others: setting.update(_run(setting, *others)) or setting
-    ),
-    "settings and seeds are paired": lambda settings, seeds, *functions: [
-        _run(setting, seed, *functions) for setting, seed in zip(settings, seeds, strict=False)
-    ],
-    "is return inside the loop?": lambda settings, seeds, *functions: [
-        _run(settings[0], seeds[0], *functions)
-    ],
-    "this is one row": _with(rows=lambda rows: rows[-1]),
-    "append every row": _with(rows=lambda rows: rows[-1:]),
-    "all rows are the same dict": _with(rows=lambda rows: [rows[-1]] * len(rows)),
-    "this is a generator": _with(rows=iter),
+    "this is one row": _experiment(rows=lambda rows: rows[-1]),
+    "append every row": _experiment(rows=lambda rows: rows[-1:]),
+    "all rows are the same dict": _experiment(rows=lambda rows: [rows[-1]] * len(rows)),
+    "this is a generator": _experiment(rows=iter),
     "rows lack levels, width": _without("levels", "width"),
     "rows lack seed": _without("seed"),
     "rows lack elbo, kl": _without("elbo", "kl"),
-    "what measure returns; ** unpacks": _with(
-        measure=lambda measure: lambda model: {"results": measure(model)}
+    "what measure returns; ** unpacks": _experiment(
+        measure=lambda f: lambda model: {"results": f(model)}
     ),
 }.items():
     experiment.mistake(_hint)(_answer)
