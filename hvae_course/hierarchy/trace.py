@@ -19,6 +19,15 @@ Choose = Callable[[int, State, Distribution], tuple[Distribution, Tensor]]
 """How a walk picks a latent, ``(l, h, p) -> (q, z)`` with l counted from 0 at the bottom."""
 
 
+def _once(record: Any, name: str, of: Tensor, compute: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Compute a value once, and again if gradients are asked for and the first had none."""
+    known_of, value, with_gradients = record.__dict__.get("_known_" + name, (None, None, False))
+    if known_of is not of or (torch.is_grad_enabled() and not with_gradients):
+        value = compute()
+        object.__setattr__(record, "_known_" + name, (of, value, torch.is_grad_enabled()))
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class Level:
     """One latent z_l met on the way down: its value and the two distributions over it."""
@@ -42,16 +51,18 @@ class Level:
         It is computed once, so that where the prior's density is itself an estimate
         (`hvae_course.priors.vhp.VHP`), every caller sees the same estimate.
         """
-        known, with_gradients = self.__dict__.get("_information", (None, False))
-        if known is None or (torch.is_grad_enabled() and not with_gradients):
-            known = self.q.log_prob(self.z) - self.p.log_prob(self.z)
-            object.__setattr__(self, "_information", (known, torch.is_grad_enabled()))
-        return known
+        return _once(
+            self, "information", self.z, lambda: self.q.log_prob(self.z) - self.p.log_prob(self.z)
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """All levels of one walk, bottom to top, and the likelihood at its end."""
+    """All levels of one walk, bottom to top, and the likelihood at its end.
+
+    It keeps what it has computed for a batch, so that objective and statistics score the batch
+    once. Do not change a batch in place after it was scored.
+    """
 
     levels: tuple[Level, ...]
     """``levels[0]`` is z_1, next to the data; ``levels[-1]`` is z_L."""
@@ -72,6 +83,9 @@ class Trace:
         Raises:
             ValueError: if x is not the size of the batch that this trace was made from.
         """
+        return _once(self, "log_px", x, lambda: self._log_px_of(x))
+
+    def _log_px_of(self, x: Tensor) -> Tensor:
         rows = self.px.batch_shape[0] // self.num_samples
         if x.shape != (rows, *self.px.event_shape):
             raise ValueError(
@@ -105,6 +119,9 @@ class Trace:
             ``2 + L`` tensors ``(B K,)``, nats per example: log-weight, reconstruction, and the
             information of z_1, ..., z_L.
         """
+        return _once(self, "terms", x, lambda: self._terms_of(x))
+
+    def _terms_of(self, x: Tensor) -> tuple[Tensor, ...]:
         reconstruction = self.log_px(x)
         information = [level.information for level in self.levels]
         return reconstruction - sum(information), reconstruction, *information
