@@ -70,14 +70,12 @@ def _check_pass(answer: Answer, sizes: Sequence[int], widths: Sequence[int], bat
     mistakes = concatenated.mistakes if number == 3 else ()
     compare(answer, _right_pass, (features, heads, noise), name=names, mistakes=mistakes)
 
-    def joined(function: Answer) -> Answer:
-        """All latents in one tensor, as a function of features and noise."""
-        return lambda *parts: torch.cat(
-            [*function([*parts[:number]], [*heads], [*parts[number:]])], dim=-1
-        )
+    def of_tensors(function: Answer) -> Answer:
+        return lambda *parts: function([*parts[:number]], [*heads], [*parts[number:]])
 
     names = [f"{name}_{l}" for name in ("d", "noise") for l in range(1, number + 1)]
-    check_gradients(joined(answer), joined(_right_pass), [*features, *noise], names=names)
+    inputs = [*features, *noise]
+    check_gradients(of_tensors(answer), of_tensors(_right_pass), inputs, names=names)
 
 
 def _pass(
@@ -115,27 +113,19 @@ def _(features, heads, noise):
 
 for _hint, _parts in {
     "the pass goes upward; draw z_L first and z_1 last": {"order": iter, "state": slice(-1, None)},
-    "the state holds z_{l+1} alone (Markov); a skip state holds all latents above": {
-        "state": slice(-1, None)
-    },
+    "the state is z_{l+1} alone (Markov); keep all latents above": {"state": slice(-1, None)},
     "the state stays empty; append each latent after it is drawn": {"state": slice(0)},
     "the state holds the latents in another order; use the order in which they are drawn, "
     "z_L first": {"state": slice(None, None, -1)},
-    "the state holds the top latent alone; append each latent after it is drawn": {
-        "state": slice(1)
-    },
+    "the state is z_L alone; append each latent after it is drawn": {"state": slice(1)},
     "the state stands before the feature; concatenate [d_l, h]": {"join": lambda d, h: [*h, d]},
-    "below the top the feature is not used; every head reads [d_l, h]": {
-        "join": lambda d, h: h or [d]
-    },
+    "below z_L the feature is missing; concatenate [d_l, h]": {"join": lambda d, h: h or [d]},
     "std is treated as a log std; the heads give the standard deviation": {"spread": torch.exp},
     "std is treated as a variance; the heads give the standard deviation": {"spread": torch.sqrt},
     "the noise is scaled by the variance; return mean + std * noise": {"spread": torch.square},
     "the noise is not used; return mean + std * noise": {"spread": torch.zeros_like},
     "the std is not used; return mean + std * noise": {"spread": torch.ones_like},
-    "the state holds means; the levels below must see the latents that were drawn": {
-        "carry": lambda z, mean: mean
-    },
+    "the state holds means; append the latents that are drawn": {"carry": lambda z, mean: mean},
 }.items():
     concatenated.mistake(_hint)(_pass(**_parts))
 
@@ -154,9 +144,7 @@ for _hint, _wrong in {
     "a level uses the noise of another level; noise[l - 1] belongs to z_l": (
         lambda d, heads, noise: _right_pass(d, heads, noise[::-1])
     ),
-    "this is in the order of drawing, z_L first; return z_1 first": (
-        lambda *lists: _right_pass(*lists)[::-1]
-    ),
+    "this begins with z_L; return z_1 first": lambda *lists: _right_pass(*lists)[::-1],
     "should be 3 values": lambda *lists: _right_pass(*lists)[:1],
     "this is one tensor; return a list with one latent per level": (
         lambda *lists: torch.cat(_right_pass(*lists), dim=-1)
@@ -226,18 +214,16 @@ def _(z, q, p):
     return [c.log_prob(a) - b.log_prob(a) for a, b, c in zip(z, q, p, strict=True)]
 
 
+for _hint, _of in {
+    "p is that of the level below; p[l - 1] belongs to z_l": lambda p: p[-1:] + p[:-1],
+    "p is that of the level above; p[l - 1] belongs to z_l": lambda p: p[1:] + p[:1],
+    "p is read from the top; p[0] belongs to z_1": lambda p: p[::-1],
+}.items():
+    level_information.mistake(_hint)(lambda z, q, p, of=_of: _right_information(z, q, of(p)))
+
 for _hint, _wrong in {
     "this is the closed-form KL, the same for every draw; return the value at z": (
         lambda z, q, p: [kl_divergence(*pair) for pair in zip(q, p, strict=True)]
-    ),
-    "p is taken from the level below; z_l belongs to p[l - 1] and q[l - 1]": (
-        lambda z, q, p: _right_information(z, q, p[-1:] + p[:-1])
-    ),
-    "p is taken from the level above; z_l belongs to p[l - 1] and q[l - 1]": (
-        lambda z, q, p: _right_information(z, q, p[1:] + p[:1])
-    ),
-    "p is read from the top; p[0] belongs to z_1": (
-        lambda z, q, p: _right_information(z, q, p[::-1])
     ),
     "this is divided by the number of dimensions of z_l; return nats per example": (
         lambda z, q, p: _right_information(z, q, p) / z[0].shape[-1]

@@ -107,30 +107,19 @@ for _hint, _wrong in {
     "the shares are swapped; the mean with the smaller std counts more": _textbook(share=2),
     "this is the plain average of the two means; weight each by its precision": _textbook(share=0),
     "the variances are added; in a product of densities the precisions add": _textbook(scale=2),
-    "1 / std is added; in a product of densities the precisions 1 / std**2 add": _textbook(
-        scale=-1
-    ),
+    "1 / std is added; in a product of densities 1 / std**2 is added": _textbook(scale=-1),
     "overflow float32": _textbook(),
+    "this mean is not normalised; divide by the sum of the precisions": (
+        lambda m, s, n, t: (m / s.exp() ** 2 + n / t.exp() ** 2, merge_parameters(m, s, n, t)[1])
+    ),
+    "the means are multiplied by 1 / std and divided by precisions; use 1 / std**2": (
+        lambda m, s, n, t: ((m / s.exp() + n / t.exp()) / ((-2 * s).exp() + (-2 * t).exp()), s)
+    ),
+    "this is the mean of the log stds; add the precisions": (
+        lambda m, s, n, t: (merge_parameters(m, s, n, t)[0], (s + t) / 2)
+    ),
 }.items():
     merge.mistake(_hint)(_wrong)
-
-
-@merge.mistake("this mean is not normalised; divide by the sum of the precisions")
-def _(mean_a, log_std_a, mean_b, log_std_b):
-    _, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
-    return mean_a / log_std_a.exp() ** 2 + mean_b / log_std_b.exp() ** 2, log_std
-
-
-@merge.mistake("the means are multiplied by 1 / std and divided by precisions; use 1 / std**2")
-def _(mean_a, log_std_a, mean_b, log_std_b):
-    _, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
-    return (mean_a / log_std_a.exp() + mean_b / log_std_b.exp()) * log_std.exp() ** 2, log_std
-
-
-@merge.mistake("this is the mean of the log stds; add the precisions")
-def _(mean_a, log_std_a, mean_b, log_std_b):
-    mean, _ = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
-    return mean, (log_std_a + log_std_b) / 2
 
 
 @merge.mistake("that torch.where discards still passes NaN back")
@@ -232,29 +221,33 @@ def _(x, slope, noise_std, prior_mean, prior_std):
     return x / slope, noise_std / slope.abs()
 
 
-@posterior_by_merging.mistake("this is the prior; merge it with the message of x")
-def _(x, slope, noise_std, prior_mean, prior_std):
-    return prior_mean, prior_std
-
-
 for _hint, _wrong in {
+    "this is the prior; merge it with the message of x": lambda x, a, noise, *prior: prior,
     "the message has the std noise_std * slope; use noise_std / |slope|": _posterior(-1, 1),
     "the message has the mean x * slope; solve x = slope * z for z": _posterior(1, -1),
     "mean and std of the message are multiplied by the slope; divide by it": _posterior(1, 1),
-    "the message has the std noise_std; on the scale of z it is noise_std / |slope|": (
-        _posterior(-1, 0)
-    ),
+    "the message has the std noise_std; for z it is noise_std / |slope|": _posterior(-1, 0),
     "the slope is not used; the message is a density of z, not of slope * z": _posterior(0, 0),
     "noise_std is treated as a variance; it is a standard deviation": _posterior(noise_power=0.5),
     "prior_std is treated as a variance; it is a standard deviation": _posterior(prior_power=0.5),
     "the shares are proportional to 1 / std; use the precisions 1 / std**2": (
         _posterior(slope_in_std=-0.5, noise_power=0.5, prior_power=0.5)
     ),
+    "this is the posterior under the prior N(0, 1); use prior_mean and prior_std": (
+        lambda x, a, noise, m, s: _right_posterior(x, a, noise, 0 * m, s**0)
+    ),
+    "the variances are added; in a merge the precisions add": (
+        lambda x, a, noise, m, s: (
+            _right_posterior(x, a, noise, m, s)[0],
+            ((noise / a) ** 2 + s**2).sqrt(),
+        )
+    ),
+    "no gradient reaches x": lambda x, *rest: _right_posterior(x.detach(), *rest),
 }.items():
     posterior_by_merging.mistake(_hint)(_wrong)
 
 for _hint, _result in {
-    "the standard deviation comes first; return (mean, std)": lambda mean, std: (std, mean),
+    "the standard deviation comes first; return (mean, std)": lambda m, s: (s, m),
     "the second value is the variance; return the standard deviation": lambda m, s: (m, s**2),
     "the second value is the log std; return the standard deviation": lambda m, s: (m, s.log()),
     "the second value is the precision; return the standard deviation": lambda m, s: (m, s**-2),
@@ -262,27 +255,8 @@ for _hint, _result in {
     posterior_by_merging.mistake(_hint)(_changed(_result, _right_posterior))
 
 
-@posterior_by_merging.mistake(
-    "this is the posterior under the prior N(0, 1); use prior_mean and prior_std"
-)
-def _(x, slope, noise_std, prior_mean, prior_std):
-    return _right_posterior(x, slope, noise_std, 0 * prior_mean, prior_std**0)
-
-
-@posterior_by_merging.mistake("the variances are added; in a merge the precisions add")
-def _(x, slope, noise_std, prior_mean, prior_std):
-    mean, _ = _right_posterior(x, slope, noise_std, prior_mean, prior_std)
-    return mean, ((noise_std / slope) ** 2 + prior_std**2).sqrt()
-
-
 @posterior_by_merging.mistake("not finite for a negative slope")
 def _(x, slope, noise_std, prior_mean, prior_std):
-    mean, log_std = merge_parameters(
-        x / slope, (noise_std / slope).log(), prior_mean, prior_std.log()
-    )
+    log_std = (noise_std / slope).log()
+    mean, log_std = merge_parameters(x / slope, log_std, prior_mean, prior_std.log())
     return mean, log_std.exp()
-
-
-@posterior_by_merging.mistake("no gradient reaches x")
-def _(x, slope, noise_std, prior_mean, prior_std):
-    return _right_posterior(x.detach(), slope, noise_std, prior_mean, prior_std)

@@ -76,53 +76,39 @@ def _(beta, violation, rate, slope):
 
 for _hint, _held in {
     "while the constraint holds, beta moves away from 1; there the violation is < 0": (
-        lambda beta, slope: torch.tanh(slope * (1 - beta))
+        lambda b, t: torch.tanh(t * (1 - b))
     ),
-    "beta goes to 0; write beta - 1 inside the tanh": lambda beta, slope: torch.tanh(slope * beta),
-    "beta has no fixed point; write beta - 1 inside the tanh": (
-        lambda beta, slope: -torch.tanh(slope * beta)
-    ),
-    "the tanh has log beta inside; write beta - 1": (
-        lambda beta, slope: torch.tanh(slope * beta.log())
-    ),
-    "the slope is not used; it multiplies beta - 1 inside the tanh": (
-        lambda beta, slope: torch.tanh(beta - 1)
-    ),
-    "the slope stands in front of the tanh; move it inside": (
-        lambda beta, slope: slope * torch.tanh(beta - 1)
-    ),
+    "beta goes to 0; write beta - 1 inside the tanh": lambda b, t: torch.tanh(t * b),
+    "beta has no fixed point; write beta - 1 inside the tanh": lambda b, t: -torch.tanh(t * b),
+    "the tanh has log beta inside; write beta - 1": lambda b, t: torch.tanh(t * b.log()),
+    "the slope is not used; multiply beta - 1 by it": lambda b, t: torch.tanh(b - 1),
+    "the slope stands in front of the tanh; move it inside": lambda b, t: t * torch.tanh(b - 1),
 }.items():
     rewo_step.mistake(_hint)(_rewo(_held))
 
 for _hint, _violated in {
-    "a violated constraint raises beta; it should lower beta": (
-        lambda beta, slope: torch.tensor(1.0)
-    ),
+    "a violated constraint raises beta; it should lower beta": lambda b, t: torch.tensor(1.0),
     "the tanh is in both branches; under a violated constraint use -1": (
-        lambda beta, slope: torch.tanh(slope * (beta - 1))
+        lambda b, t: torch.tanh(t * (b - 1))
     ),
-    "the tanh is in both branches, with -|...| under a violated constraint; use -1 there": (
-        lambda beta, slope: -torch.tanh(slope * (beta - 1)).abs()
+    "the tanh is in both branches, as -|...| in one; under a violated constraint use -1": (
+        lambda b, t: -torch.tanh(t * (b - 1)).abs()
     ),
 }.items():
     rewo_step.mistake(_hint)(_rewo(violated=_violated))
 
 for _hint, _result in {
-    "this divides beta by exp(eta), as for lambda = 1 / beta; multiply instead": (
-        lambda beta, new: beta**2 / new
-    ),
-    "this is the new lambda; return beta = 1 / lambda": lambda beta, new: 1 / new,
+    "this divides beta by exp(eta), as for lambda = 1 / beta; multiply": lambda b, new: b**2 / new,
+    "this is the new lambda; return beta = 1 / lambda": lambda b, new: 1 / new,
     "the step is added to beta; add it to log beta, so multiply beta by exp(eta)": (
-        lambda beta, new: beta + (new / beta).log()
+        lambda b, new: b + (new / b).log()
     ),
     "this is beta (1 + eta), the first order of beta exp(eta)": (
-        lambda beta, new: beta * (1 + (new / beta).log())
+        lambda b, new: b * (1 + (new / b).log())
     ),
-    "this is the step eta of log beta; return beta exp(eta)": (
-        lambda beta, new: (new / beta).log()
-    ),
-    "this is the factor exp(eta); return beta exp(eta)": lambda beta, new: new / beta,
-    "this is the logarithm of the new beta; return beta itself": lambda beta, new: new.log(),
+    "this is the step eta of log beta; return beta exp(eta)": lambda b, new: (new / b).log(),
+    "this is the factor exp(eta); return beta exp(eta)": lambda b, new: new / b,
+    "this is the logarithm of the new beta; return beta itself": lambda b, new: new.log(),
 }.items():
     rewo_step.mistake(_hint)(lambda beta, *rest, of=_result: of(beta, _right(beta, *rest)))
 

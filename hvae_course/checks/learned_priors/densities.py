@@ -201,7 +201,9 @@ def _register(check: Check, logs: Answer, value: str, over: str, number: str) ->
 
 
 _register(vamp_log_prob, lambda *of: _components(*of).sum(dim=-1), "density", "components", "U")
-_register(vhp_bound, lambda likelihood, zeta, q: likelihood + zeta - q, "weight", "draws", "M")
+_register(
+    vhp_bound, lambda likelihood, zeta, q: likelihood + zeta - q, "weight", "draws (axis 0)", "M"
+)
 
 for _hint, _result in {
     "this is one mixture per dimension; sum over the dimensions before logsumexp": (
