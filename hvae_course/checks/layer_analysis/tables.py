@@ -8,7 +8,6 @@ from torch import Tensor
 
 from hvae_course.checks.verdict import (
     Mistake,
-    as_tensor,
     checked,
     compare_cases,
     copies,
@@ -73,18 +72,8 @@ def explained_shares(answer: Callable[..., Sequence[float]]) -> str:
         images = [x.lerp(x.mean(0), 0.25 * (l + 1)) + 0.2 * e for l, e in enumerate(noise)]
         cases.append((x, images))
     cases[-1][1][-1] += torch.linspace(-1, 2, 5)  # worse than the mean image
-
-    def shares(x: Tensor, images: list[Tensor]) -> Tensor:
-        levels = len(images)
-        given = answer(x, images)
-        if levels > 1 and hasattr(given, "__len__") and len(given) == levels - 1:
-            raise Mistake(
-                f"there are {levels} levels and {levels - 1} shares; the share of the top level "
-                "is R^2_L itself, because no level is above it"
-            )
-        return as_tensor(given, (levels,), name="the result")
-
-    compare_cases(shares, _shares(), cases, name="a share", mistakes=explained_shares.mistakes)
+    mistakes = explained_shares.mistakes
+    compare_cases(answer, _shares(), cases, name="the result", mistakes=mistakes)
     return f"agrees in {len(cases)} cases of one, two and three levels, with a negative share"
 
 
@@ -102,7 +91,9 @@ for _hint, _steps in {
         _added(r2) / r2[0]
     ),
     "negative shares are cut off at 0; keep them": lambda r2: _added(r2).clamp(min=0),
-    "the share of the top level is R^2_L itself": lambda r2: r2[:-1] - r2[1:],
+    "the share of the top level is missing; it is R^2_L itself, as no level is above it": (
+        lambda r2: r2[:-1] - r2[1:]
+    ),
 }.items():
     explained_shares.mistake(_hint)(_shares(steps=_steps))
 for _sign in (1, -1):
@@ -154,11 +145,6 @@ def _as_levels(value: object, scores: "pd.DataFrame") -> dict[str, int | None]:
     for factor, level in value.items():
         if isinstance(level, list | tuple | set):
             raise Mistake(f"the level of {factor} is a collection; return the best level alone")
-        if isinstance(level, str) and level:
-            raise Mistake(
-                f"the level of {factor} is the text {level!r}; return the name of the column, a "
-                "number"
-            )
         if level is not None and level != level:
             raise Mistake(
                 f"the level of {factor} is nan, which is not a finite number; give None where no "
@@ -244,7 +230,7 @@ for _hint, _pick in {
     "this is the level with the lowest score; take the highest": lambda row, t: row.idxmin(),
     "these are the scores; return the level that has the highest": lambda row, t: row.max(),
     "is a collection; return the best level alone": lambda row, t: [*row[row > t].index],
-    "is the text 'z_2'; return the name of the column": lambda row, t: "z_2",
+    "the level of object should be 3, yours is 'z_2'": lambda row, t: "z_2",
 }.items():
     levels_of.mistake(_hint)(_levels(_pick))
 for _hint, _where in {
