@@ -34,24 +34,16 @@ def right_answers():
             str(dtype): in_precision(first, dtype) for dtype in (torch.float32, torch.float64)
         }
         others = importlib.import_module(f"answers.{sheet}").OTHERS[exercise]
-        if isinstance(others, dict):
-            others = [define(source, exercise) for source in others.values()]
         ways |= {f"{number} {o.__name__}": o for number, o in enumerate(others)}
         for way, answer in ways.items():
             yield pytest.param(sheet, exercise, answer, id=f"{sheet}-{exercise}-{way}")
 
 
-def known_mistakes():
-    for sheet, exercise in EXERCISES:
-        rows = [(known.answer, known.hint) for known in check_of(sheet, exercise).mistakes]
-        old = getattr(importlib.import_module(f"answers.{sheet}"), "WRONG", {})
-        rows = rows or [(define(source, exercise), hint) for source, hint in old[exercise]]
-        for number, row in enumerate(rows):
-            name = f"{sheet}-{exercise}-{number}-{row[1]}"
-            yield pytest.param(sheet, exercise, *row, id=name)
-
-
-MISTAKES = list(known_mistakes())
+MISTAKES = [
+    pytest.param(*row, known.answer, known.hint, id=f"{'-'.join(row)}-{number}-{known.hint}")
+    for row in EXERCISES
+    for number, known in enumerate(check_of(*row).mistakes)
+]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -72,7 +72,7 @@ class Check(Protocol):
     __name__: str
     mistakes: list[Known]
 
-    def __call__(self, *answer: object, **settings: object) -> Verdict:
+    def __call__(self, answer: object) -> Verdict:
         """Print the verdict on an answer and return it."""
 
     def mistake(self, hint: str) -> Callable[[Answer], Answer]:
@@ -108,11 +108,11 @@ def checked(check: Callable[..., str]) -> Check:
     """
 
     @functools.wraps(check)
-    def run(*answer: object, **settings: object) -> Verdict:
+    def run(answer: object) -> Verdict:
         try:
             with isolated_random(torch.device("cpu")), torch.enable_grad():
                 torch.random.default_generator.manual_seed(0)  # leaves other devices alone
-                verdict = Verdict(check.__name__, True, check(*answer, **settings))
+                verdict = Verdict(check.__name__, True, check(answer))
         except Mistake as mistake:
             verdict = Verdict(check.__name__, False, str(mistake))
         except Exception as error:  # whatever a student's code may raise
@@ -288,7 +288,7 @@ def alike(value: object, other: object, tolerance: float = 1e-4) -> bool:
 def compare(
     answer: Answer,
     right: Answer,
-    inputs: Sequence[object] | None = None,
+    inputs: Sequence[object],
     *,
     name: str | Sequence[str],
     mistakes: Sequence[Known] = (),
@@ -307,38 +307,7 @@ def compare(
     Raises:
         Mistake: if a value is wrong.
     """
-    if inputs is None:  # called as compare(value, expected)
-        settings = {"name": name, "mistakes": mistakes, "tolerance": tolerance}
-        return _compare_with_values(answer, right, **settings)
     compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
-
-
-def _compare_with_values(
-    value: object,
-    expected: Tensor,
-    *,
-    name: str,
-    mistakes: Sequence[tuple[Tensor, str]] = (),
-    tolerance: float = 1e-4,
-) -> None:
-    """Compare with values instead of functions, until every sheet has functions."""
-    expected = expected.detach().cpu().double()
-    for wrong, hint in mistakes:  # a mistake may change the shape as well
-        if isinstance(value, Tensor) and value.shape == wrong.shape != expected.shape:
-            if torch.allclose(value.detach().cpu().double(), wrong.double(), tolerance, tolerance):
-                raise Mistake(hint)
-    value = as_tensor(value, expected.shape, name=name)
-    if torch.allclose(value, expected, tolerance, tolerance):
-        return
-    for wrong, hint in mistakes:
-        wrong = wrong.detach().cpu().double()
-        if wrong.shape == value.shape and torch.allclose(value, wrong, tolerance, tolerance):
-            raise Mistake(hint)
-    worst = (value - expected).abs().flatten().argmax()
-    raise Mistake(
-        f"{name} should be {expected.flatten()[worst]:.4f} where yours is "
-        f"{value.flatten()[worst]:.4f} (the largest difference)"
-    )
 
 
 def compare_cases(

@@ -105,6 +105,3 @@ def run_check(check: Callable[..., Verdict], answer: object, capsys) -> Verdict:
     assert printed.err == ""
     assert verdict.exercise == check.__name__
     return verdict
-
-
-judge = run_check
