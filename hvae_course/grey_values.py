@@ -39,26 +39,12 @@ class GreyCategorical(Distribution):
         return (probs * _grid(self.num_values, like=probs)).sum(dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability of images.
-
-        Args:
-            value: ``(B, D)`` on the grid.
-
-        Returns:
-            ``(B,)``, nats per example.
-        """
+        """Log-probability of images ``(B, D)`` on the grid, ``(B,)``, nats per example."""
         index = (value * (self.num_values - 1)).round().long()
         return sum_event(self.base.log_prob(index), self)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw images.
-
-        Args:
-            sample_shape: leading axes.
-
-        Returns:
-            ``sample_shape + (B, D)`` on the grid.
-        """
+        """Draw images, ``sample_shape + (B, D)``, on the grid."""
         return self.base.sample(sample_shape).to(self.base.logits) / (self.num_values - 1)
 
 
@@ -107,14 +93,7 @@ class DiscretizedLogisticDistribution(Distribution):
         )
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability of images.
-
-        Args:
-            value: ``(B, D)`` on the grid.
-
-        Returns:
-            ``(B,)``, nats per example.
-        """
+        """Log-probability of images ``(B, D)`` on the grid, ``(B,)``, nats per example."""
         return sum_event(self.log_prob_each(value), self)
 
     @property
@@ -124,14 +103,7 @@ class DiscretizedLogisticDistribution(Distribution):
         return sum(self.log_prob_each(v).exp() * v for v in grid)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw images.
-
-        Args:
-            sample_shape: leading axes.
-
-        Returns:
-            ``sample_shape + (B, D)`` on the grid.
-        """
+        """Draw images, ``sample_shape + (B, D)``, on the grid."""
         shape = torch.Size(sample_shape) + self.location.shape
         u = torch.rand(shape, dtype=self.location.dtype, device=self.location.device)
         continuous = self.location + self.scale * torch.logit(u)

@@ -8,10 +8,12 @@ Images are vectors with values in [0, 1]. An image with V grey values lies on th
 :math:`\{0, \tfrac{1}{V-1}, \dots, 1\}`, which `Categorical` and `DiscretizedLogistic` score.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
-from torch.distributions import Independent
+from torch.distributions import Distribution, Independent
 
 from hvae_course.gaussians import (
     LOG_STD_BOUND,
@@ -23,7 +25,7 @@ from hvae_course.gaussians import (
 from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
 
 
-class Likelihood(nn.Module):
+class Likelihood(nn.Module, ABC):
     """Network plus distribution over the data.
 
     Args:
@@ -36,6 +38,17 @@ class Likelihood(nn.Module):
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
+
+    @abstractmethod
+    def forward(self, h: Tensor) -> Distribution:
+        """Give p(x | z).
+
+        Args:
+            h: the last state of the walk down, ``(B, F)`` or what the network reads.
+
+        Returns:
+            Distribution over ``(D,)``, batch shape ``(B,)``.
+        """
 
     def check(self, x: Tensor) -> None:
         """Refuse data that this likelihood gives no probability to.
@@ -70,14 +83,7 @@ class Bernoulli(Likelihood):
     """
 
     def check(self, x: Tensor) -> None:
-        """Refuse grey values.
-
-        Args:
-            x: a batch of data ``(B, D)``.
-
-        Raises:
-            ValueError: if a value is neither 0 nor 1.
-        """
+        """Refuse grey values."""
         super().check(x)
         if not ((x == 0) | (x == 1)).all():
             raise ValueError(
@@ -87,14 +93,7 @@ class Bernoulli(Likelihood):
             )
 
     def forward(self, h: Tensor) -> Independent:
-        """Give p(x | z).
-
-        Args:
-            h: top-down state ``(B, F)``.
-
-        Returns:
-            Distribution over ``(D,)``.
-        """
+        """Give p(x | z)."""
         logits = at_least_float32(self.net(h))
         bernoulli = BernoulliDistribution(logits=logits, validate_args=False)
         return Independent(bernoulli, logits.dim() - 1, validate_args=False)
@@ -115,14 +114,7 @@ class GreyLikelihood(Likelihood):
         self.num_values = num_values
 
     def check(self, x: Tensor) -> None:
-        """Refuse values off the grid.
-
-        Args:
-            x: a batch of data ``(B, D)``.
-
-        Raises:
-            ValueError: if a value is off the grid of V grey values.
-        """
+        """Refuse values off the grid."""
         super().check(x)
         _check_grid(x, self.num_values, type(self).__name__)
 
@@ -131,14 +123,7 @@ class Categorical(GreyLikelihood):
     """One logit per pixel and grey value."""
 
     def forward(self, h: Tensor) -> GreyCategorical:
-        """Give p(x | z).
-
-        Args:
-            h: top-down state ``(B, F)``.
-
-        Returns:
-            Distribution over ``(D,)``.
-        """
+        """Give p(x | z)."""
         logits = self.net(h).unflatten(1, (-1, self.num_values))  # (B, D V) -> (B, D, V)
         return GreyCategorical(logits.movedim(2, -1))
 
@@ -153,14 +138,7 @@ class DiscretizedLogistic(GreyLikelihood):
     outputs_per_pixel = 2
 
     def forward(self, h: Tensor) -> DiscretizedLogisticDistribution:
-        """Give p(x | z).
-
-        Args:
-            h: top-down state ``(B, F)``.
-
-        Returns:
-            Distribution over ``(D,)``.
-        """
+        """Give p(x | z)."""
         mean, raw = self.net(h).chunk(2, dim=1)
         return DiscretizedLogisticDistribution(mean, bound_log_std(raw), self.num_values)
 
@@ -193,14 +171,7 @@ class IsotropicGaussian(Likelihood):
             self.register_buffer("log_std", log_std)
 
     def forward(self, h: Tensor) -> Independent:
-        """Give p(x | z).
-
-        Args:
-            h: top-down state ``(B, F)``.
-
-        Returns:
-            Distribution over ``(D,)``.
-        """
+        """Give p(x | z)."""
         return diag_normal(self.net(h), self.log_std)
 
 
@@ -220,12 +191,5 @@ class Gaussian(Likelihood):
         self.log_std_bound = log_std_bound
 
     def forward(self, h: Tensor) -> Independent:
-        """Give p(x | z).
-
-        Args:
-            h: top-down state ``(B, F)``.
-
-        Returns:
-            Distribution over ``(D,)``.
-        """
+        """Give p(x | z)."""
         return split_normal(self.net(h), self.log_std_bound)

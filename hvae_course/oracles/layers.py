@@ -26,14 +26,7 @@ class LinearGaussianLayer(nn.Module):
         self.log_std = 0.5 * math.log(variance)
 
     def forward(self, value: Tensor) -> Independent:
-        """Give the conditional distribution.
-
-        Args:
-            value: ``(B, D)``, or any shape.
-
-        Returns:
-            Diagonal Gaussian over the same shape.
-        """
+        """Give the diagonal Gaussian of an input of any shape."""
         mean = self.slope * value + self.offset
         return diag_normal(mean, mean.new_tensor(self.log_std))
 
@@ -99,12 +92,5 @@ class LinearGaussianLikelihood(Likelihood):
     """A likelihood whose network already returns the distribution."""
 
     def forward(self, h: Tensor) -> Independent:
-        """Give p(x | z_1).
-
-        Args:
-            h: what the network reads, z_1 or a function of it.
-
-        Returns:
-            Diagonal Gaussian over x.
-        """
+        """Give p(x | z)."""
         return self.net(h)

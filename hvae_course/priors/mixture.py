@@ -30,28 +30,13 @@ class DiagNormalMixture(MixtureSameFamily):
     """The mixture before its batch was expanded."""
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "DiagNormalMixture":
-        """Repeat the mixture, without memory.
-
-        Args:
-            batch_shape: shape of the batch.
-            _instance: not used.
-
-        Returns:
-            The same density for every element of the batch.
-        """
+        """Repeat the mixture, without memory."""
         new = super().expand(batch_shape, _instance)
         new._single = self._single or self
         return new
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density, exact up to rounding.
-
-        Args:
-            value: ``(..., *event)``, broadcast against the batch.
-
-        Returns:
-            ``(...)``, nats.
-        """
+        """Log-density in nats, exact up to rounding."""
         single = self._single or self
         normal = single.component_distribution.base_dist
         recorded = torch.is_grad_enabled() or value.device.type == "mps"  # which has no float64

@@ -49,15 +49,7 @@ class VHPDistribution(Distribution):
         self.zeta, self.num_samples = zeta, num_samples
 
     def expand(self, batch_shape: torch.Size, _instance: None = None) -> "VHPDistribution":
-        """Repeat over a batch.
-
-        Args:
-            batch_shape: the new batch shape.
-            _instance: part of PyTorch's interface, not used.
-
-        Returns:
-            The same distribution for every row.
-        """
+        """Repeat over a batch."""
         return VHPDistribution(
             self.generative,
             self.inference,
@@ -89,14 +81,7 @@ class VHPDistribution(Distribution):
         return bound.reshape(value.shape[: value.dim() - len(self.event_shape)])
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Exact draws: zeta from p(zeta), then z from p(z | zeta).
-
-        Args:
-            sample_shape: how many.
-
-        Returns:
-            ``(*sample_shape, *batch_shape, *event)``, without gradients.
-        """
+        """Exact draws: zeta from p(zeta), then z from p(z | zeta); without gradients."""
         shape = torch.Size((*sample_shape, *self.batch_shape))
         with torch.no_grad():
             z = self.generative(self.zeta.sample((shape.numel(),))).sample()
