@@ -79,44 +79,28 @@ def split_latents(answer: Answer) -> str:
     return f"right in {len(_SPLITS)} cases of 1 to 5 levels: sum, order and smallest size"
 
 
-@split_latents.mistake("this begins with the top level")
-def _(total, levels):
+def _split(total: int, levels: int) -> list[int]:
     share, rest = divmod(total, levels)
-    return [share] * (levels - rest) + [share + 1] * rest
-
-
-@split_latents.mistake("the remainder goes to the top level")
-def _(total, levels):
-    share, rest = divmod(total, levels)
-    return [share] * (levels - 1) + [share + rest]
-
-
-@split_latents.mistake("a size grows towards the top")
-def _(total, levels):
-    share, rest = divmod(total, levels)
-    sizes = [share] * levels
-    sizes[levels // 2] += rest
-    return sizes
-
-
-@split_latents.mistake("one level is empty")
-def _(total, levels):
-    sizes = []
-    for _ in range(levels - 1):
-        sizes.append(total - total // 2)
-        total //= 2
-    return sizes + [total]
+    return [share + 1] * rest + [share] * (levels - rest)
 
 
 for _hint, _answer in {
+    "this begins with the top level": lambda total, levels: _split(total, levels)[::-1],
+    "the remainder goes to the top level": lambda total, levels: (
+        [total // levels] * (levels - 1) + [total // levels + total % levels]
+    ),
+    "a size grows towards the top": lambda total, levels: (
+        _split(total, levels)[1:] + _split(total, levels)[:1]
+    ),
+    "one level is empty": lambda total, levels: [total] + [0] * (levels - 1),
+    "a level is too small": lambda total, levels: [total - levels + 1] + [1] * (levels - 1),
     "is it lost by rounding?": lambda total, levels: [total // levels] * levels,
     "is it lost by rounding? Distribute": lambda total, levels: [round(total / levels)] * levels,
     "every level gets the whole total": lambda total, levels: [total] * levels,
+    "with the sum": lambda total, levels: [total // 2 ** (l + 1) for l in range(levels)],
     "one level too many": lambda total, levels: [total // levels] * (levels + 1),
     "one level too few": lambda total, levels: [total // levels] * (levels - 1),
     "should be a whole number": lambda total, levels: [total / levels] * levels,
-    "a level is too small": lambda total, levels: [total - levels + 1] + [1] * (levels - 1),
-    "with the sum": lambda total, levels: [total // 2 ** (l + 1) for l in range(levels)],
     "should be a list of sizes": lambda total, levels: total // levels,
 }.items():
     split_latents.mistake(_hint)(_answer)
@@ -218,38 +202,9 @@ def matching_width(answer: Answer) -> str:
     raise Mistake(f"this returns {value}, but even width 1 exceeds the budget; raise ValueError")
 
 
-@matching_width.mistake(
-    "one too wide: this is the first width over the budget; return the last that fits"
-)
-def _(count, budget):
-    fits, too_wide = 0, 1
-    while count(too_wide) <= budget:
-        fits, too_wide = too_wide, 2 * too_wide
-    while too_wide - fits > 1:
-        middle = (fits + too_wide) // 2
-        fits, too_wide = (middle, too_wide) if count(middle) <= budget else (fits, middle)
-    return too_wide
-
-
-@matching_width.mistake("the search does not end")
-def _(count, budget):
-    fits, too_wide = 1, budget
-    while fits < too_wide:
-        middle = (fits + too_wide) // 2
-        fits, too_wide = (middle, too_wide) if count(middle) <= budget else (fits, middle)
-    return fits
-
-
-@matching_width.mistake("calls of count; at most 60 are allowed")
-def _(count, budget):
-    width = 1
-    for step in (100, 1):
-        while count(width + step) <= budget:
-            width += step
-    return width
-
-
 for _hint, _wrong in {
+    "this is the first width over the budget; return the last that fits": lambda fits, *_: fits
+    + 1,
     "this is one below the largest width that fits": lambda fits, count, budget: fits - 1,
     "this is below the largest width that fits": lambda fits, count, budget: max(1, fits - 1),
     "this is the number of parameters; return the width": lambda fits, count, _: count(fits),
@@ -258,6 +213,9 @@ for _hint, _wrong in {
     "a power of two is too wide; bisect before it": lambda fits, *_: 2 ** fits.bit_length(),
     "this rounds up where the next width is nearer; never exceed the budget": (
         lambda fits, count, budget: min(fits, fits + 1, key=lambda w: abs(count(w) - budget))
+    ),
+    "calls of count; at most 60 are allowed": lambda fits, count, budget: next(
+        width for width in range(max(1, fits - 99), fits + 1) if count(width + 1) > budget
     ),
     "raise ValueError": lambda fits, count, budget: max(1, fits),
     "is there a fixed upper limit?": lambda fits, count, budget: min(fits, 4096),
@@ -278,6 +236,9 @@ for _hint, _answer in {
     "proportional to the width": lambda count, budget: int(64 * budget / count(64)),
     "this tries width after width": lambda count, budget: next(
         width for width in itertools.count(1) if count(width + 1) > budget
+    ),
+    "the search does not end": lambda count, budget: next(
+        middle for middle in itertools.repeat(budget // 2) if count(middle) == budget
     ),
     "the smallest model has width 1": lambda count, budget: count(0),
     "the argument of count is": lambda count, budget: count(budget / 2),

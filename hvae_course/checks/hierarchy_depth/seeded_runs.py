@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -182,21 +183,25 @@ def tables_to_choose_from() -> list[pd.DataFrame]:
     return made + [runs((1, 2, 3, 5), seeds, ("validation", "test")) for _ in range(20)]
 
 
+def _unbeaten(depths: list[int], beats: Callable[[int, int], bool], among: int = 9) -> int:
+    """The first depth that no deeper one beats, or none of the next few."""
+    for i, depth in enumerate(depths):
+        if not any(beats(deeper, depth) for deeper in depths[i + 1 : i + 1 + among]):
+            return depth
+
+
 def _choice(
     pair: Answer = difference,
-    *,
-    column: str = "validation",
-    factor: float = 2,
-    among: int | None = None,
+    search: Callable[[list[int], Callable[[int, int], bool]], int] = _unbeaten,
 ) -> Answer:
-    """An answer: the first depth on which no deeper one, or none of the next few, improves."""
+    """An answer that searches the depths; one beats another by two errors of their pair."""
 
     def answer(table: pd.DataFrame) -> int:
-        depths = sorted(set(table.levels))
-        for i, depth in enumerate(depths):
-            pairs = [pair(table, column, deeper, depth) for deeper in depths[i + 1 :][:among]]
-            if not any(mean > factor * error for mean, error in pairs):
-                return depth
+        def beats(deeper: int, shallower: int) -> bool:
+            mean, error = pair(table, "validation", deeper, shallower)
+            return mean > 2 * error
+
+        return search(sorted(set(table.levels)), beats)
 
     return answer
 
@@ -242,42 +247,29 @@ def _(table):
     return table.groupby("levels").test.mean().idxmax()
 
 
-def _improves(table: pd.DataFrame, deeper: int, shallower: int) -> bool:
-    return chosen(table[table.levels.isin([deeper, shallower])]) == deeper
-
-
 @choose_depth.mistake("this compares with the best mean only; compare with every deeper model")
 def _(table):
     best = table.groupby("levels").validation.mean().idxmax()
-    return min(d for d in table.levels if d == best or not _improves(table, best, d))
-
-
-@choose_depth.mistake(
-    "this compares with the best depth so far; compare each depth with all deeper ones"
-)
-def _(table):
-    best = table.levels.min()
-    for depth in sorted(set(table.levels)):
-        if depth > best and _improves(table, depth, best):
-            best = depth
-    return best
-
-
-@choose_depth.mistake(
-    "this is the first depth that is better than the smallest; a deeper one may be better still"
-)
-def _(table):
-    first, *others = sorted(set(table.levels))
-    return next((depth for depth in others if _improves(table, depth, first)), first)
+    return min(d for d in table.levels if chosen(table[table.levels.isin([d, best])]) == d)
 
 
 for _hint, _answer in {
-    _BEST_MEAN: _choice(factor=0),
-    _TEST: _choice(column="test"),
+    _BEST_MEAN: _choice(_pair(error=lambda a, b: 0)),
+    _TEST: _choice(lambda table, _, *depths: difference(table, "test", *depths)),
     "this is always the greatest depth; compare the bounds": lambda table: table.levels.max(),
     "this is always the smallest depth; compare the bounds": lambda table: table.levels.min(),
-    "this compares with the next depth only; a deeper one may still be better": _choice(among=1),
-    "the lead is compared with one standard error; use two": _choice(factor=1),
+    "this compares with the next depth only; a deeper one may still be better": _choice(
+        search=lambda depths, beats: _unbeaten(depths, beats, among=1)
+    ),
+    "this compares with the best depth so far; compare each depth with all deeper ones": _choice(
+        search=lambda depths, beats: reduce(lambda d, e: e if beats(e, d) else d, depths)
+    ),
+    "this is the first depth better than the smallest; a deeper one may be better still": _choice(
+        search=lambda depths, beats: next((d for d in depths if beats(d, depths[0])), depths[0])
+    ),
+    "the lead is compared with one standard error; use two": _choice(
+        _pair(error=lambda a, b: _sem(a - b) / 2)
+    ),
     **{hint: _choice(_pair(error=error)) for hint, error in _WRONG_ERRORS.items()},
     _POSITION: lambda table: chosen(_in_order(table)),
     "this takes the lowest bound; a better model has a higher one": (

@@ -105,22 +105,6 @@ def levels_in_use(answer: Answer) -> str:
     return f"right for {len(cases)} tables, by the mean over seeds, with z_1 next to the data"
 
 
-@levels_in_use.mistake("levels are counted from 0; the one next to the data is 1")
-def _(table, threshold):
-    mean = table.groupby("levels").mean().filter(like="information")
-    return {
-        depth: [l for l in range(5) if row.iloc[l] > threshold] for depth, row in mean.iterrows()
-    }
-
-
-@levels_in_use.mistake(
-    "this is the level with the most information; keep every level above the threshold"
-)
-def _(table, threshold):
-    mean = table.groupby("levels").mean().filter(like="information")
-    return {depth: [int(row.argmax()) + 1] for depth, row in mean.iterrows()}
-
-
 for _hint, _rule in {
     "one seed over the threshold is enough here; take the mean": lambda x, t: (x > t).any(),
     "every seed must exceed the threshold here; take the mean": lambda x, t: (x > t).all(),
@@ -137,6 +121,9 @@ for _hint, _rule in {
 }.items():
     levels_in_use.mistake(_hint)(_keep(_rule))
 
+levels_in_use.mistake("levels are counted from 0; the one next to the data is 1")(
+    _keep(_over, lambda levels, depth: [level - 1 for level in levels])
+)
 levels_in_use.mistake("levels are counted from the top; level 1 is next to the data")(
     _keep(_over, lambda levels, depth: [depth + 1 - level for level in levels])
 )
@@ -150,3 +137,11 @@ levels_in_use.mistake("return a dict")(lambda *inputs: list(_in_use(*inputs).val
 levels_in_use.mistake("the keys should be the depths")(
     lambda *inputs: {str(depth): levels for depth, levels in _in_use(*inputs).items()}
 )
+
+
+@levels_in_use.mistake(
+    "this is the level with the most information; keep every level above the threshold"
+)
+def _(table, threshold):
+    mean = table.groupby("levels").mean().filter(like="information")
+    return {depth: [int(row.argmax()) + 1] for depth, row in mean.iterrows()}
