@@ -4,7 +4,6 @@ The codes lie in small clusters, and within the training part a cluster has one 
 factor. So linear and other probes have the same score, with and without a mistake.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -92,14 +91,11 @@ def _predict_linearly(train: Tensor, factor: Tensor, test: Tensor) -> Tensor:
     return test @ torch.linalg.lstsq(train, factor.to(train)[:, None]).solution[:, 0]
 
 
-def _predict_by_neighbours(
-    train: Tensor, factor: Tensor, test: Tensor, *, classify: bool = False
-) -> Tensor:
+def _predict_unscaled(train: Tensor, factor: Tensor, test: Tensor) -> Tensor:
     """Predict with ten neighbours, without regard to the scales of the codes."""
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    real = factor.is_floating_point() and not classify
-    probe = KNeighborsRegressor(10) if real else KNeighborsClassifier(10)
+    probe = KNeighborsRegressor(10) if factor.is_floating_point() else KNeighborsClassifier(10)
     return torch.as_tensor(probe.fit(train, factor).predict(test))
 
 
@@ -225,13 +221,14 @@ def probe_score(answer: Callable[..., float]) -> str:
     )
 
 
-@probe_score.mistake("this is the raw accuracy; rescale it so that guessing has 0")
+@probe_score.mistake("your code raised ValueError: Unknown label type")
 def _(train_codes, train_factor, test_codes, test_factor):
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+    from sklearn.neighbors import KNeighborsClassifier
 
-    real = train_factor.is_floating_point()
-    probe = KNeighborsRegressor(10) if real else KNeighborsClassifier(10)
-    return probe.fit(train_codes, train_factor).score(test_codes, test_factor)
+    probe = KNeighborsClassifier(10).fit(train_codes, train_factor)
+    accuracy = probe.score(test_codes, test_factor)
+    base = (test_factor == test_factor.mode().values).double().mean()
+    return (accuracy - base) / (1 - base)
 
 
 for _hint, _base in {
@@ -252,6 +249,7 @@ for _hint, _base in {
 }.items():
     probe_score.mistake(_hint)(_probe(_above(_base)))
 for _hint, _score in {
+    "this is the raw accuracy; rescale it so that guessing has 0": _accuracy,
     "the difference is not divided by 1 - base": lambda *of: _accuracy(*of) - _share(of[0]),
     "the difference is divided by the base; divide it by 1 - base": lambda *of: (
         _accuracy(*of) / _share(of[0]) - 1
@@ -307,12 +305,7 @@ for _hint, _given in {
     probe_score.mistake(_hint)(_probe(given=_given))
 for _given in (
     lambda train, factor, *unseen: (*unseen, *unseen),
-    lambda train, factor, test, truth: (
-        torch.cat([train, test]),
-        torch.cat([factor, truth]),
-        test,
-        truth,
-    ),
+    lambda *case: (torch.cat(case[::2]), torch.cat(case[1::2]), *case[2:]),
 ):
     probe_score.mistake(_SEEN)(_probe(given=_given))
 for _hint, _answer in {
@@ -324,9 +317,6 @@ for _hint, _answer in {
         1 - _probe()(*case)
     ),
     "should have shape ()": _probe(real=lambda truth, guess, trained: guess),
-    "right only where all codes have one scale": _probe(predict=_predict_by_neighbours),
-    "your code raised ValueError: Unknown label type": _probe(
-        predict=functools.partial(_predict_by_neighbours, classify=True)
-    ),
+    "right only where all codes have one scale": _probe(predict=_predict_unscaled),
 }.items():
     probe_score.mistake(_hint)(_answer)
