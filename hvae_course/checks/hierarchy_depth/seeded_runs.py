@@ -136,7 +136,7 @@ for _hint, _error in {
     "the error is that of two groups; use the differences": (
         lambda a, b: np.hypot(a.std(ddof=1), b.std(ddof=1))
     ),
-    "the error is squared; take its root": lambda a, b: _sem(a - b) ** 2,
+    "the error is the variance of the mean; take its root": lambda a, b: _sem(a - b) ** 2,
     "the error is the variance; return the standard error": lambda a, b: (a - b).var(ddof=1),
     "the spread is divided by n; divide by its root": lambda a, b: _sem(a - b) / len(a) ** 0.5,
     "the error is two standard errors; return one": lambda a, b: 2 * _sem(a - b),

@@ -35,11 +35,12 @@ def _as_levels(value: object, depths: Sequence[int]) -> dict[int, set[int]]:
         raise Mistake(f"the keys should be the depths {list(depths)}, yours are {list(levels)}")
     for depth, used in levels.items():
         used = used.tolist() if hasattr(used, "tolist") else used
-        several = used if isinstance(used, list | tuple | set | frozenset | range) else [used]
-        numbers = [level.item() if hasattr(level, "item") else level for level in several]
+        if isinstance(used, list | tuple | set | frozenset | range):
+            used = [level.item() if hasattr(level, "item") else level for level in used]
+        numbers = used if isinstance(used, list) else [used]
         if any(level != level for level in numbers):
             raise Mistake(f"for depth {depth} this is {used}, which is not finite")
-        if several is not used or any(type(level) is not int for level in numbers):
+        if numbers is not used or any(type(level) is not int for level in numbers):
             raise Mistake(f"for depth {depth} this is {used}; list the levels, such as [1, 2]")
         levels[depth] = set(numbers)
     return levels
