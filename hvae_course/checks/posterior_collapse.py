@@ -77,12 +77,11 @@ def _(epoch, epochs):
     return [min(1.0, epoch / t) if t > 0 else 1.0 for t in epochs][::-1]
 
 
-_ONE_T = "this uses one T for all levels; each level has its own"
-for _wrong in (
+kl_weights.mistake(
+    "this uses one T for all levels; each level has its own",
     lambda epoch, epochs: _weights()(epoch, [max(epochs)] * len(epochs)),
     lambda epoch, epochs: _weights()(epoch, epochs[:1] * len(epochs)),
-):
-    kl_weights.mistake(_ONE_T)(_wrong)
+)
 for _hint, _wrong in {
     "this is one epoch late; epochs count from 1, and the first has the weight 1 / T": (
         _weights(lambda epoch, t: min(1.0, (epoch - 1) / t))
@@ -106,12 +105,12 @@ for _hint, _wrong in {
     ),
     "T = 0 divides by zero": lambda epoch, epochs: [min(1.0, epoch / t) for t in epochs],
     "kl_weights(7, 20)": (
-        lambda epoch, epochs: (
-            _weights()(epoch, epochs) if isinstance(epochs, list | tuple) else [1.0]
-        )
+        lambda epoch, epochs: _weights()(epoch, epochs)
+        if isinstance(epochs, list | tuple)
+        else [1.0]
     ),
 }.items():
-    kl_weights.mistake(_hint)(_wrong)
+    kl_weights.mistake(_hint, _wrong)
 
 
 def _with_floor(information: Tensor, floor: float) -> Tensor:
@@ -158,34 +157,30 @@ def _(information, floor):
     return information.clamp(min=floor).mean(0).sum()
 
 
-_PER_LEVEL = "this is one number per level; add up the levels"
-_PER_EXAMPLE = "this is one number per example; average over the batch, before the floor"
-_WHOLE = "the floor is under the sum of the levels; put one under every level"
-_EXCESS = "the floor is subtracted; a level above its floor contributes all of its information"
-for _wrong in (
+free_bits.mistake(
+    "this is one number per level; add up the levels",
     lambda i, floor: i.mean(0).clamp(min=floor),
     lambda i, floor: i.clamp(min=floor).mean(0),
-):
-    free_bits.mistake(_PER_LEVEL)(_wrong)
-for _wrong in (
+)
+free_bits.mistake(
+    "this is one number per example; average over the batch, before the floor",
     lambda i, floor: i.clamp(min=floor).sum(1),
     lambda i, floor: i.sum(1).clamp(min=floor),
-):
-    free_bits.mistake(_PER_EXAMPLE)(_wrong)
-for _wrong in (
+)
+free_bits.mistake(
+    "the floor is under the sum of the levels; put one under every level",
     lambda i, floor: i.mean(0).sum().clamp(min=floor),
     lambda i, floor: i.mean(0).sum().clamp(min=4 * floor),
     lambda i, floor: i.sum(1).clamp(min=floor).mean(),
-):
-    free_bits.mistake(_WHOLE)(_wrong)
-for _wrong in (
+)
+free_bits.mistake(
+    "the floor is subtracted; a level above its floor contributes all of its information",
     lambda i, floor: (i.mean(0) - floor).clamp(min=0).sum(),
     lambda i, floor: (i.mean(0) - floor).sum(),
-):
-    free_bits.mistake(_EXCESS)(_wrong)
+)
 for _hint, _wrong in {
-    "this takes the smaller of floor and information; a level contributes at least its floor, "
-    "so take the larger": lambda i, floor: i.mean(0).clamp(max=floor).sum(),
+    "this takes the smaller of floor and information; a level contributes at least its floor, so "
+    "take the larger": lambda i, floor: i.mean(0).clamp(max=floor).sum(),
     "this averages over the levels; sum over them": (
         lambda i, floor: i.mean(0).clamp(min=floor).mean()
     ),
@@ -209,7 +204,7 @@ for _hint, _wrong in {
         lambda i, floor: i.mean(0).sum() + (_with_floor(i, floor) - i.mean(0).sum()).detach()
     ),
 }.items():
-    free_bits.mistake(_hint)(_wrong)
+    free_bits.mistake(_hint, _wrong)
 
 
 def _units(
@@ -259,18 +254,16 @@ def _(means, threshold=0.01):
     return int((means.std(0) > threshold).sum())
 
 
-_EACH = "this returns one value per dimension; return how many of them are active"
-_POOLED = "this is one variance for all dimensions together; compute one per dimension"
-for _wrong in (
+active_units.mistake(
+    "this returns one value per dimension; return how many of them are active",
     _units(count=lambda moving: moving),
     lambda means, threshold=0.01: means.var(0),
-):
-    active_units.mistake(_EACH)(_wrong)
-for _wrong in (
+)
+active_units.mistake(
+    "this is one variance for all dimensions together; compute one per dimension",
     _units(lambda means, t: means.var(0).mean() > t),
     _units(lambda means, t: means.var() > t),
-):
-    active_units.mistake(_POOLED)(_wrong)
+)
 for _hint, _wrong in {
     "the range of the means is compared with the threshold; compare their variance": (
         _units(lambda means, t: means.amax(0) - means.amin(0) > t)
@@ -296,4 +289,4 @@ for _hint, _wrong in {
     ),
     "this counts every dimension, active or not": lambda means, threshold=0.01: means.shape[1],
 }.items():
-    active_units.mistake(_hint)(_wrong)
+    active_units.mistake(_hint, _wrong)

@@ -6,15 +6,16 @@ there is compared with what known mistakes give under a posterior that is not ex
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent
 
 from hvae_course.checks.gradients import check_gradients
 from hvae_course.checks.verdict import (
     Answer,
+    Known,
     Mistake,
     alike,
     as_tensor,
@@ -62,19 +63,43 @@ def gaussian_kl(answer: Answer) -> str:
     return f"agrees with {len(shapes)} closed forms, their gradients and 100,000 draws"
 
 
-@gaussian_kl.mistake(
-    "this is one number per latent; add up the dimensions, the KL is one per example"
-)
+def kl_mistakes(kl: Answer) -> list[Known]:
+    """Mistakes in the sum over the dimensions of any KL divergence.
+
+    Args:
+        kl: the reference, from arguments ``(B, Z)`` to ``(B,)``.
+
+    Returns:
+        Known mistakes, for the list of a check.
+    """
+
+    def terms(*inputs: Tensor) -> Tensor:
+        return kl(*(value.reshape(-1, 1) for value in inputs)).reshape(inputs[0].shape)
+
+    hints = {
+        "this is one number per latent; add up the dimensions, the KL is one per example": terms,
+        "this averages over the dimensions of the latent; a KL adds them up": (
+            lambda *inputs: terms(*inputs).mean(-1)
+        ),
+        "the sign is reversed; a KL divergence is never negative": lambda *inputs: -kl(*inputs),
+        "this is twice the KL; the factor 1/2 is missing": lambda *inputs: 2 * kl(*inputs),
+        "the -1 of every dimension is missing; where q = p, the KL must be zero": (
+            lambda *inputs: (terms(*inputs) + 0.5).sum(-1)
+        ),
+        "the -1 belongs inside the sum, once per dimension": (
+            lambda *inputs: (terms(*inputs) + 0.5).sum(-1) - 0.5
+        ),
+        "no gradient passes through it": lambda *inputs: kl(*inputs).detach(),
+    }
+    return [*(Known(wrong, hint) for hint, wrong in hints.items()), *over_the_batch(kl)]
+
+
+@gaussian_kl.mistake("this is the KL from N(0, I); return the KL from N(p_mean, p_std^2)")
 def _(q_mean, q_std, p_mean, p_std):
-    ratio = (q_std / p_std) ** 2
-    return 0.5 * (ratio - 1 - ratio.log() + ((q_mean - p_mean) / p_std) ** 2)
+    return 0.5 * (q_std**2 - 1 - 2 * q_std.log() + q_mean**2).sum(-1)
 
 
-gaussian_kl.mistakes += over_the_batch(_kl)
 for _hint, _wrong in {
-    "this averages over the dimensions of the latent; a KL adds them up": (
-        lambda m, s, n, t: _kl(m, s, n, t) / m.shape[1]
-    ),
     "this treats q_std and p_std as variances; they are standard deviations": (
         lambda m, s, n, t: _kl(m, s.sqrt(), n, t.sqrt())
     ),
@@ -82,61 +107,50 @@ for _hint, _wrong in {
         lambda m, s, n, t: _kl(m, s.exp(), n, t.exp())
     ),
     "this is KL(p || q); return KL(q || p)": lambda m, s, n, t: _kl(n, t, m, s),
-    "this is the KL from N(0, I); return the KL from N(p_mean, p_std^2)": (
-        lambda m, s, n, t: _kl(m, s, 0 * n, 0 * t + 1)
-    ),
-    "the sign is reversed; a KL divergence is never negative": lambda *v: -_kl(*v),
-    "this is twice the KL; the factor 1/2 is missing": lambda *v: 2 * _kl(*v),
-    "the -1 of every dimension is missing; KL(q || q) must be zero": (
-        lambda m, s, n, t: _kl(m, s, n, t) + 0.5 * m.shape[1]
-    ),
-    "the -1 belongs inside the sum, once per dimension": (
-        lambda m, s, n, t: _kl(m, s, n, t) + 0.5 * (m.shape[1] - 1)
-    ),
-    "this takes the log of the ratio of standard deviations; the log of the ratio of variances is "
-    "twice as large": lambda m, s, n, t: _kl(m, s, n, t) + 0.5 * (s / t).log().sum(-1),
+    "this takes the log of the ratio of standard deviations; the log of the ratio of variances "
+    "is twice as large": lambda m, s, n, t: _kl(m, s, n, t) + 0.5 * (s / t).log().sum(-1),
     "the sign of the logarithm is reversed": (
         lambda m, s, n, t: _kl(m, s, n, t) + 2 * (s / t).log().sum(-1)
     ),
     "the squared distance of the means is not divided by the variance of p": (
-        lambda m, s, n, t: _kl(0 * m, s, 0 * n, t) + 0.5 * ((m - n) ** 2).sum(-1)
+        lambda m, s, n, t: _kl(m * t, s, n * t, t)
     ),
     "the squared distance of the means is divided by p_std; divide by p_std^2": (
-        lambda m, s, n, t: _kl(0 * m, s, 0 * n, t) + 0.5 * ((m - n) ** 2 / t).sum(-1)
+        lambda m, s, n, t: _kl(m * t.sqrt(), s, n * t.sqrt(), t)
     ),
     "the result has an axis of length 1 too many; sum without keepdim": (
-        lambda *v: _kl(*v).unsqueeze(1)
+        lambda *inputs: _kl(*inputs).unsqueeze(1)
     ),
-    "no gradient passes through it": lambda *v: _kl(*v).detach(),
     "reaches p_mean": lambda m, s, n, t: _kl(m, s, n.detach(), t),
 }.items():
-    gaussian_kl.mistake(_hint)(_wrong)
+    gaussian_kl.mistake(_hint, _wrong)
+gaussian_kl.mistakes += kl_mistakes(_kl)
 
 _MODEL = LinearGaussian((0.8, 0.9), (0.5, 0.3), size=2)
 _DRAWS = 20_000
 
 
-def _bound(
-    x: Tensor,
-    q1: Callable,
-    q2: Callable,
-    p1: Callable,
-    px: Callable,
-    *,
-    z1: Tensor | None = None,
-    z2: Tensor | None = None,
-    signs: Sequence[int] = (1, 1, 1, -1, -1),
-) -> Tensor:
-    """The log-weight of one joint draw, with other draws or other signs of its five terms."""
-    z1 = q1(x).rsample() if z1 is None else z1
-    z2 = q2(z1).rsample() if z2 is None else z2
-    log_p = px(z1).log_prob(x), p1(z2).log_prob(z1), _prior(z2).log_prob(z2)
-    log_q = q1(x).log_prob(z1), q2(z1).log_prob(z2)
-    return sum(sign * term for sign, term in zip(signs, (*log_p, *log_q), strict=True))
+def _scored(
+    score: Callable[[SimpleNamespace], Tensor] = lambda draw: draw.log_weight,
+    z1: Callable = lambda q1: q1.rsample(),
+    z2: Callable = lambda q1, q2, z1: q2(z1).rsample(),
+) -> Answer:
+    """The bound from one joint draw, or with another score or other draws."""
 
+    def answer(x: Tensor, q1: Callable, q2: Callable, p1: Callable, px: Callable) -> Tensor:
+        draw = SimpleNamespace(x=x, px=px, q1=q1(x))
+        draw.z1 = z1(draw.q1)
+        draw.z2 = z2(draw.q1, q2, draw.z1)
+        draw.q2, draw.p1 = q2(draw.z1), p1(draw.z2)
+        draw.p2 = standard_normal(draw.z2.shape[-1], like=draw.z2)
+        draw.log_px, draw.log_p1 = px(draw.z1).log_prob(x), draw.p1.log_prob(draw.z1)
+        draw.log_p2, draw.log_q1 = draw.p2.log_prob(draw.z2), draw.q1.log_prob(draw.z1)
+        draw.log_q2 = draw.q2.log_prob(draw.z2)
+        draw.log_p, draw.log_q = draw.log_px + draw.log_p1 + draw.log_p2, draw.log_q1 + draw.log_q2
+        draw.log_weight = draw.log_p - draw.log_q
+        return score(draw)
 
-def _prior(z2: Tensor) -> Independent:
-    return standard_normal(z2.shape[-1], like=z2)
+    return answer
 
 
 def _same_distribution(a: Tensor, b: Tensor) -> bool:
@@ -176,20 +190,20 @@ def joint_elbo(answer: Answer) -> str:
         compare(answer, lambda x, *_: _MODEL.log_px(x), exact, name=name, mistakes=known)
     except Mistake as mistake:
         failed = mistake
-    x, parameters = _rough_parameters()
+    x = torch.tensor([[1.3, -0.4]]).repeat(_DRAWS, 1)
+    settings = [[0.4, 0.7], [math.log(0.6)] * 2, [0.3, -0.5], [math.log(0.3)] * 2]
+    parameters = [torch.tensor(v).repeat(_DRAWS, 1).requires_grad_() for v in settings]
     mean, log_std, offset, log_rest = parameters
-
-    def q1(x: Tensor) -> Independent:
-        return diag_normal(mean, log_std)
-
-    def q2(z1: Tensor) -> Independent:
-        return diag_normal(0.6 * z1 + offset, log_rest)
-
-    rough = (q1, q2, p1, px)
+    rough = (
+        lambda x: diag_normal(mean, log_std),
+        lambda z1: diag_normal(0.6 * z1 + offset, log_rest),
+        p1,
+        px,
+    )
     value = answer(x.clone(), *rough)
     if failed and getattr(value, "shape", None) != (_DRAWS,):
         raise failed
-    draws, right = as_tensor(value, (_DRAWS,), name="the bound"), _bound(x, *rough)
+    draws, right = as_tensor(value, (_DRAWS,), name="the bound"), _scored()(x, *rough)
 
     def explains(wrong: Answer) -> bool:
         """Whether a mistake does the same under the exact posterior and under the other."""
@@ -237,30 +251,11 @@ def joint_elbo(answer: Answer) -> str:
     )
 
 
-def _rough_parameters() -> tuple[Tensor, list[Tensor]]:
-    """One example many times, and the parameters of a posterior that is not exact."""
-    mean, offset = torch.tensor([0.4, 0.7]), torch.tensor([0.3, -0.5])
-    scales = torch.full((2,), math.log(0.6)), torch.full((2,), math.log(0.3))
-    parameters = (mean, scales[0], offset, scales[1])
-    x = torch.tensor([[1.3, -0.4]]).repeat(_DRAWS, 1)
-    return x, [v.expand(_DRAWS, 2).clone().requires_grad_() for v in parameters]
-
-
-_TRAP = (
+@joint_elbo.mistake(
     "this takes KL(q(z_1 | x) || p(z_1 | z_2)) in closed form, the trap of the chapter; z_2 was "
-    "drawn from z_1, so score both densities of z_1 at that draw"
+    "drawn from z_1, so score both densities of z_1 at that draw",
+    _scored(lambda d: d.log_px - kl_normal(d.q1, d.p1) - kl_normal(d.q2, d.p2)),
 )
-_REDRAWN = (
-    "z_1 seems to be drawn a second time; score the z_1 from which z_2 was drawn, in "
-    "log p(z_1 | z_2) and in all other terms"
-)
-_INTEGRATED = (
-    "right on average, but the KL of z_2 is in closed form; use the five log-densities of one "
-    "joint draw, which give log p(x) without noise when q is exact"
-)
-
-
-@joint_elbo.mistake(_TRAP)
 def _(x, q1, q2, p1, px):
     z1 = q1(x).rsample()
     z2 = q2(z1).rsample()
@@ -269,99 +264,58 @@ def _(x, q1, q2, p1, px):
     return px(z1).log_prob(x) + prior - kl - q2(z1).log_prob(z2)
 
 
-@joint_elbo.mistake(_TRAP)
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    return px(z1).log_prob(x) - kl_normal(q1(x), p1(z2)) - kl_normal(q2(z1), _prior(z2))
-
-
-@joint_elbo.mistake(_REDRAWN)
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    rest = _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(1, 0, 1, -1, -1))
-    return rest + p1(z2).log_prob(q1(x).rsample())
-
-
-@joint_elbo.mistake(_REDRAWN)
-def _(x, q1, q2, p1, px):
-    return _bound(x, q1, q2, p1, px, z2=q2(q1(x).rsample()).rsample())
-
-
-@joint_elbo.mistake("z_2 is drawn from the mean of q(z_1 | x), not from its draw")
-def _(x, q1, q2, p1, px):
-    return _bound(x, q1, q2, p1, px, z2=q2(q1(x).mean).rsample())
-
-
-def _with_signs(*signs: int) -> Answer:
-    """The bound with other signs of log p(x | z_1), log p of z_1 and z_2, log q of z_1 and z_2."""
-    return lambda *inputs: _bound(*inputs, signs=signs)
-
-
-for _hint, _wrong in {
-    "the prior of z_2 is missing: add log p(z_2) of N(0, I)": _with_signs(1, 1, 0, -1, -1),
-    "log p(z_1 | z_2) is missing": _with_signs(1, 0, 1, -1, -1),
-    "log q(z_2 | z_1) is missing, so the KL of z_2 is incomplete": _with_signs(1, 1, 1, -1, 0),
-    "log q(z_1 | x) is missing, so the KL of z_1 is incomplete": _with_signs(1, 1, 1, 0, -1),
-    "the reconstruction log p(x | z_1) is missing": _with_signs(0, 1, 1, -1, -1),
-    "the reconstruction has the wrong sign; add log p(x | z_1)": _with_signs(-1, 1, 1, -1, -1),
-    "this is the negative bound, a loss; return the bound": _with_signs(-1, -1, -1, 1, 1),
-    "the signs of p and q are swapped; add log p, subtract log q": _with_signs(1, -1, -1, 1, 1),
+joint_elbo.mistake(
+    "z_1 seems to be drawn a second time; score the z_1 from which z_2 was drawn, in "
+    "log p(z_1 | z_2) and in all other terms",
+    _scored(lambda d: d.log_weight - d.log_p1 + d.p1.log_prob(d.q1.rsample())),
+    _scored(z2=lambda q1, q2, z1: q2(q1.rsample()).rsample()),
+)
+joint_elbo.mistake(
+    "z_2 is drawn from the mean of q(z_1 | x), not from its draw",
+    _scored(z2=lambda q1, q2, z1: q2(q1.mean).rsample()),
+)
+for _hint, _score in {
+    "the prior of z_2 is missing; add log p(z_2) of N(0, I)": lambda d: d.log_weight - d.log_p2,
+    "log p(z_1 | z_2) is missing": lambda d: d.log_weight - d.log_p1,
+    "log q(z_2 | z_1) is missing; without it the KL term of z_2 is incomplete": (
+        lambda d: d.log_p - d.log_q1
+    ),
+    "log q(z_1 | x) is missing; without it the KL term of z_1 is incomplete": (
+        lambda d: d.log_p - d.log_q2
+    ),
+    "the reconstruction log p(x | z_1) is missing": lambda d: d.log_weight - d.log_px,
+    "the sign of the reconstruction is wrong; add log p(x | z_1)": (
+        lambda d: d.log_weight - 2 * d.log_px
+    ),
+    "this is the negative bound, a loss; return the bound": lambda d: -d.log_weight,
+    "the signs of p and q are swapped; add log p, subtract log q": (
+        lambda d: 2 * d.log_px - d.log_weight
+    ),
+    "x is scored under px(z_2); the decoder reads z_1": (
+        lambda d: d.log_weight - d.log_px + d.px(d.z2).log_prob(d.x)
+    ),
+    "but no gradient passes": lambda d: d.log_weight.detach(),
 }.items():
-    joint_elbo.mistake(_hint)(_wrong)
-
-
-@joint_elbo.mistake("x is scored under px(z_2); the decoder reads z_1")
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    rest = _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(0, 1, 1, -1, -1))
-    return rest + px(z2).log_prob(x)
-
-
-@joint_elbo.mistake(_INTEGRATED)
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    rest = _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(1, 1, 0, -1, 0))
-    return rest - kl_normal(q2(z1), _prior(z2))
-
-
-@joint_elbo.mistake(_INTEGRATED)
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    rest = _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(1, 1, 0, 0, 0))
-    return rest + q1(x).entropy() - kl_normal(q2(z1), _prior(z2))
-
-
-@joint_elbo.mistake("are several draws averaged?")
-def _(*inputs: object) -> Tensor:
-    return sum(_bound(*inputs) for _ in range(10)) / 10
-
-
-@joint_elbo.mistake("the gradient of the parameters of q(z_1 | .)")
-def _(x, q1, q2, p1, px):
-    return _bound(x, q1, q2, p1, px, z1=q1(x).sample())
-
-
-@joint_elbo.mistake("the gradient of the parameters of q(z_2 | .)")
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    return _bound(x, q1, q2, p1, px, z1=z1, z2=q2(z1).sample())
-
-
-@joint_elbo.mistake("the gradient of the parameters of q(z_2 | .)")
-def _(x, q1, q2, p1, px):
-    z1 = q1(x).rsample()
-    z2 = q2(z1).rsample()
-    log_q = _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(0, 0, 0, 1, 1)).detach()
-    return _bound(x, q1, q2, p1, px, z1=z1, z2=z2, signs=(1, 1, 1, 0, 0)) - log_q
-
-
-joint_elbo.mistake("but no gradient passes")(lambda *inputs: _bound(*inputs).detach())
-joint_elbo.mistakes += over_the_batch(_bound)
+    joint_elbo.mistake(_hint, _scored(_score))
+joint_elbo.mistake(
+    "right on average, but the KL of z_2 is in closed form; use the five log-densities of one "
+    "joint draw, which give log p(x) without noise when q is exact",
+    _scored(lambda d: d.log_px + d.log_p1 - d.log_q1 - kl_normal(d.q2, d.p2)),
+    _scored(lambda d: d.log_px + d.log_p1 + d.q1.entropy() - kl_normal(d.q2, d.p2)),
+)
+joint_elbo.mistake(
+    "are several draws averaged?",
+    lambda *inputs: sum(_scored()(*inputs) for _ in range(10)) / 10,
+)
+joint_elbo.mistake(
+    "the gradient of the parameters of q(z_1 | .)", _scored(z1=lambda q1: q1.sample())
+)
+joint_elbo.mistake(
+    "the gradient of the parameters of q(z_2 | .)",
+    _scored(z2=lambda q1, q2, z1: q2(z1).sample()),
+    _scored(lambda d: d.log_p - d.log_q.detach()),
+)
+joint_elbo.mistakes += over_the_batch(_scored())
 
 
 def _log_mean(log_weights: Tensor) -> Tensor:
@@ -404,13 +358,12 @@ def _(log_weights):
 
 
 importance_weighted.mistakes += over_the_batch(_log_mean)
-_OVER_EXAMPLES = "this reduces the batch, axis 0; the K draws are axis 1"
-for _wrong in (
+importance_weighted.mistake(
+    "this reduces the batch, axis 0; the K draws are axis 1",
     lambda w: w.logsumexp(0),
     lambda w: w.logsumexp(0) - math.log(w.shape[0]),
     lambda w: w.logsumexp(0) - math.log(w.shape[1]),
-):
-    importance_weighted.mistake(_OVER_EXAMPLES)(_wrong)
+)
 for _hint, _wrong in {
     "this adds up the log-weights, which multiplies the weights": lambda w: w.sum(1),
     "this is the log of the sum of the weights; subtract log K for that of the mean": (
@@ -432,4 +385,4 @@ for _hint, _wrong in {
     "as logsumexp does": lambda w: (w - w.max()).exp().mean(1).log() + w.max(),
     "no gradient passes through": lambda w: _log_mean(w).detach(),
 }.items():
-    importance_weighted.mistake(_hint)(_wrong)
+    importance_weighted.mistake(_hint, _wrong)

@@ -75,8 +75,8 @@ class Check(Protocol):
     def __call__(self, answer: object) -> Verdict:
         """Print the verdict on an answer and return it."""
 
-    def mistake(self, hint: str) -> Callable[[Answer], Answer]:
-        """Register a wrong answer, as a decorator."""
+    def mistake(self, hint: str, *answers: Answer) -> Callable[[Answer], Answer]:
+        """Register wrong answers that have the same hint; a decorator for one more."""
 
 
 def _place(error: BaseException) -> str:
@@ -104,7 +104,7 @@ def checked(check: Callable[..., str]) -> Check:
 
     Returns:
         A function that takes the answer, prints the verdict and returns it. It has a list
-        ``mistakes`` and a decorator ``mistake(hint)`` that adds a wrong answer to the list.
+        ``mistakes``, to which ``mistake(hint, *answers)`` adds, or ``@mistake(hint)``.
     """
 
     @functools.wraps(check)
@@ -122,11 +122,13 @@ def checked(check: Callable[..., str]) -> Check:
         print(verdict)
         return verdict
 
-    def mistake(hint: str) -> Callable[[Answer], Answer]:
+    def mistake(hint: str, *answers: Answer) -> Callable[[Answer], Answer]:
         def register(answer: Answer) -> Answer:
             run.mistakes.append(Known(answer, hint))
             return answer
 
+        for answer in answers:
+            register(answer)
         return register
 
     run.mistakes, run.mistake = [], mistake
@@ -294,19 +296,7 @@ def compare(
     mistakes: Sequence[Known] = (),
     tolerance: float = 1e-4,
 ) -> None:
-    """Accept an answer that returns the right values, or name the known mistake that it makes.
-
-    Args:
-        answer: the student's function.
-        right: the reference, with the same arguments.
-        inputs: arguments; each function is given copies.
-        name: name of the result for the hint, or one name per value that the answer returns.
-        mistakes: known mistakes; the first that returns the same wrong values gives the hint.
-        tolerance: relative and absolute, wide enough for float32.
-
-    Raises:
-        Mistake: if a value is wrong.
-    """
+    """Compare the values of one case, as `compare_cases` does."""
     compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
 
 
@@ -319,7 +309,9 @@ def compare_cases(
     mistakes: Sequence[Known] = (),
     tolerance: float = 1e-4,
 ) -> None:
-    """Compare several cases; a mistake is named only if it explains all of them.
+    """Accept an answer that returns the right values, or name the known mistake that it makes.
+
+    A mistake is named only if it explains all cases.
 
     Args:
         answer: the student's function.
