@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin,
 Widths = tuple[int, ...] | tuple[tuple[int, ...], ...]
 """Widths of hidden layers: ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
 sequence per level, bottom to top."""
-Recipe = Literal["bottom_up_vae", "mean_field_vae", "delta_vae", "ladder_vae", "bidirectional_vae"]
+Recipe = Literal["bottom_up", "mean_field", "delta", "ladder", "bidirectional"]
 DataName = Literal["digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes"]
 Binarisation = Literal["dynamic", "static", "threshold", "none"]
 Normalisation = Literal["batch", "layer", "none"]
@@ -352,7 +352,7 @@ DATA_SETS: dict[str, DataInfo] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Options):
-    """Data."""
+    """Which data, and how their pixels become binary."""
 
     data: DataName = "digits"
     """Data set."""
@@ -375,10 +375,10 @@ class Data(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Model(Options):
-    """Model."""
+    """How the latents are inferred, and by which networks."""
 
-    recipe: Recipe = "bottom_up_vae"
-    """How the latents are inferred."""
+    recipe: Recipe = "bottom_up"
+    """How the latents are inferred; the name of the function in recipes will do as well."""
     latent_sizes: tuple[int, ...] = (16, 8)
     """Latent dimensions Z_1, ..., Z_L, bottom to top."""
     hidden: Widths = (256,)
@@ -413,8 +413,9 @@ class Model(Options):
     shares = ("dropout",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", str(self.recipe).removesuffix("_vae"))
         super().__post_init__()
-        bidirectional = self.recipe == "bidirectional_vae"
+        bidirectional = self.recipe == "bidirectional"
         usual = {
             "normalisation": "layer" if bidirectional else "batch",
             "activation": "gelu" if bidirectional else "silu",
@@ -427,11 +428,11 @@ class Model(Options):
         for name in ("hidden", "inference_hidden"):
             self._check_widths(getattr(self, name) or (), name)
         for name, recipe, usual in (
-            ("reads_state", "delta_vae", True),
-            ("merge_top", "ladder_vae", False),
+            ("reads_state", "delta", True),
+            ("merge_top", "ladder", False),
         ):
             if getattr(self, name) is not usual and self.recipe != recipe:
-                raise ValueError(f"{name} is an option of {recipe}, got it with {self.recipe}")
+                raise ValueError(f"{name} is an option of the recipe {recipe}, got it with {self.recipe}")
         if self.prior == "vamp" and self.normalisation == "batch":
             raise ValueError(
                 "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "
@@ -490,7 +491,7 @@ class Model(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective(Options):
-    """Objective."""
+    """What is maximised."""
 
     objective: ObjectiveName = "elbo"
     """What to maximise: the ELBO, or the importance-weighted bound."""
@@ -514,7 +515,7 @@ class Objective(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Training(Options):
-    """Training."""
+    """How it is maximised."""
 
     num_samples: int = 1
     """K, draws of the latents per example."""
@@ -564,7 +565,7 @@ class Training(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class Machine(Options):
-    """Device and precision."""
+    """Where, and how precisely."""
 
     device: Device = "auto"
     """Where to compute."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_course.seeding import generator_states, restore_generators
-from hvae_course.tensor_files import read_tensors, write_tensors
+from hvae_course.files import read_tensors, write_tensors
 
 
 def batches_done(path: str | Path | None) -> int:

@@ -56,12 +56,12 @@ def _on_shapes(recipe: str) -> Experiment:
 
 PRETRAINED: dict[str, Pretrained] = {
     "shapes_bottom_up": Pretrained(
-        experiment=_on_shapes("bottom_up_vae"),
+        experiment=_on_shapes("bottom_up"),
         spec=DataSpec((16, 16), num_values=16),
         sha256="259678a9eb10c8576a61a64797873bf87d1cf2eb53210f036e9ae7cd026c74ee",
     ),
     "shapes_top_down": Pretrained(
-        experiment=_on_shapes("bidirectional_vae"),
+        experiment=_on_shapes("bidirectional"),
         spec=DataSpec((16, 16), num_values=16),
         sha256="42cdaf96c092fcf8d556cd53e7c9a158b30ba46a2c1d68e63f6f115eddfcdb8e",
     ),
@@ -69,7 +69,7 @@ PRETRAINED: dict[str, Pretrained] = {
         experiment=Experiment(
             data=Data(data="digits"),
             model=Model(
-                recipe="bidirectional_vae",
+                recipe="bidirectional",
                 latent_sizes=(16, 8, 4),
                 hidden=(128,),
                 dropout=0.1,

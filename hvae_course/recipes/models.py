@@ -63,11 +63,11 @@ def _concatenation(networks: Networks, l: int) -> PosteriorRule:
 
 
 INFERENCE: dict[str, Callable[[Networks], tuple[BottomUp, Posterior]]] = {
-    "bottom_up_vae": _chain,
-    "mean_field_vae": _top_down(_direct),
-    "delta_vae": _top_down(_delta),
-    "ladder_vae": _top_down(_merge),
-    "bidirectional_vae": _top_down(_concatenation),
+    "bottom_up": _chain,
+    "mean_field": _top_down(_direct),
+    "delta": _top_down(_delta),
+    "ladder": _top_down(_merge),
+    "bidirectional": _top_down(_concatenation),
 }
 """Bottom-up path and posterior of every recipe.
 
@@ -100,7 +100,8 @@ def build(
         TypeError: if the posterior cannot be combined with the prior.
 
     Example:
-        >>> build(Model(recipe="ladder_vae", latent_sizes=(8, 4, 2)), DataSpec((8, 8), 17)).num_levels
+        >>> ladder = Model(recipe="ladder", latent_sizes=(8, 4, 2))
+        >>> build(ladder, DataSpec((8, 8), 17)).num_levels
         3
     """
     if isinstance(model, Mapping):
@@ -120,7 +121,7 @@ def build(
         raise TypeError(
             f"the top level's posterior of {model.recipe} is relative to a diagonal Gaussian "
             f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
-            "inferred from the data alone, such as ladder_vae or bidirectional_vae"
+            "inferred from the data alone, such as ladder or bidirectional"
         )
     described = {"shape": list(spec.shape), "num_values": spec.num_values, **plain(model)}
     built = HierarchicalVAE(
@@ -148,7 +149,7 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
     Raises:
         ValueError: if it does not name a known recipe.
     """
-    if config.get("recipe") not in INFERENCE:
+    if str(config.get("recipe")).removesuffix("_vae") not in INFERENCE:
         raise ValueError(
             f"unknown recipe {config.get('recipe')!r} in the configuration; known recipes are "
             f"{', '.join(INFERENCE)}; build any other model by hand before loading its weights"
@@ -172,7 +173,7 @@ def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE: 
         >>> bottom_up_vae(data.load("digits"), latent_sizes=(16, 8, 4)).num_levels
         3
     """
-    return build(Model(recipe="bottom_up_vae", **options), data)
+    return build(Model(recipe="bottom_up", **options), data)
 
 
 def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -185,7 +186,7 @@ def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="mean_field_vae", **options), data)
+    return build(Model(recipe="mean_field", **options), data)
 
 
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -198,7 +199,7 @@ def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # n
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="delta_vae", **options), data)
+    return build(Model(recipe="delta", **options), data)
 
 
 def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -211,7 +212,7 @@ def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # 
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="ladder_vae", **options), data)
+    return build(Model(recipe="ladder", **options), data)
 
 
 def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -225,7 +226,7 @@ def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalV
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="bidirectional_vae", **options), data)
+    return build(Model(recipe="bidirectional", **options), data)
 
 
 def vae(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from hvae_course.config import Model, Training, differences, plain, take
-from hvae_course.tensor_files import read_tensors, write_tensors
+from hvae_course.files import read_tensors, write_tensors
 
 FORMAT = 1
 

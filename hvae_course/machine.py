@@ -1,9 +1,8 @@
-"""The device a command runs on, and what a result records about it."""
+"""The device that computes, and what a result records about it."""
 
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +10,14 @@ import torch
 from accelerate import Accelerator
 
 import hvae_course
-from hvae_course.cli.options import option
-
-DEVICES = ("auto", "cpu", "cuda")
-"""Devices a command can run on."""
-PRECISIONS = ("no", "tf32", "bf16", "fp16")
-"""Full precision, TF32 matrix products on a GPU, and mixed precision."""
+from hvae_course.config import Machine
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeviceSettings:
-    """Device."""
-
-    device: str = option("auto", "where to compute", choices=DEVICES)
-
-    def find(self) -> torch.device:
-        """Look up the device.
-
-        Returns:
-            The device.
-        """
-        return make_accelerator(self.device).device
-
-
-@dataclass(frozen=True, kw_only=True)
-class MachineSettings:
-    """Device and precision."""
-
-    device: str = option("auto", "where to compute", choices=DEVICES)
-    precision: str = option(
-        "no", "precision of the networks; tf32 on CUDA devices only", choices=PRECISIONS
-    )
-
-
-def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator:
+def make_accelerator(machine: Machine | None = None) -> Accelerator:
     """Choose device, precision and processes.
 
     Args:
-        device: one of `DEVICES`.
-        precision: one of `PRECISIONS`.
+        machine: device and precision; by default chosen by Accelerate.
 
     Returns:
         What `hvae_course.training.loop.fit` trains with.
@@ -57,13 +25,16 @@ def make_accelerator(device: str = "auto", precision: str = "no") -> Accelerator
     Raises:
         ValueError: if the device is missing or does not support the precision.
     """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but PyTorch finds no CUDA device; choose cpu or auto")
-    if precision == "tf32" and (device == "cpu" or not torch.cuda.is_available()):
-        raise ValueError("--precision tf32 needs a CUDA device; choose no or bf16")
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    mixed = "no" if precision == "tf32" else precision
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    machine = machine or Machine()
+    if machine.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device cuda, but PyTorch finds no CUDA device; choose cpu or auto")
+    if machine.precision == "tf32" and (machine.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("precision tf32 needs a CUDA device; choose no or bf16")
+    precise = machine.precision != "tf32"
+    torch.set_float32_matmul_precision("highest" if precise else "high")
+    return Accelerator(
+        cpu=machine.device == "cpu", mixed_precision=machine.precision if precise else "no"
+    )
 
 
 def _git(*words: str) -> str | None:

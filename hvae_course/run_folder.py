@@ -1,0 +1,321 @@
+"""A run as a folder: its settings, its history, its result, and its model to read again.
+
+``config.json`` is written before the first step, ``checkpoint.pt`` after every epoch,
+``history.json`` and ``result.json`` at the end, each atomically. The same experiment in the same
+folder resumes from the checkpoint and ends with the weights of an uninterrupted run.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from hvae_course.analysis import evaluate
+from hvae_course.compatibility import check_data
+from hvae_course.config import Data, Experiment, differences
+from hvae_course.data import DataSet, load
+from hvae_course.files import read_json, write_json
+from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course.machine import environment, make_accelerator
+from hvae_course.objectives import make_objective
+from hvae_course.pretrained import PRETRAINED
+from hvae_course.pretrained import load as load_pretrained
+from hvae_course.recipes import build
+from hvae_course.training import History, fit, load_checkpoint
+from hvae_course.training.checkpoints import as_recorded
+from hvae_course.training.step import check_compiler
+
+CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.pt", "result.json"
+HISTORY, ENVIRONMENT = "history.json", "environment.json"
+
+
+@contextmanager
+def counting_draws(
+    model: HierarchicalVAE, total: int, *, done: int = 0, quiet: bool
+) -> Iterator[None]:
+    """Show how many draws of the latents a model has made, and the time left.
+
+    Args:
+        model: the model; every pass of data through it is counted while the block runs.
+        total: number of draws over all examples.
+        done: number of draws made earlier.
+        quiet: whether to hide the bar.
+
+    Yields:
+        None: nothing.
+    """
+    bar = tqdm(total=total, initial=done, unit="draw", unit_scale=True, leave=False, disable=quiet)
+
+    def count(_: HierarchicalVAE, __: tuple, trace: Trace) -> None:
+        bar.update(len(trace.levels[0].z))
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+        bar.close()
+
+
+def default_folder(experiment: Experiment) -> Path:
+    """Name the folder of a run by recipe, data, levels and seed.
+
+    Args:
+        experiment: the run.
+
+    Returns:
+        A folder below ``runs``.
+    """
+    model, seed = experiment.model, experiment.training.seed
+    levels = "_".join(map(str, model.latent_sizes))
+    return Path("runs") / f"{model.recipe}-{experiment.data.data}-{levels}-{seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training in its own folder.
+
+    Args:
+        experiment: data, model, objective, training and machine.
+        folder: the folder.
+        validation_samples: draws per example for the bounds at the end.
+        command: what the configuration names as the command of the run.
+        quiet: whether to hide the progress bars.
+    """
+
+    experiment: Experiment
+    folder: Path
+    validation_samples: int = 100
+    command: str = ""
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.validation_samples < 1:
+            raise ValueError(
+                f"validation_samples must be at least 1, got {self.validation_samples}"
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that a resumed run must have in common with the run before."""
+        return {**self.experiment.settings(), "validation_samples": self.validation_samples}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds the result."""
+        return read_json(self.folder / RESULT) is not None
+
+    def check_folder(self) -> None:
+        """Refuse a folder that holds anything but a run with these settings.
+
+        Raises:
+            ValueError: if it does.
+        """
+        found = read_json(self.folder / CONFIG)
+        if found is None:
+            if (self.folder / CHECKPOINT).exists():
+                raise ValueError(
+                    f"{self.folder} holds a checkpoint but no {CONFIG}, so it is not a run "
+                    "folder; choose another with --out"
+                )
+            return
+        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+            raise ValueError(
+                f"{self.folder / CONFIG} holds no settings; choose another folder with --out"
+            )
+        before, now = found["settings"], self.settings
+        unknown = before.keys() - now.keys() - {"recipe_options"}
+        # options newer than the folder have their defaults
+        known = Experiment.from_settings(before).settings()
+        known["validation_samples"] = before.get("validation_samples")
+        changed = differences(known | {name: before[name] for name in unknown}, now)
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds a run with other settings: {changed}. Give the same "
+                "settings to resume it, or choose another folder with --out"
+            )
+
+    def prepare(self) -> "Prepared":
+        """Read the data and build the model, or refuse them before any file is written.
+
+        Returns:
+            The run, ready to train.
+
+        Raises:
+            ValueError: if the machine, the data or the folder do not fit the settings.
+        """
+        chosen = self.experiment
+        accelerator = make_accelerator(chosen.machine)
+        if chosen.training.compiled:
+            check_compiler(accelerator.device)
+        self.check_folder()
+        data = load(chosen.data)
+        model = build(chosen.model, data, seed=chosen.training.seed)
+        with torch.random.fork_rng(devices=[]):
+            check_data(model, data, data.train.select(slice(0, chosen.training.batch_size)))
+        after = _epochs_done(self.folder / CHECKPOINT, model.config)
+        return Prepared(self, accelerator, data, model, after)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run with its data and its model, untrained or resumed."""
+
+    run: Run
+    accelerator: Accelerator
+    data: DataSet
+    model: HierarchicalVAE
+    after: int
+    """Epochs that the checkpoint in the folder has seen."""
+
+    def train(self) -> str | None:
+        """Train, evaluate on the validation split and write all files.
+
+        Returns:
+            The bounds as text; None in every process but the main one.
+        """
+        run, folder, main = self.run, self.run.folder, self.accelerator.is_main_process
+        if main:
+            if not (folder / CONFIG).exists():
+                about = {"command": run.command, "settings": run.settings}
+                about |= {"model": self.model.config, "data": str(self.data)}
+                write_json(folder / CONFIG, about)
+            started = {"after_epoch": self.after, **environment(self.accelerator)}
+            starts = read_json(folder / ENVIRONMENT) or []
+            write_json(folder / ENVIRONMENT, [*starts, started])
+        start = time.perf_counter()
+        history = fit(
+            self.model,
+            self.data,
+            run.experiment.training,
+            objective=make_objective(run.experiment.objective),
+            checkpoint=folder / CHECKPOINT,
+            accelerator=self.accelerator,
+            progress=not run.quiet,
+        )
+        timing = {"seconds": time.perf_counter() - start, "resumed_after": self.after}
+        return self._finish(history, timing) if main else None
+
+    def _finish(self, history: History, timing: Mapping[str, Any]) -> str:
+        """Write history and result."""
+        folder, draws = self.run.folder, self.run.validation_samples
+        rows = history.frame.astype(object).where(history.frame.notna(), None)
+        content = {"best_epoch": history.best_epoch, "rows": rows.to_dict("records")}
+        write_json(folder / HISTORY, content)
+        total = len(self.data.validation) * draws
+        with counting_draws(self.model, total, quiet=self.run.quiet):
+            bounds = evaluate(self.model, self.data, split="validation", num_samples=draws)
+        result = {
+            "validation": asdict(bounds),
+            "epochs": max(row[0] for row in history.rows),
+            "best_epoch": history.best_epoch,
+            **timing,
+            "num_parameters": bounds.num_parameters,
+        }
+        write_json(folder / RESULT, result)
+        return f"{bounds}\nbest of {result['epochs']} epochs: {history.best_epoch}"
+
+
+def _epochs_done(path: Path, config: Mapping[str, Any]) -> int:
+    """Epochs in a checkpoint, 0 without one; refuse a checkpoint of another model."""
+    if not path.exists():
+        return 0
+    checkpoint = load_checkpoint(path)
+    other = differences(as_recorded(checkpoint.config), as_recorded(config))
+    if other or "epoch" not in checkpoint.run:
+        raise ValueError(f"{path} belongs to another run; choose another folder with --out")
+    return checkpoint.run["epoch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A trained model and what is known about it."""
+
+    model: HierarchicalVAE
+    """In evaluation mode."""
+    checkpoint: Path | None
+    """The file; None for a model of the course."""
+    data: Data | None
+    """The data set it was trained on."""
+    best_epoch: int | None
+    """The epoch its weights come from."""
+
+    def load(self, data: Data | None, *, root: str | None = None) -> DataSet:
+        """Read the data the model is evaluated on.
+
+        Args:
+            data: other data than those of the training.
+            root: folder of the data, for those of the training.
+
+        Returns:
+            The data set.
+
+        Raises:
+            ValueError: if no data set is named, or the data do not fit the model.
+        """
+        chosen = data or self.data
+        if chosen is None:
+            raise ValueError(
+                f"no {CONFIG} beside the checkpoint names its training data; give --data"
+            )
+        loaded = load(chosen.data, binarisation=chosen.binarisation, root=root or chosen.data_root)
+        check_data(self.model, loaded)
+        return loaded
+
+    def result(self, data: Data | None, *words: str | int) -> Path | None:
+        """Name the file for a result; results that differ in their settings get different files.
+
+        Args:
+            data: the data if they are not those of the training, parts of the name.
+            *words: further parts of the name.
+
+        Returns:
+            A JSON file beside the checkpoint; None for a model of the course.
+        """
+        if self.checkpoint is None:
+            return None
+        named = [] if self.checkpoint.name == CHECKPOINT else [self.checkpoint.stem]
+        if data is not None:
+            for name in ("data", "binarisation"):
+                given, usual = getattr(data, name), getattr(self.data, name, None)
+                named += [] if given == usual else [given]
+        return self.checkpoint.parent / f"{'-'.join(map(str, ('evaluation', *named, *words)))}.json"
+
+
+def find(target: str | Path) -> Found:
+    """Load a trained model.
+
+    Args:
+        target: the folder of a run, a checkpoint, or a key of
+            `hvae_course.pretrained.models.PRETRAINED`; a path that exists comes first.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if the target does not exist.
+    """
+    path = Path(target)
+    if not path.exists():
+        if target not in PRETRAINED:
+            raise FileNotFoundError(
+                f"{target} is not a run folder, a checkpoint, or one of the trained models "
+                f"{', '.join(PRETRAINED)}"
+            )
+        trained = PRETRAINED[str(target)]
+        return Found(load_pretrained(str(target)), None, trained.experiment.data, None)
+    path = path / CHECKPOINT if path.is_dir() else path
+    checkpoint = load_checkpoint(path)
+    settings = (read_json(path.parent / CONFIG) or {}).get("settings", {})
+    data = None
+    if "data" in settings:
+        data = Data(data=settings["data"], binarisation=settings.get("binarisation"))
+    model = build(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    return Found(model.eval(), path, data, checkpoint.run.get("best_epoch"))
