@@ -141,6 +141,8 @@ def test_every_function_is_annotated_in_full(path):
     missing = []
     for node in ast.walk(parse(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name == "_":  # a wrong answer, as a student writes it
+                continue
             a = node.args
             arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg]
             named = [arg for arg in arguments if arg and arg.arg not in ("self", "cls")]
