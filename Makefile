@@ -59,7 +59,6 @@ likelihoods: $(VENV)/.installed ## train and evaluate the models of the results 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/pydoclint --quiet hvae_course
 
 format: $(VENV)/.installed ## format the code and fix what can be fixed automatically
 	$(BIN)/ruff check --fix .

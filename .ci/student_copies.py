@@ -14,7 +14,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from hvae_course.atomic import write_whole
+from hvae_course.files import write_whole
 
 PROJECT = Path(__file__).parent.parent
 SHEETS, STUDENT = PROJECT / "notebooks/exercises", PROJECT / "notebooks/student"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-from hvae_course.atomic import write_whole
+from hvae_course.files import write_whole
 
 
 def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
