@@ -32,11 +32,11 @@ def test_mistakes_in_the_joint_bound_can_be_told_apart(seed, shown_by_draws):
 
 
 def test_a_check_asks_the_same_questions_each_time(capsys):
-    asked = []
+    given = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        run_check(checks.gaussian_kl, lambda *inputs: asked.append(inputs), capsys)
-    for first, second in zip(*asked, strict=True):
+        run_check(checks.gaussian_kl, lambda *inputs: given.append(inputs), capsys)
+    for first, second in zip(*given, strict=True):
         assert torch.equal(first, second)
 
 

@@ -294,10 +294,9 @@ def compare(
     *,
     name: str | Sequence[str],
     mistakes: Sequence[Known] = (),
-    tolerance: float = 1e-4,
 ) -> None:
     """Compare the values of one case, as `compare_cases` does."""
-    compare_cases(answer, right, [inputs], name=name, mistakes=mistakes, tolerance=tolerance)
+    compare_cases(answer, right, [inputs], name=name, mistakes=mistakes)
 
 
 def compare_cases(
@@ -307,7 +306,6 @@ def compare_cases(
     *,
     name: str | Sequence[str],
     mistakes: Sequence[Known] = (),
-    tolerance: float = 1e-4,
 ) -> None:
     """Accept an answer that returns the right values, or name the known mistake that it makes.
 
@@ -319,7 +317,6 @@ def compare_cases(
         cases: arguments, case by case; each function is given copies.
         name: name of the result for the hint, or one name per value that the answer returns.
         mistakes: known mistakes; the first that returns the same wrong values gives the hint.
-        tolerance: relative and absolute, wide enough for float32.
 
     Raises:
         Mistake: if a value is wrong.
@@ -334,7 +331,7 @@ def compare_cases(
         return [as_sequence(value, len(names), name="the result") for value in values]
 
     def same(a: Sequence[object], b: Sequence[object], at: Sequence[int]) -> bool:
-        return all(alike(u[i], v[i], tolerance) for u, v in zip(a, b, strict=True) for i in at)
+        return all(alike(u[i], v[i]) for u, v in zip(a, b, strict=True) for i in at)
 
     values, expected = results(answer), results(right)
     wrong = [i for i in range(len(names)) if not same(values, expected, [i])]
@@ -344,7 +341,7 @@ def compare_cases(
         hint_for(mistakes, lambda known, at=at: same(values, results(known), at))
     for value, reference in zip(values, expected, strict=True):
         for i in wrong:
-            compare_values(value[i], reference[i], name=names[i], tolerance=tolerance)
+            compare_values(value[i], reference[i], name=names[i])
 
 
 def compare_values(value: object, expected: object, *, name: str, tolerance: float = 1e-4) -> None:
@@ -379,15 +376,10 @@ def over_the_batch(right: Answer) -> list[Known]:
     Returns:
         Known mistakes, for the list of a check.
     """
+    instead = "return one number per example, (B,)"
     return [
-        Known(
-            lambda *inputs: right(*inputs).sum(),
-            "this sums over the batch; return one number per example, (B,)",
-        ),
-        Known(
-            lambda *inputs: right(*inputs).mean(),
-            "this averages over the batch; return one number per example, (B,)",
-        ),
+        Known(lambda *inputs: right(*inputs).sum(), f"this sums over the batch; {instead}"),
+        Known(lambda *inputs: right(*inputs).mean(), f"this averages over the batch; {instead}"),
     ]
 
 
