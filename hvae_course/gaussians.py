@@ -6,12 +6,16 @@ least float32, whatever the networks compute in; the KL divergence is written so
 cancel.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 LOG_STD_BOUND = 7.0
 """Largest magnitude of a log standard deviation from a network, std in [9e-4, 1.1e3]."""
+
+_LOG_ROOT_2_PI = math.log(math.sqrt(2 * math.pi))
 
 
 def at_least_float32(value: Tensor) -> Tensor:
@@ -27,7 +31,7 @@ def at_least_float32(value: Tensor) -> Tensor:
     Returns:
         The same values in float32 or float64.
     """
-    return value.to(torch.promote_types(value.dtype, torch.float32))
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def bound_log_std(raw: Tensor, bound: float = LOG_STD_BOUND) -> Tensor:
@@ -61,7 +65,21 @@ def sum_event(values: Tensor, distribution: Distribution) -> Tensor:
     Returns:
         ``(..., B)``.
     """
-    return values.flatten(start_dim=values.dim() - len(distribution.event_shape)).sum(dim=-1)
+    axes = len(distribution.event_shape)
+    return values.flatten(start_dim=values.dim() - axes).sum(dim=-1) if axes else values
+
+
+class DiagNormal(Independent):
+    """Independent normal distributions, with a log-density of fewer operations than PyTorch's.
+
+    The numbers are the same: the sum of negated terms is the negated sum.
+    """
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats."""
+        difference, std = value - self.base_dist.loc, self.base_dist.scale
+        terms = difference * difference / (2 * std**2) + std.log() + _LOG_ROOT_2_PI
+        return -sum_event(terms, self)
 
 
 def diag_normal(mean: Tensor, log_std: Tensor) -> Independent:
@@ -80,7 +98,7 @@ def diag_normal(mean: Tensor, log_std: Tensor) -> Independent:
         (torch.Size([4]), torch.Size([2]))
     """
     mean, std = at_least_float32(mean), at_least_float32(log_std).exp()
-    return Independent(Normal(mean, std, validate_args=False), mean.dim() - 1, validate_args=False)
+    return DiagNormal(Normal(mean, std, validate_args=False), mean.dim() - 1, validate_args=False)
 
 
 def standard_normal(*event_shape: int, like: Tensor) -> Independent:
@@ -95,7 +113,7 @@ def standard_normal(*event_shape: int, like: Tensor) -> Independent:
     """
     zeros = at_least_float32(like.new_zeros(event_shape))
     normal = Normal(zeros, zeros + 1, validate_args=False)
-    return Independent(normal, len(event_shape), validate_args=False)
+    return DiagNormal(normal, len(event_shape), validate_args=False)
 
 
 def is_diag_normal(distribution: Distribution) -> bool:

@@ -11,6 +11,7 @@ Images are vectors with values in [0, 1]. An image with V grey values lies on th
 from abc import ABC, abstractmethod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent
@@ -21,6 +22,7 @@ from hvae_course.gaussians import (
     bound_log_std,
     diag_normal,
     split_normal,
+    sum_event,
 )
 from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
 
@@ -75,6 +77,16 @@ def _check_grid(x: Tensor, num_values: int, name: str) -> None:
         )
 
 
+class BinaryPixels(Independent):
+    """Independent Bernoulli distributions, whose cross-entropies are summed before the sign."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats."""
+        logits, value = torch.broadcast_tensors(self.base_dist.logits, value)
+        entropies = F.binary_cross_entropy_with_logits(logits, value, reduction="none")
+        return -sum_event(entropies, self)
+
+
 class Bernoulli(Likelihood):
     r"""Binary pixels, parametrised by logits so that no probability is clamped.
 
@@ -95,8 +107,8 @@ class Bernoulli(Likelihood):
     def forward(self, h: Tensor) -> Independent:
         """Give p(x | z)."""
         logits = at_least_float32(self.net(h))
-        bernoulli = BernoulliDistribution(logits=logits, validate_args=False)
-        return Independent(bernoulli, logits.dim() - 1, validate_args=False)
+        pixels = BernoulliDistribution(logits=logits, validate_args=False)
+        return BinaryPixels(pixels, logits.dim() - 1, validate_args=False)
 
 
 class GreyLikelihood(Likelihood):

@@ -26,10 +26,7 @@ def _informative_units(level: Level, threshold: float) -> int | None:
 
 
 def _active_units(level: Level, num_samples: int, threshold: float) -> int | None:
-    """Count dimensions whose posterior mean varies over the data (:eq:`eq-active-unit`).
-
-    None where q has no mean in closed form.
-    """
+    """Count dimensions whose mean varies over the data (:eq:`eq-active-unit`), if q has one."""
     try:
         means = mean_of(level.q).unflatten(0, (-1, num_samples))  # (N K, ...) -> (N, K, ...)
     except TypeError:
@@ -45,7 +42,8 @@ def _densities(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Score one draw per example under the posterior of every example.
 
-    Returns per level ``log q(z_l^n | x_m, .)`` as ``(N, N)`` and ``log p(z_l^n | .)`` as ``(N,)``.
+    Returns:
+        Per level ``log q(z_l^n | x_m, .)``, ``(N, N)``, and ``log p(z_l^n | .)``, ``(N,)``.
     """
     n, prior, features = len(x), model.top_prior(), model.bottom_up(x)
     levels, _ = model.top_down.walk(prior, model.posterior(features), n)
