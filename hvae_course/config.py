@@ -11,9 +11,11 @@ Traceback (most recent call last):
 ValueError: learning_rate must be positive, got -1.0
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -106,27 +108,25 @@ def per_level(value: float | Sequence[Any], num_levels: int, name: str) -> tuple
     return tuple(value)
 
 
-def _fits(value: Any, kind: Any) -> bool:  # noqa: ANN401
-    """Whether a value has the type of a field."""
+def _stored(value: Any, kind: Any) -> Any:  # noqa: ANN401
+    """A value in the form that a field of a type holds, in Python's own numbers and in tuples."""
     origin, inner = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return True
-    if origin is Literal:
-        return value in inner
+    anything, number = kind is Any, not isinstance(value, bool)
     if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(entry, inner[0]) for entry in value)
-    if origin is Mapping:
-        return isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
-    if kind is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-
-
-def _as_tuples(value: Any) -> Any:  # noqa: ANN401
-    """Lists, also nested ones, as tuples."""
-    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+        for one in inner:
+            with contextlib.suppress(TypeError):
+                return _stored(value, one)
+    elif isinstance(value, list | tuple) and (anything or origin is tuple):
+        return tuple(_stored(entry, Any if anything else inner[0]) for entry in value)
+    elif isinstance(value, Mapping) and (anything or origin is Mapping):
+        return {_stored(name, str): _stored(one, Any) for name, one in value.items()}
+    elif number and isinstance(value, Integral) and (anything or kind is int):
+        return int(value)
+    elif number and isinstance(value, Real) and (anything or kind is float):
+        return float(value)
+    elif anything or (value in inner if origin is Literal else type(value) is kind):
+        return value
+    raise TypeError
 
 
 def _describe(kind: Any) -> str:  # noqa: ANN401
@@ -157,18 +157,15 @@ class Options:
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for entry in fields(self):
-            value = _as_tuples(getattr(self, entry.name))
-            if isinstance(value, Mapping):
-                value = {name: _as_tuples(one) for name, one in value.items()}
-            object.__setattr__(self, entry.name, value)
-            if not _fits(value, hints[entry.name]):
-                kind = hints[entry.name]
-                if get_origin(kind) is Literal or Literal in map(get_origin, get_args(kind)):
-                    choices = [name for name in _choices(kind) if name is not None]
+            value, kind = getattr(self, entry.name), hints[entry.name]
+            try:
+                object.__setattr__(self, entry.name, _stored(value, kind))
+            except TypeError:
+                if choices := [name for name in _choices(kind) if name is not None]:
                     raise ValueError(
                         f"unknown {entry.name} {value!r}; choose one of {', '.join(choices)}"
-                    )
-                raise TypeError(f"{entry.name} must be {_describe(kind)}, got {value!r}")
+                    ) from None
+                raise TypeError(f"{entry.name} must be {_describe(kind)}, got {value!r}") from None
         for names, accept, range_ in (
             (self.positive, lambda number: number > 0, "positive"),
             (self.not_negative, lambda number: number >= 0, "zero or more"),
@@ -432,7 +429,9 @@ class Model(Options):
             ("merge_top", "ladder", False),
         ):
             if getattr(self, name) is not usual and self.recipe != recipe:
-                raise ValueError(f"{name} is an option of the recipe {recipe}, got it with {self.recipe}")
+                raise ValueError(
+                    f"{name} is an option of the recipe {recipe}, got it with {self.recipe}"
+                )
         if self.prior == "vamp" and self.normalisation == "batch":
             raise ValueError(
                 "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "
@@ -503,7 +502,7 @@ class Objective(Options):
 
     def __post_init__(self) -> None:
         for name in ("warm_up", "free_bits"):
-            if isinstance(getattr(self, name), int | float):
+            if isinstance(getattr(self, name), Real):
                 object.__setattr__(self, name, (getattr(self, name),))
         super().__post_init__()
         if self.objective != "elbo" and not (self.warm_up is self.free_bits is None):

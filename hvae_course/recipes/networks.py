@@ -177,6 +177,7 @@ class Networks(ABC):
             updates=[self.update(l) for l in self.levels],
             conditionals=[self.prior(l) for l in self.levels[:-1]],
             likelihood=self.likelihood(),
+            initial=self.initial(),
         )
 
 
