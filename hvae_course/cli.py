@@ -45,9 +45,9 @@ def _refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Any:  # noqa: AN
 
 @dataclass(frozen=True, kw_only=True)
 class _Model(Model):
-    recipe: tyro.conf.Positional[
-        Annotated[config.Recipe, tyro.conf.arg(metavar="RECIPE")]
-    ] = field()  # without the default of the base class
+    recipe: tyro.conf.Positional[Annotated[config.Recipe, tyro.conf.arg(metavar="RECIPE")]] = (
+        field()
+    )  # without the default of the base class
     """How the latents are inferred; hvae list describes them."""
 
 
@@ -422,7 +422,7 @@ def parse_widths(words: Sequence[str]) -> config.Widths:
         The integers, or one tuple per level; ``"512,"`` is one level with one hidden layer.
 
     Raises:
-        ValueError: if a part is not an integer.
+        ValueError: if a part is not an integer, or only some words have commas.
 
     Example:
         >>> parse_widths(["256"]), parse_widths(["512,512", "64,"])
@@ -433,9 +433,15 @@ def parse_widths(words: Sequence[str]) -> config.Widths:
         parts = [part for part in word.split(",") if part]
         if not parts or not all(part.lstrip("-").isdigit() for part in parts):
             raise ValueError(
-                f"expected a width such as 256, or those of one level such as 512,512, got {word!r}"
+                "expected a width such as 256, or those of one level such as 512,512, got "
+                f"{word!r}"
             )
         levels.append(tuple(map(int, parts)) if "," in word else int(parts[0]))
+    if len(set(map(type, levels))) > 1:
+        raise ValueError(
+            "expected a comma in every word or in none, as in 512,512 256, for two levels, got "
+            f"{' '.join(words)!r}"
+        )
     return tuple(levels)
 
 
@@ -492,12 +498,14 @@ _STYLE = (
 
 
 def _one_line(box: str) -> str:
-    """The text of an error box in one line, without its frame and the help that follows."""
-    text = " ".join(re.sub(r"[╭╮╰╯│─┬┴├┤]+", " ", box).split())
-    text = re.split(r" Argument helptext:| For full helptext", text)[0]
-    text = re.sub(r"^(Parsing error|Value error|Invalid choice)\b ", "", text)
+    """The message of an error box in one line, without its frame, its title and its help."""
+    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # framed by dashes without UTF-8
+    parts = [" ".join(part.split()) for part in re.split("[╰╯─-]{9,}", " ".join(lines))]
+    text, *rest = filter(None, parts)
     text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)
-    text = re.sub(r"^Required options Missing from hvae \w+:", "missing", text)
+    text = re.sub(r"^Missing from hvae( \w+)?:", "missing", text)
+    hint = re.match(r"Perhaps you meant: \S+|Available subcommands: .*", rest[0] if rest else "")
+    text = f"{text}; {hint[0].lower()}" if hint else text
     return text.replace("argument 'model.recipe'", "RECIPE")
 
 
@@ -508,8 +516,7 @@ def _parse(words: Sequence[str]) -> Any:  # noqa: ANN401
         kind, prog, words = COMMANDS[name], f"hvae {name}", words[1:]
     else:
         named = (
-            Annotated[command, tyro.conf.subcommand(name=key)]
-            for key, command in COMMANDS.items()
+            Annotated[command, tyro.conf.subcommand(name=key)] for key, command in COMMANDS.items()
         )
         kind, prog = Union[tuple(named)], "hvae"  # noqa: UP007
     caught = io.StringIO()

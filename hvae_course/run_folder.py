@@ -285,7 +285,9 @@ class Found:
             for name in ("data", "binarisation"):
                 given, usual = getattr(data, name), getattr(self.data, name, None)
                 named += [] if given == usual else [given]
-        return self.checkpoint.parent / f"{'-'.join(map(str, ('evaluation', *named, *words)))}.json"
+        return (
+            self.checkpoint.parent / f"{'-'.join(map(str, ('evaluation', *named, *words)))}.json"
+        )
 
 
 def find(target: str | Path) -> Found:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hvae_course.seeding import generator_states, restore_generators
 from hvae_course.files import read_tensors, write_tensors
+from hvae_course.seeding import generator_states, restore_generators
 
 
 def batches_done(path: str | Path | None) -> int:
