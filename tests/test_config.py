@@ -1,0 +1,327 @@
+"""Options: what each takes and refuses, the names it knows, and settings as they are recorded."""
+
+import ast
+import inspect
+import json
+import math
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import get_args, get_type_hints
+
+import numpy as np
+import pytest
+
+from hvae_course import config, recipes
+from hvae_course.config import (
+    VHP,
+    Data,
+    Experiment,
+    Machine,
+    Model,
+    Objective,
+    Training,
+    differences,
+    plain,
+)
+from hvae_course.data import loading
+from hvae_course.likelihoods import Bernoulli, GreyLikelihood
+from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
+from hvae_course.objectives import OBJECTIVES
+from hvae_course.recipes.models import INFERENCE
+from hvae_course.training.optimisers import OPTIMISERS
+
+GROUPS = (Data, Model, Objective, Training, Machine)
+KINDS = dict.fromkeys([*GROUPS, *config.PRIORS.values(), *config.LIKELIHOODS.values()])
+EVERY = [(kind, entry.name) for kind in KINDS for entry in fields(kind)]
+
+
+def named(value) -> str:
+    return getattr(value, "__name__", str(value))
+
+
+every_option = pytest.mark.parametrize(("kind", "name"), EVERY, ids=named)
+
+
+def holds(kind: type, name: str, part: type) -> bool:
+    """Whether a type is part of the type of an option."""
+    left = [get_type_hints(kind)[name]]
+    while left:
+        hint = left.pop()
+        if hint is part or getattr(hint, "__origin__", None) is part:
+            return True
+        left += [inner for inner in get_args(hint) if isinstance(inner, type) or get_args(inner)]
+    return False
+
+
+def refused(kind: type, name: str, value) -> str:
+    value = (value,) if holds(kind, name, tuple) and not isinstance(value, tuple) else value
+    with pytest.raises((TypeError, ValueError), match=rf"\b{name}\b.* (got|is) ") as error:
+        kind(**{name: value})
+    assert repr(value) in str(error.value)
+    return str(error.value)
+
+
+# What an option takes
+
+
+@every_option
+def test_no_option_takes_a_value_of_another_type(kind, name):
+    with pytest.raises((TypeError, ValueError), match=rf"{name}( must be .*, got| ['(]?1j)"):
+        kind(**{name: 1j})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [e for e in EVERY if holds(*e, int) or holds(*e, float)],
+    ids=named,
+)
+def test_every_number_has_a_range_and_a_type(kind, name):
+    refused(kind, name, -1.0 if holds(kind, name, float) else -1)
+    refused(kind, name, True)
+    refused(kind, name, math.nan)
+    refused(kind, name, math.inf)
+    if holds(kind, name, int):
+        assert "a whole number" in refused(kind, name, 1.5)
+    for entry in (kind.positive, (0, "positive")), (kind.shares, (1.0, "at least 0 and below 1")):
+        if name in entry[0]:
+            assert f"{name} must be {entry[1][1]}" in refused(kind, name, entry[1][0])
+    if name in (*kind.not_negative, *kind.shares, "decay"):
+        kind(**{name: (0,) if holds(kind, name, tuple) else 0})
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.int32], ids=named)
+@pytest.mark.parametrize("real", [float, int, np.float64, np.float32, np.int64], ids=named)
+def test_numbers_of_numpy_are_stored_as_those_of_python(number, real):
+    training = Training(epochs=number(3), learning_rate=real(2), clip_norm=real(1))
+    model = Model(
+        latent_sizes=[number(4), number(3)],
+        hidden=[[number(5)], []],
+        prior="mixture",
+        prior_options={"num_components": number(6), "spread": real(2)},
+    )
+    objective = Objective(warm_up=number(3), free_bits=[real(1), real(2)])
+    assert training == Training(epochs=3, learning_rate=2.0, clip_norm=1.0)
+    assert (model.latent_sizes, model.hidden) == ((4, 3), ((5,), ()))
+    assert objective == Objective(warm_up=(3,), free_bits=(1.0, 2.0))
+    assert model.make_prior_options() == config.Mixture(num_components=6, spread=2.0)
+    recorded = Experiment(model=model, objective=objective, training=training).settings()
+    assert json.loads(json.dumps(recorded)) == recorded
+    assert {type(value) for value in vars(training).values()} <= {
+        int,
+        float,
+        str,
+        bool,
+        type(None),
+    }
+
+
+def test_a_decay_is_a_share_that_may_be_all():
+    assert Training(decay=1).decay == 1.0
+    with pytest.raises(ValueError, match=r"decay is a share of the epochs in \[0, 1\], got 1.1"):
+        Training(decay=1.1)
+
+
+def test_options_do_not_change():
+    with pytest.raises(FrozenInstanceError):
+        Training().epochs = 3
+
+
+CHAIN = {"latent_sizes": (4, 3, 2)}
+REFUSED = [
+    (Data, {"data": "cifar"}, "unknown data 'cifar'; choose one of digits, mnist, fashion_mnist"),
+    (Data, {"binarisation": "half"}, "binarisation 'half'; choose one of dynamic, static, thresh"),
+    (Data, {"data": "pendulum", "binarisation": "static"}, "real values, .*'static'.* leave it"),
+    (Model, {"recipe": "nvae"}, "unknown recipe 'nvae'; choose one of bottom_up, mean_field"),
+    (Model, {"state": "ring"}, "unknown state 'ring'; choose one of markov, skip"),
+    (Model, {"likelihood": "poisson"}, "likelihood 'poisson'; choose one of bernoulli, categor"),
+    (Model, {"prior": "flow"}, "unknown prior 'flow'; choose one of standard, mixture, vamp, vhp"),
+    (Model, {"normalisation": "group"}, "unknown normalisation 'group'; choose one of batch, lay"),
+    (Model, {"generative_normalisation": "cube"}, "unknown generative_normalisation 'cube'; choo"),
+    (Model, {"activation": "sine"}, "unknown activation 'sine'; choose one of gelu, glu, leaky"),
+    (Model, {"latent_sizes": ()}, r"latent_sizes needs one size per level, got none; give \(16,"),
+    (Model, {"latent_sizes": (4, 0)}, r"latent_sizes must be positive, got \(4, 0\)"),
+    (Model, {"hidden": ((8,), (0,))}, r"hidden must be positive, got \(\(8,\), \(0,\)\)"),
+    (Model, CHAIN | {"hidden": ((8,), (8,))}, "hidden is one .* for each of 3 levels, got 2 seq"),
+    (
+        Model,
+        CHAIN | {"inference_hidden": ((8,),)},
+        "inference_hidden is one .* of 3 levels, got 1",
+    ),
+    (Model, {"reads_state": False}, "reads_state is an option of the recipe delta, .* bottom_up"),
+    (Model, {"recipe": "delta", "merge_top": True}, "merge_top is an option of the recipe ladder"),
+    (Model, {"prior": "vamp"}, "q.z_L . u. depends on the other .* choose normalisation='layer'"),
+    (Objective, {"objective": "iwae", "warm_up": 3}, "the objective 'iwae' has no KL terms"),
+    (Objective, {"objective": "iwae", "free_bits": 3}, "the objective 'iwae' has no KL terms"),
+    (Training, {"optimiser": "sgd"}, "unknown optimiser 'sgd'; choose one of adam, adamax, adamw"),
+    (
+        Training,
+        {"decay_shape": "step"},
+        "unknown decay_shape 'step'; choose one of linear, cosine",
+    ),
+    (Experiment, {"objective": Objective(objective="iwae")}, "num_samples=1 is the ELBO; choose"),
+    (Experiment, {"objective": Objective(warm_up=(1, 2, 3))}, "warm_up has 3 values for 2 levels"),
+    (Experiment, {"objective": Objective(free_bits=(1, 2, 3))}, "free_bits has 3 values for 2 le"),
+    (
+        Experiment,
+        {"data": Data(data="pendulum"), "model": Model(likelihood="bernoulli")},
+        "'bernoulli' scores grey values and pendulum holds real ones; choose isotropic_gaussian",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "match"), REFUSED, ids=lambda value: "")
+def test_what_cannot_be_meant_is_refused_with_what_can(kind, settings, match):
+    with pytest.raises(ValueError, match=match):
+        kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "options", "match"),
+    [
+        ("prior", "mixture", {"components": 3}, "unknown option 'components'; it has num_compon"),
+        ("prior", "standard", {"spread": 3.0}, "unknown option 'spread'; it has no options"),
+        ("prior", "vamp", {"start": "zeros"}, "unknown start 'zeros'; choose one of data, random"),
+        ("prior", "vhp", {"zeta_size": 0}, "zeta_size must be positive, got 0"),
+        ("prior", "vhp", {"hidden": 8}, "hidden must be a sequence, each entry a whole number"),
+        ("likelihood", "gaussian", {"std": 0.1}, "unknown option 'std'; it has log_std_bound"),
+        ("likelihood", "isotropic_gaussian", {"std": -1.0}, "std must be positive, got -1.0"),
+    ],
+)
+def test_options_that_a_part_does_not_have_are_refused(of, name, options, match):
+    settings = {of: name, f"{of}_options": options, "normalisation": "layer"}
+    with pytest.raises(ValueError, match=f"{of}_options of the {of} '{name}': {match}"):
+        Model(**settings)
+
+
+# Names and defaults
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [
+        (config.Recipe, INFERENCE),
+        (config.Recipe, [name.removesuffix("_vae") for name in recipes.RECIPES]),
+        (config.DataName, config.DATA_SETS),
+        (config.DataName, loading._READERS),
+        (config.Normalisation, NORMALISATIONS),
+        (config.Activation, ACTIVATIONS),
+        (config.State, recipes.STATES),
+        (config.LikelihoodName, config.LIKELIHOODS),
+        (config.LikelihoodName, recipes.LIKELIHOODS),
+        (config.PriorName, config.PRIORS),
+        (config.PriorName, recipes.PRIORS),
+        (config.ObjectiveName, OBJECTIVES),
+        (config.Optimiser, OPTIMISERS),
+    ],
+)
+def test_every_name_is_in_the_table_that_implements_it(names, table):
+    assert get_args(names) == tuple(table)
+
+
+def test_likelihoods_of_grey_values_are_those_that_check_them():
+    grey = [n for n, k in recipes.LIKELIHOODS.items() if issubclass(k, Bernoulli | GreyLikelihood)]
+    assert config.GREY_LIKELIHOODS == tuple(grey)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "usual"), [("ladder", "batch silu"), ("bidirectional", "layer gelu")]
+)
+def test_normalisation_and_activation_follow_from_the_recipe_unless_told_otherwise(recipe, usual):
+    model = Model(recipe=recipe)
+    assert f"{model.normalisation} {model.activation}" == usual
+    told = Model(recipe=recipe, normalisation="none", activation="relu")
+    assert (told.normalisation, told.activation) == ("none", "relu")
+    assert Model(recipe=recipe + "_vae") == model
+
+
+@pytest.mark.parametrize("data", get_args(config.DataName))
+def test_binarisation_follows_from_the_data_unless_told_otherwise(data):
+    usual = "dynamic" if "mnist" in data else "none"
+    assert Data(data=data).binarisation == usual
+    assert Data(data=data, binarisation="none").binarisation == "none"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+def test_every_option_says_what_it_is(kind):
+    (body,) = ast.parse(inspect.getsource(kind)).body
+    for node, after in zip(body.body, [*body.body[1:], None], strict=True):
+        if isinstance(node, ast.AnnAssign):
+            assert isinstance(after.value.value, str), node.target.id
+
+
+# Settings as they are recorded
+
+EXPERIMENTS = [
+    Experiment(
+        data=Data(data="mnist", binarisation="threshold"),
+        model=Model(
+            recipe="ladder", latent_sizes=(5, 4, 3), hidden=((8,), (7, 6), ()),
+            inference_hidden=(9,), normalisation="layer", generative_normalisation="none",
+            activation="glu", dropout=0.1, state="skip", likelihood="isotropic_gaussian",
+            likelihood_options={"std": 0.1, "learned": True}, prior="vhp",
+            prior_options={"hidden": [6]}, merge_top=True,
+        ),
+        objective=Objective(warm_up=3, free_bits=(0.5, 0.0, 2.0)),
+        training=Training(
+            num_samples=2, epochs=3, batch_size=7, optimiser="adamw", learning_rate=0.1,
+            prior_learning_rate=0.2, decay=0.3, decay_shape="cosine", clip_norm=4.0,
+            skip_norm=5.0, averaging=0.6, compiled=True, patience=8, seed=9,
+        ),
+        machine=Machine(device="cpu", precision="bf16"),
+    ),
+    Experiment(
+        model=Model(recipe="delta", reads_state=False),
+        objective=Objective(objective="iwae"),
+        training=Training(num_samples=5),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=["usual", "one", "two"])
+def test_an_experiment_is_read_from_its_settings(experiment):
+    recorded = json.loads(json.dumps(experiment.settings()))
+    assert recorded == experiment.settings()
+    assert Experiment.from_settings(recorded) == experiment
+    assert list(recorded) == [
+        entry.name for kind in GROUPS for entry in fields(kind) if entry.name != "data_root"
+    ]
+
+
+def test_the_experiments_above_choose_every_option():
+    usual = Experiment().settings()
+    chosen = {n for e in EXPERIMENTS for n, v in e.settings().items() if v != usual[n]}
+    assert chosen == usual.keys()
+
+
+def test_settings_of_earlier_versions_are_read():
+    ladder = {"recipe": "ladder_vae", "recipe_options": {"merge_top": True}, "levels": [4]}
+    expected = Experiment(model=Model(recipe="ladder", merge_top=True))
+    assert Experiment.from_settings(ladder) == expected
+    assert Experiment.from_settings({"recipe_options": None}) == Experiment()
+
+
+def test_where_the_data_lie_is_not_recorded():
+    moved = replace(Experiment(), data=Data(data_root="elsewhere"))
+    assert moved.settings() == Experiment().settings()
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        ({"a": (1, (2,))}, {"a": [1, [2]]}, ""),
+        ({"a": 1, "b": 2}, {"b": 3, "a": 1.5}, "b was 2 and is 3, a was 1 and is 1.5"),
+        (
+            {"d": 1, "c": 1},
+            {"a": None},
+            "a was missing and is None, c was 1 and is missing, d was",
+        ),
+        ({"a": {"b": (1,)}}, {"a": {"b": (2,)}}, "a was {'b': [1]} and is {'b': [2]}"),
+    ],
+)
+def test_two_runs_are_compared_by_what_they_record(before, now, expected):
+    assert differences(before, now).startswith(expected)
+    assert bool(differences(before, now)) == bool(expected)
+
+
+def test_plain_values_are_those_of_every_file_format():
+    value = {1: (Machine(), [VHP().hidden])}
+    assert plain(value) == {"1": [{"device": "auto", "precision": "no"}, [[128, 128]]]}
