@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -26,17 +26,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from hvae_course import recipes
-from hvae_course.atomic import write_whole
-from hvae_course.cli.files import write_json
-from hvae_course.cli.machine import DEVICES, environment, make_accelerator
+from hvae_course.config import Device, Machine, Training
 from hvae_course.data import DataSpec, Split
 from hvae_course.data.sources import torchvision_datasets
+from hvae_course.files import write_json, write_whole
 from hvae_course.hierarchy import HierarchicalVAE, Trace
-from hvae_course.objectives import elbo
+from hvae_course.machine import environment, make_accelerator
+from hvae_course.objectives import as_objective, elbo
 from hvae_course.training.loop import _train_epoch
 from hvae_course.training.step import Step, compile_step, step
 
-MNIST = DataSpec(num_features=784, num_values=2)
+MNIST = DataSpec((28, 28), num_values=2)
 EPOCH = 50_000
 """Images in the package's training split of MNIST."""
 Run = Callable[[], Any]
@@ -94,26 +94,25 @@ class TextbookVAE(nn.Module):
         return nn.Sequential(nn.Linear(size_in, size_out), nn.BatchNorm1d(size_out), nn.SiLU())
 
     @staticmethod
+    def _gaussian(mean: nn.Linear, scale: nn.Linear, features: Tensor) -> tuple[Tensor, Tensor]:
+        return mean(features), 7 * torch.tanh(scale(features) / 7)
+
+    @staticmethod
     def _log_density(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
         squares = ((z - mean) / log_std.exp()) ** 2
         return (-0.5 * squares - log_std - 0.5 * math.log(2 * math.pi)).sum(dim=1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Compute the loss, the reconstruction error and the KL terms of z_1 and z_2."""
-        d_1 = self.encoder_1(x)
-        mean_1, log_std_1 = self.mean_1(d_1), 7 * torch.tanh(self.scale_1(d_1) / 7)
-        z_1 = mean_1 + log_std_1.exp() * torch.randn_like(mean_1)
-        d_2 = self.encoder_2(z_1)
-        mean_2, log_std_2 = self.mean_2(d_2), 7 * torch.tanh(self.scale_2(d_2) / 7)
-        z_2 = mean_2 + log_std_2.exp() * torch.randn_like(mean_2)
-        h = self.prior(z_2)
-        mean_p, log_std_p = self.mean_p(h), 7 * torch.tanh(self.scale_p(h) / 7)
-        logits = self.logits(self.decoder(z_1))
+        q_1 = self._gaussian(self.mean_1, self.scale_1, self.encoder_1(x))
+        z_1 = q_1[0] + q_1[1].exp() * torch.randn_like(q_1[0])
+        q_2 = self._gaussian(self.mean_2, self.scale_2, self.encoder_2(z_1))
+        z_2 = q_2[0] + q_2[1].exp() * torch.randn_like(q_2[0])
+        p_1 = self._gaussian(self.mean_p, self.scale_p, self.prior(z_2))
+        zeros, logits = torch.zeros_like(z_2), self.logits(self.decoder(z_1))
         error = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
-        log_q_1 = self._log_density(z_1, mean_1, log_std_1)
-        kl_1 = (log_q_1 - self._log_density(z_1, mean_p, log_std_p)).mean()
-        log_q_2, zeros = self._log_density(z_2, mean_2, log_std_2), torch.zeros_like(z_2)
-        kl_2 = (log_q_2 - self._log_density(z_2, zeros, zeros)).mean()
+        kl_1 = (self._log_density(z_1, *q_1) - self._log_density(z_1, *p_1)).mean()
+        kl_2 = (self._log_density(z_2, *q_2) - self._log_density(z_2, zeros, zeros)).mean()
         return error + kl_1 + kl_2, error, kl_1, kl_2
 
 
@@ -187,11 +186,11 @@ def matrix_products(model: nn.Module, x: Tensor) -> list[tuple[int, int, int, bo
 
 def make_bound(shapes: Sequence[tuple[int, int, int, bool]], steps: int, device: str) -> Run:
     """Return a function that computes only the matrix products of some steps."""
-    operands = [
-        (torch.randn(n, i), torch.randn(o, i), torch.randn(n, o), needed)
-        for n, i, o, needed in shapes
-    ]
-    operands = [(*(t.to(device) for t in tensors), needed) for *tensors, needed in operands]
+
+    def draw(*size: int) -> Tensor:
+        return torch.randn(*size).to(device)
+
+    operands = [(draw(n, i), draw(o, i), draw(n, o), needed) for n, i, o, needed in shapes]
 
     def multiply() -> None:
         for _ in range(steps):
@@ -217,13 +216,6 @@ class Autocast(nn.Module):
             return self.model(x, num_samples)
 
 
-def _prepared(
-    case: Case, accelerator: Accelerator
-) -> tuple[HierarchicalVAE, torch.optim.Optimizer]:
-    model = case.build().to(accelerator.device)
-    return accelerator.prepare(model, torch.optim.Adam(model.parameters(), fused=True))
-
-
 def make_ours(
     case: Case,
     split: Split,
@@ -233,9 +225,11 @@ def make_ours(
     step: Step = step,
 ) -> Run:
     """Return a function that trains for an epoch as ``fit`` does and returns the logged values."""
-    model, optimizer = _prepared(case, accelerator)
-    settings = {"objective": elbo, "num_samples": 1, "batch_size": case.batch_size}
-    settings |= {"accelerator": accelerator, "step": step}
+    model = case.build().to(accelerator.device)
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    settings = {"objective": as_objective(elbo), "accelerator": accelerator, "step": step}
+    settings["training"] = Training(batch_size=case.batch_size)
     network = wrap(model)
 
     def epoch() -> list[float]:
@@ -263,21 +257,19 @@ def variants(
         loader = DataLoader(images, case.batch_size, shuffle=True, drop_last=True)
         runs["textbook"] = lambda: train_textbook(textbook, optimizer, loader, device)
     runs["ours"] = make_ours(*parts)
-    shapes = matrix_products(_prepared(case, accelerator)[0], split.batch(slice(case.batch_size)))
+    shapes = matrix_products(case.build().to(device), split.batch(slice(case.batch_size)))
     runs["bound"] = make_bound(shapes, len(images) // case.batch_size, device)
     if device.type == "cuda":
         runs["ours, bf16"] = make_ours(*parts, wrap=lambda model: Autocast(model, "cuda"))
     if not compiled:
-        missing["ours, compiled"] = "not in --quick"
-        return runs, missing
+        return runs, missing | {"ours, compiled": "not in --quick"}
     try:
-        fast = {"ours, compiled": compile_step(device, captured=False)}
+        runs["ours, compiled"] = make_ours(*parts, step=compile_step(device, captured=False))
     except ValueError:
-        missing["ours, compiled"] = "no compiler"
-        return runs, missing
+        return runs, missing | {"ours, compiled": "no compiler"}
     if device.type == "cuda":
-        fast["ours, captured"] = compile_step(device)
-    return runs | {name: make_ours(*parts, step=step) for name, step in fast.items()}, missing
+        runs["ours, captured"] = make_ours(*parts, step=compile_step(device))
+    return runs, missing
 
 
 def _seconds(run: Run, device: torch.device) -> float:
@@ -323,10 +315,8 @@ def fastest(timed: Timed, to: str) -> tuple[str, float] | None:
     None if the other one was not timed.
     """
     names = [name for name in timed if name.startswith("ours") and not name.endswith("bf16")]
-    ratios = {name: ratio(timed, name, to) for name in names}
-    if None in ratios.values():
-        return None
-    return max(ratios.items(), key=lambda pair: pair[1])
+    ratios = {name: ratio(timed, name, to) for name in names if to in timed}
+    return max(ratios.items(), key=lambda pair: pair[1], default=None)
 
 
 def table(timed: Timed, missing: Mapping[str, str]) -> str:
@@ -398,13 +388,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute, no compilation")
     parser.add_argument("--steps", type=int, help="per run and variant")
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of every variant")
-    parser.add_argument("--device", choices=DEVICES, default="cpu")
+    parser.add_argument("--device", choices=get_args(Device), default="cpu")
     parser.add_argument("--out", type=Path, help="JSON file for all numbers")
     parser.add_argument(
         "--scaling", type=Path, help="CSV file; measure this instead of the comparison"
     )
     given = parser.parse_args(words)
-    accelerator, quick = make_accelerator(given.device), given.quick
+    accelerator, quick = make_accelerator(Machine(device=given.device)), given.quick
     steps = (20 if quick else 200) if given.steps is None else given.steps
     counts = {"steps": steps, "rounds": given.rounds}
     if min(counts.values()) < 1:
