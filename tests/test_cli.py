@@ -1,161 +1,274 @@
-"""The command line: its options are the settings of the package, and its lists are complete."""
+"""The command line: its options are the configuration, and what cannot be right is one line."""
 
-import argparse
-import inspect
+import json
+import os
+import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
+import torch
+from accelerate.commands.launch import launch_command_parser
 
 import hvae_course
-from hvae_course import fit
-from hvae_course.cli import listing, main, program, settings
-from hvae_course.cli.options import add_options, option, parse_pair, parse_widths, read_options
-from hvae_course.cli.program import COMMANDS
-from hvae_course.data import NAMES
-from hvae_course.objectives import FreeBits, WarmUp, elbo, importance_weighted
+from hvae_course import cli, config, run_folder
+from hvae_course.cli import COMMANDS, main, parse_pair, parse_widths
+from hvae_course.objectives import (
+    OBJECTIVES,
+    FreeBits,
+    WarmUp,
+    elbo,
+    importance_weighted,
+    make_objective,
+)
 from hvae_course.pretrained import PRETRAINED
-from hvae_course.recipes import LIKELIHOODS, PRIORS, RECIPES, Architecture
 
 ROOT = Path(hvae_course.__file__).parents[1]
-NOT_OPTIONS = {"model", "data", "objective", "checkpoint", "accelerator", "progress"}
+RECIPES = get_args(config.Recipe)
+# settings that need neither data nor PyTorch to be refused, with a part of the message
+REFUSED = {
+    "": "Expected one of {train, evaluate, sample, diagnose, list}",
+    "frobnicate": "frobnicate; available subcommands: train, evaluate, sample, diagnose, list",
+    "list extra": "Unrecognized options: extra",
+    "train": "missing RECIPE",
+    "train pyramid": "invalid choice 'pyramid' for RECIPE. .*'bottom_up', .*'bidirectional'",
+    "train ladder extra": "Unrecognized options: extra",
+    "train ladder --epoch 3": "Unrecognized options: --epoch, 3; perhaps you meant: --epochs",
+    "train ladder --epochs": "Missing value for argument '--epochs'",
+    "train ladder --epochs 1.5": "--epochs: invalid .*'1.5'",
+    "train ladder --epochs 0": "epochs must be positive, got 0",
+    "train ladder --batch-size 0": "batch_size must be positive, got 0",
+    "train ladder --num-samples 0": "num_samples must be positive, got 0",
+    "train ladder --patience 0": "patience must be positive, got 0",
+    "train ladder --validation-samples 0": "validation_samples must be at least 1, got 0",
+    "train ladder --seed -1": "seed must be zero or more, got -1",
+    "train ladder --learning-rate nan": "learning_rate must be positive, got nan",
+    "train ladder --decay 2": "decay is a share of the epochs",
+    "train ladder --averaging 1": "averaging must be at least 0 and below 1, got 1.0",
+    "train ladder --dropout 1": "dropout must be at least 0 and below 1, got 1.0",
+    "train ladder --optimiser sgd": "'sgd' for argument '--optimiser'",
+    "train ladder --device tpu": "'tpu' for argument '--device'",
+    "train ladder --latent-sizes 16 0": r"latent_sizes must be positive, got \(16, 0\)",
+    "train ladder --latent-sizes": "latent_sizes needs one size per level, got none",
+    "train ladder --latent-sizes x": r"--latent-sizes: .*\['x'\]",
+    "train ladder --hidden 8,wide": "--hidden: expected a width such as 256, .*'8,wide'",
+    "train ladder --hidden 8,8 8": "--hidden: expected a comma in every word or in none",
+    "train ladder --hidden 8, 8, 8,": "hidden is one sequence .* each of 2 levels, got 3",
+    "train ladder --inference-hidden 0": r"inference_hidden must be positive, got \(0,\)",
+    "train ladder --warm-up 5 5 5": "warm_up has 3 values for 2 levels",
+    "train ladder --free-bits 1 1 1": "free_bits has 3 values for 2 levels",
+    "train ladder --free-bits -1": "free_bits must be zero or more",
+    "train ladder --objective iwae": "with num_samples=1 is the ELBO",
+    "train ladder --objective iwae --warm-up 5": "'iwae' has no KL terms",
+    "train ladder --prior vamp": "normalisation='layer' or 'none' for the prior 'vamp'",
+    "train ladder --prior mixture --prior-options n=3": "prior_options of the prior 'mixture'",
+    "train ladder --prior-options 3": "--prior-options: expected KEY=VALUE, got '3'",
+    "train ladder --likelihood categorical --likelihood-options s=1": "unknown option 's'",
+    "train ladder --merge-top=3": "Unrecognized options: 3",
+    "train bottom_up --merge-top": "merge_top is an option of the recipe ladder, .*bottom_up",
+    "train ladder --no-reads-state": "reads_state is an option of the recipe delta, .*ladder",
+    "train ladder --data cifar": "'cifar' for argument '--data'",
+    "train ladder --data pendulum --binarisation static": "pendulum holds real values",
+    "train ladder --data pendulum --likelihood bernoulli": "pendulum holds real ones",
+    "evaluate": "missing MODEL",
+    "evaluate digits --num-samples 0": "num_samples must be positive, got 0",
+    "evaluate digits --batch-size 0": "batch_size must be positive, got 0",
+    "evaluate digits --max-rows 0": "max_rows must be positive, got 0",
+    "evaluate digits --seed -1": "seed must be zero or more, got -1",
+    "evaluate digits --split dev": "'dev' for argument '--split'",
+    "sample digits --count 0": "count must be positive, got 0",
+    "sample digits --out a.txt": "out must end in one of .pdf, .png, .svg, got a.txt",
+    "sample digits --seed -1": "seed must be zero or more, got -1",
+    "diagnose digits --num-samples 0": "num_samples must be positive, got 0",
+    "diagnose digits --seed -1": "seed must be zero or more, got -1",
+}
+HELP = {f"{name} --help".strip(): COMMANDS.get(name) for name in ("", *COMMANDS)}
+ANSWER = """
+import contextlib, io, json, os, sys
+import hvae_course
+from hvae_course.cli import main
+
+answers = {}
+for line in json.load(sys.stdin):
+    files = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2)]
+    with contextlib.redirect_stdout(files[0]), contextlib.redirect_stderr(files[1]):
+        try:
+            status = main(line.split())
+        except SystemExit as end:
+            status = end.code
+    [file.seek(0) for file in files]
+    answers[line] = [status, *(file.read() for file in files)]
+print(json.dumps({"answers": answers, "imported": list(sys.modules), "files": os.listdir()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory) -> dict:
+    """Answers of one process in an empty folder, with what it imported and wrote."""
+    env = os.environ | {"COLUMNS": "80", "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", ANSWER],
+        input=json.dumps([*REFUSED, *HELP]),
+        cwd=tmp_path_factory.mktemp("empty"),
+        env=env,
+        capture_output=True,
+        check=True,
+        encoding="utf-8",
+    )
+    return json.loads(done.stdout)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_wrong_settings_are_refused_in_one_line(line, quick):
+    status, shown, error = quick["answers"][line]
+    command = line.split()[0] if line.split()[:1] and line.split()[0] in COMMANDS else ""
+    assert status == 2 and shown == "" and error.count("\n") == 1
+    assert error.startswith(f"{f'hvae {command}'.strip()}: error: ")
+    assert re.search(REFUSED[line], error)
+
+
+def test_refusals_and_help_read_and_write_nothing_and_wait_for_no_import(quick):
+    heavy = {"torch", "numpy", "pandas", "scipy", "sklearn", "matplotlib", "seaborn", "ipywidgets"}
+    assert heavy.isdisjoint(quick["imported"]) and quick["files"] == []
+
+
+@pytest.fixture
+def refused(capsys, tmp_path, monkeypatch, make_accelerator):
+    """Run a command that is refused; its one line, after checking that it wrote no file."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(line: str) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(line.split())
+        shown = capsys.readouterr()
+        assert stop.value.code == 2 and shown.out == "" and shown.err.count("\n") == 1
+        assert not list(tmp_path.iterdir())
+        return shown.err
+
+    return run
+
+
+no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train ladder --epoch 3", "Unrecognized options: --epoch, 3; perhaps you meant"),  # ASCII
+        ("train delta --prior mixture", "relative to a diagonal Gaussian prior"),
+        ("train ladder --likelihood-options s=1", "likelihood_options of .*'categorical'"),
+        ("train ladder --likelihood bernoulli", "scores binary pixels, got grey values"),
+        pytest.param("train ladder --device cuda", "finds no CUDA device", marks=no_cuda),
+        pytest.param("evaluate digits --device cuda", "finds no CUDA device", marks=no_cuda),
+        pytest.param("train ladder --precision tf32", "tf32 needs a CUDA device", marks=no_cuda),
+        ("evaluate nothing", "is not a run folder, a checkpoint, or one of the trained models"),
+        ("evaluate digits --data pendulum", "the model takes DataSpec"),
+        ("evaluate digits --json .", "--json must be a file for the result, but . is a folder"),
+        ("evaluate .", "no checkpoint at checkpoint.pt"),
+        ("sample .", "no checkpoint at checkpoint.pt"),
+        ("diagnose .", "no checkpoint at checkpoint.pt"),
+        ("diagnose digits --max-examples 1", "needs at least two examples"),
+    ],
+)
+def test_what_only_data_or_device_show_is_refused_in_one_line(line, message, refused):
+    error = refused(line)
+    assert error.startswith(f"hvae {line.split()[0]}: error: ") and re.search(message, error)
+
+
+def test_missing_data_are_named_in_one_line(refused, monkeypatch):
+    def read(_: object) -> None:
+        raise FileNotFoundError("no MNIST files in here.\nPut them there")
+
+    monkeypatch.setattr(run_folder, "load", read)
+    assert "error: no MNIST files in here. Put them there" in refused("train ladder")
 
 
 # Options
 
 
-def test_the_training_options_are_the_arguments_of_fit():
-    arguments = inspect.signature(fit).parameters.values()
-    expected = {p.name: p.default for p in arguments if p.name not in NOT_OPTIONS}
-    found = asdict(settings.TrainingSettings())
-    missing, unknown = expected.keys() - found.keys(), found.keys() - expected.keys()
-    assert not missing, f"give cli.settings.TrainingSettings one option for each of {missing}"
-    assert not unknown, f"fit has no argument {unknown}"
-    assert found == expected
+def options(kind: type) -> Counter:
+    """The words by which the fields of a command are set."""
+    found = Counter()
+    for entry in fields(kind):
+        if is_dataclass(entry.type):
+            found += options(entry.type)
+        elif entry.name not in ("recipe", "model"):
+            no = "no-" if entry.default is True else ""
+            found[f"--{no}{entry.name.replace('_', '-')}"] += 1
+    return found
 
 
-def test_the_model_options_are_the_fields_of_the_architecture():
-    expected, found = asdict(Architecture()), asdict(settings.ModelSettings())
-    left_to_the_recipe = {"normalisation": "batch", "activation": "silu"}
-    assert found.keys() - {"recipe_options"} == expected.keys()
-    assert expected == {name: found[name] for name in expected} | left_to_the_recipe
+@pytest.mark.parametrize("line", HELP)
+def test_the_help_has_every_field_once_with_its_default_in_80_columns(line, quick):
+    status, shown, _ = quick["answers"][line]
+    assert status == 0 and max(map(len, shown.splitlines())) <= 80
+    if HELP[line] is None:
+        assert all(re.search(rf"• {name} +\w", shown) for name in COMMANDS)
+        return
+    expected = options(HELP[line])
+    assert Counter(re.findall(r"^│ (--[a-z-]+)", shown, re.MULTILINE)) == expected
+    assert " ".join(shown.split()).count("(default:") == expected.total()
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_without_options_a_recipe_has_its_own_defaults(name):
-    spec = hvae_course.data.DataSpec(4, 2)
-    arguments = settings.ModelSettings().arguments(name)
-    assert RECIPES[name](spec, **arguments).config == RECIPES[name](spec).config
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_without_options_a_training_has_the_defaults_of_the_configuration(recipe):
+    found = cli._parse(["train", recipe])
+    groups = (found.data, found.objective, found.training, found.machine)
+    assert groups == (config.Data(), config.Objective(), config.Training(), config.Machine())
+    assert asdict(found.model) == asdict(config.Model(recipe=recipe))
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_found_by_its_full_and_its_short_name(name):
-    assert settings.find_recipe(name) == name
-    assert settings.find_recipe(name.removesuffix("_vae")) == name
+def test_options_are_read_by_the_type_of_their_field():
+    words = "--latent-sizes 3 2 1 --hidden 8,9 4, 2, --inference-hidden 16 --merge-top "
+    words += "--dropout 0.5 --prior mixture --prior-options num_components=5 spread=0.5 "
+    words += "--normalisation none --generative-normalisation None --data mnist --data-root a "
+    words += "--warm-up 5 9 9 --free-bits 0.5 --num-samples 2 --learning-rate 1e-2 --compiled "
+    words += "--patience 3 --clip-norm None --device cpu --precision bf16 --out b --quiet"
+    found = cli._parse(["train", "ladder", *words.split()])
+    model = config.Model(
+        recipe="ladder",
+        latent_sizes=(3, 2, 1),
+        hidden=((8, 9), (4,), (2,)),
+        inference_hidden=(16,),
+        merge_top=True,
+        dropout=0.5,
+        prior="mixture",
+        prior_options={"num_components": 5, "spread": 0.5},
+        normalisation="none",
+    )
+    training = config.Training(num_samples=2, learning_rate=0.01, compiled=True, patience=3)
+    assert asdict(found.model) == asdict(model) and found.training == training
+    assert found.data == config.Data(data="mnist", data_root="a")
+    assert found.objective == config.Objective(warm_up=(5, 9, 9), free_bits=(0.5,))
+    assert found.machine == config.Machine(device="cpu", precision="bf16")
+    assert (found.out, found.quiet, found.validation_samples) == ("b", True, 100)
 
 
-def test_options_of_one_recipe_reach_it():
-    model = settings.ModelSettings(recipe_options={"merge_top": True})
-    assert model.arguments("ladder_vae")["merge_top"] is True
+def test_an_option_of_one_recipe_can_be_switched_off():
+    assert not cli._parse(["train", "delta", "--no-reads-state"]).model.reads_state
 
 
-def test_the_commands_of_the_readme_are_accepted():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line for line in readme.splitlines() if line.startswith("hvae ")]
-    given = [
-        program._make_parser()[0].parse_args(shlex.split(l, comments=True)[1:]) for l in lines
-    ]
-    assert {one.command for one in given} == COMMANDS.keys()
-
-
-@dataclass(frozen=True)
-class Example:
-    """An example.
-
-    Not shown.
-    """
-
-    count: int = option(3, "100 % of it")
-    rate: float | None = option(None, "how fast", shown="the usual rate")
-    sizes: tuple[int, ...] = option((4, 2), "widths", flag="--widths")
-    parts: Mapping[str, object] = option({}, "parts")
-    word: str = option("a", "a word", choices=("a", "b"))
-    loud: bool = option(False, "make noise")
-
-
-@pytest.fixture
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser()
-    add_options(parser, Example)
-    return parser
-
-
-def test_without_options_settings_have_their_defaults(parser):
-    assert read_options(parser.parse_args([]), Example) == Example()
-
-
-def test_options_are_read_by_the_type_of_their_field(parser):
-    words = "--count 5 --rate 0.5 --widths 3 2 1 --parts a=1 b=x c=true d=[2] --word b --loud"
-    found = read_options(parser.parse_args(words.split()), Example)
-    parts = {"a": 1, "b": "x", "c": True, "d": [2]}
-    assert found == Example(5, 0.5, (3, 2, 1), parts, "b", True)
-
-
-def test_the_help_has_every_option_with_its_default(parser):
-    text = " ".join(parser.format_help().split())
-    assert "An example:" in text and "Not shown" not in text
-    assert "100 % of it (default: 3)" in text and "how fast (default: the usual rate)" in text
-    assert "--widths" in text and "(default: 4 2)" in text and "parts (default: none)" in text
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("a=1", 1), ("a=0.5", 0.5), ("a=x=y", "x=y"), ("a=True", True), ("a=none", None)]
+    + [("a=[2, 3]", [2, 3]), ("a=", "")],
+)
+def test_a_pair_has_a_number_a_list_or_a_word(word, value):
+    assert parse_pair(word) == ("a", value)
 
 
 @pytest.mark.parametrize("word", ["num", "=3", "a b=3"])
 def test_a_pair_without_key_or_equals_sign_is_refused(word):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected KEY=VALUE, got"):
+    with pytest.raises(ValueError, match="expected KEY=VALUE, got"):
         parse_pair(word)
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_help_of_a_command_has_its_defaults(name, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([name, "--help"])
-    text = " ".join(capsys.readouterr().out.split())
-    assert stop.value.code == 0
-    number = sum(
-        e.type is not bool for kind in COMMANDS[name].settings.values() for e in fields(kind)
-    )
-    assert text.count("(default: ") == number
-
-
-# What there is
-
-
-def test_the_list_has_one_line_for_everything_there_is(capsys):
-    assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    known = [*(name.removesuffix("_vae") for name in RECIPES), *NAMES, *PRIORS, *LIKELIHOODS]
-    for name in (*known, *settings.OBJECTIVES, *PRETRAINED):
-        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), name
-    assert not any(":eq:" in line for line in lines)
-
-
-def test_every_data_set_is_described():
-    assert set(listing.DATA_SETS) == set(NAMES)
-
-
-def test_the_module_and_the_installed_script_are_the_same_program():
-    result = subprocess.run(
-        [sys.executable, "-m", "hvae_course", "--help"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert result.returncode == 0 and result.stdout.startswith("usage: hvae")
-    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    assert '[project.scripts]\nhvae = "hvae_course.cli:main"' in project
 
 
 @pytest.mark.parametrize(
@@ -167,27 +280,20 @@ def test_the_module_and_the_installed_script_are_the_same_program():
     ],
 )
 def test_widths_are_those_of_all_levels_or_of_each(words, widths):
-    parser = argparse.ArgumentParser()
-    add_options(parser, settings.ModelSettings)
-    given = parser.parse_args(["--hidden", *words.split(), "--inference-hidden", *words.split()])
-    found = read_options(given, settings.ModelSettings)
-    assert found.hidden == found.inference_hidden == widths
+    assert parse_widths(words.split()) == widths
 
 
 @pytest.mark.parametrize("word", ["", ",", "wide", "256,wide", "25.6"])
-def test_a_word_that_is_no_width_is_refused(word):
-    with pytest.raises(argparse.ArgumentTypeError, match="expected a width such as 256, or those"):
-        parse_widths(word)
-
-
-# Objectives
+def test_a_word_that_is_not_a_width_is_refused(word):
+    with pytest.raises(ValueError, match="expected a width such as 256, or those"):
+        parse_widths([word])
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, elbo),
         ({"objective": "iwae"}, importance_weighted),
+        ({}, elbo),
         ({"warm_up": (5,)}, WarmUp(5)),
         ({"free_bits": (0.5, 0.25)}, FreeBits((0.5, 0.25))),
         ({"warm_up": (5, 9), "free_bits": (0.5,)}, WarmUp((5, 9), FreeBits(0.5))),
@@ -195,4 +301,48 @@ def test_a_word_that_is_no_width_is_refused(word):
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_objectives_are_those_of_the_package(given, expected):
-    assert settings.ObjectiveSettings(**given).make() == expected
+    made = make_objective(config.Objective(**given))
+    assert getattr(made, "function", made) == expected
+
+
+# The program
+
+
+def test_the_commands_of_the_readme_are_accepted():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = re.findall(r"^(hvae|accelerate launch) (.*)", text, re.MULTILINE)
+    given, launched = [], 0
+    for program, line in commands:
+        words = shlex.split(line, comments=True)
+        if program != "hvae":
+            parsed, launched = launch_command_parser().parse_args(words), launched + 1
+            assert parsed.module and parsed.training_script == "hvae_course"
+            words = parsed.training_script_args
+        given.append(words[0])
+        cli._parse(words)
+    assert launched >= 3 and set(given) == COMMANDS.keys()
+
+
+def test_the_list_has_one_line_for_everything_there_is(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    known = [*RECIPES, *config.DATA_SETS, *config.PRIORS, *config.LIKELIHOODS]
+    for name in (*known, *OBJECTIVES, *PRETRAINED, "--warm-up", "--free-bits"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), name
+    assert not any(":eq:" in line for line in lines)
+
+
+def test_the_names_that_can_be_given_are_those_of_the_tables():
+    assert set(get_args(config.DataName)) == set(config.DATA_SETS)
+    assert set(get_args(config.PriorName)) == set(config.PRIORS)
+    assert set(get_args(config.LikelihoodName)) == set(config.LIKELIHOODS)
+    assert set(get_args(config.ObjectiveName)) == set(OBJECTIVES)
+    assert set(RECIPES) == {name.removesuffix("_vae") for name in hvae_course.recipes.RECIPES}
+
+
+def test_the_module_and_the_installed_script_are_the_same_program():
+    command = [sys.executable, "-m", "hvae_course", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0 and result.stdout.startswith("usage: hvae")
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert '[project.scripts]\nhvae = "hvae_course.cli:main"' in project
