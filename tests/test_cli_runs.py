@@ -1,46 +1,80 @@
-"""Runs from the command line: a folder that is whole at any time, and a run that can be killed."""
+"""Runs from the command line: a folder that is complete at any time, and a run that can stop."""
 
 import json
+import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 import hvae_course
-from hvae_course import evaluate, fit, recipes
+from hvae_course import evaluate, fit
 from hvae_course.cli import main
+from hvae_course.config import Data, Experiment, Model, Training
 from hvae_course.data import load
-from hvae_course.objectives import WarmUp
-from hvae_course.training import load_checkpoint, loop
+from hvae_course.objectives import FreeBits, WarmUp
+from hvae_course.recipes import build
+from hvae_course.run_folder import find
+from hvae_course.training import Checkpoint, load_checkpoint, loop, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
-SMALL = "ladder --levels 4 3 --hidden 16 --validation-samples 2 --device cpu --quiet".split()
+SMALL = "ladder --latent-sizes 4 3 --hidden 16 --validation-samples 2 --device cpu".split()
 # everything that draws random numbers or changes with the epoch
-BUSY = [
-    *("--binarisation", "dynamic", "--dropout", "0.2", "--normalisation", "layer"),
-    *("--prior", "vamp", "--prior-options", "num_components=5"),
-    *("--warm-up", "2", "3", "--free-bits", "0.1", "--decay", "0.5", "--draws", "2"),
-]
+BUSY = (
+    "--binarisation dynamic --dropout 0.2 --normalisation layer --prior vamp "
+    "--prior-options num_components=5 --warm-up 2 3 --free-bits 0.1 --decay 0.5 "
+    "--num-samples 2 --seed 4 --batch-size 500 --epochs 3 --quiet"
+).split()
 FILES = {"checkpoint.pt", "config.json", "environment.json", "history.json", "result.json"}
 
 
+def train(folder: Path, *words: str) -> int:
+    AcceleratorState._reset_state(True)
+    return main(["train", *SMALL, "--out", str(folder), *words])
+
+
+def stop(epoch: int, saved: int, folder: Path) -> int:
+    """Train until an epoch is saved, or is about to be."""
+
+    def interrupt(checkpoint: Checkpoint, path: Path) -> None:
+        if checkpoint.run["epoch"] <= saved:
+            save_checkpoint(checkpoint, path)
+        if checkpoint.run["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "save_checkpoint", interrupt)
+        return train(folder, *BUSY)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """Folder of a run that was not interrupted."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert train(folder, *BUSY) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    """Folder of the same run, interrupted after two of three epochs."""
+    folder = tmp_path_factory.mktemp("interrupted") / "run"
+    assert stop(2, 2, folder) == 130
+    return folder
+
+
 @pytest.fixture
-def train(tmp_path):
-    """Train in a folder of that name; the folder and the exit status."""
-
-    def run(*words: str, name: str = "run") -> tuple[Path, int]:
-        folder = tmp_path / name
-        return folder, main(["train", *SMALL, "--out", str(folder), *words])
-
-    return run
+def copy(tmp_path):
+    """Copy a folder to one that the test may change."""
+    return lambda folder: Path(shutil.copytree(folder, tmp_path / "run"))
 
 
-def names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
 def read(folder: Path, name: str):
@@ -50,10 +84,8 @@ def read(folder: Path, name: str):
 def assert_same_run(folder: Path, other: Path) -> None:
     """Weights, optimiser, history and bounds are equal bit by bit."""
     a, b = (load_checkpoint(f / "checkpoint.pt") for f in (folder, other))
-    for left, right in ((a.weights, b.weights), (a.run["weights"], b.run["weights"])):
-        assert left.keys() == right.keys()
-        assert all(torch.equal(left[name], right[name]) for name in left)
-    torch.testing.assert_close(a.run["optimizer"], b.run["optimizer"], rtol=0, atol=0)
+    found, expected = ((c.weights, c.run["weights"], c.run["optimizer"]) for c in (a, b))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert read(folder, "history.json") == read(other, "history.json")
     assert read(folder, "result.json")["validation"] == read(other, "result.json")["validation"]
 
@@ -61,187 +93,205 @@ def assert_same_run(folder: Path, other: Path) -> None:
 # The folder
 
 
-def test_a_run_is_the_one_of_fit_with_the_same_settings(train):
-    words = "--epochs 3 --warm-up 2 --batch-size 50 --learning-rate 0.002 --seed 4"
-    folder, status = train(*words.split())
-    data = load("digits")
-    torch.manual_seed(4)
-    model = recipes.ladder_vae(data, latent_sizes=(4, 3), hidden=(16,))
-    history = fit(
-        model,
-        data,
-        objective=WarmUp(2),
-        epochs=3,
-        batch_size=50,
-        learning_rate=0.002,
-        seed=4,
-        progress=False,
+def test_a_run_is_the_one_of_fit_with_the_same_settings(finished):
+    data = load("digits", binarisation="dynamic")
+    model = Model(
+        recipe="ladder",
+        latent_sizes=(4, 3),
+        hidden=(16,),
+        dropout=0.2,
+        normalisation="layer",
+        prior="vamp",
+        prior_options={"num_components": 5},
     )
-    weights = load_checkpoint(folder / "checkpoint.pt").weights
-    assert status == 0
-    assert all(torch.equal(weights[name], w) for name, w in model.state_dict().items())
-    written = read(folder, "history.json")
-    frame = pd.DataFrame(written["rows"]).astype({"level": "Int64"})
+    training = Training(num_samples=2, epochs=3, batch_size=500, decay=0.5, seed=4)
+    objective = WarmUp((2, 3), FreeBits(0.1))
+    model = build(model, data, seed=4)
+    history = fit(model, data, training, objective=objective, progress=False)
+    checkpoint = load_checkpoint(finished / "checkpoint.pt")
+    torch.testing.assert_close(checkpoint.weights, model.state_dict(), rtol=0, atol=0)
+    assert checkpoint.config == read(finished, "config.json")["model"] == model.config
+    frame = pd.DataFrame(read(finished, "history.json")["rows"]).astype({"level": "Int64"})
     pd.testing.assert_frame_equal(frame, history.frame, check_exact=True)
-    result = read(folder, "result.json")
-    bound = evaluate(model, data, split="validation", num_samples=2)
+    result, bound = (
+        read(finished, "result.json"),
+        evaluate(model, data, split="validation", num_samples=2),
+    )
     assert result["validation"]["elbo"]["mean"] == bound.elbo.mean
-    assert result["epochs"] == 3 and result["best_epoch"] == history.best_epoch
+    assert (result["epochs"], result["best_epoch"]) == (3, history.best_epoch)
     assert result["num_parameters"] == bound.num_parameters
     assert result["seconds"] > 0 and result["resumed_after"] == 0
 
 
-def test_a_finished_folder_holds_five_files_and_nothing_temporary(train):
-    folder, _ = train("--epochs", "1")
-    assert names(folder) == FILES
-    (start,) = read(folder, "environment.json")
+def test_a_finished_folder_holds_five_files_and_nothing_temporary(finished):
+    assert contents(finished).keys() == FILES
+    (start,) = read(finished, "environment.json")
     assert start["torch"] == torch.__version__ and start["device"] == "cpu"
     assert start["hvae_course"] == hvae_course.__version__
     assert start["threads"] == torch.get_num_threads() and start["after_epoch"] == 0
 
 
-def test_the_configuration_repeats_the_run(train, monkeypatch, tmp_path):
-    folder, _ = train("--epochs", "1", *BUSY)
-    config = read(folder, "config.json")
+def test_the_configuration_repeats_the_run_in_silence(finished, tmp_path, capsys):
+    config, again = read(finished, "config.json"), tmp_path / "again"
     words = config["command"].split()[1:]
-    assert config["command"].startswith("hvae train ladder --levels 4 3")
+    assert config["command"].startswith("hvae train ladder --latent-sizes 4 3")
     assert config["settings"]["prior_options"] == {"num_components": 5}
-    words[words.index(str(folder))] = str(tmp_path / "again")
-    assert main(words) == 0
-    assert_same_run(folder, tmp_path / "again")
-    assert read(tmp_path / "again", "config.json")["settings"] == config["settings"]
-    rebuilt = recipes.build(config["model"])
-    rebuilt.load_state_dict(load_checkpoint(folder / "checkpoint.pt").weights)
+    assert main([str(again) if word == str(finished) else word for word in words]) == 0
+    assert_same_run(finished, again)
+    assert read(again, "config.json")["settings"] == config["settings"]
+    assert capsys.readouterr().err == ""
 
 
 def test_the_default_folder_names_recipe_data_levels_and_seed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", *SMALL, "--epochs", "1", "--seed", "7"]) == 0
-    assert names(tmp_path / "runs" / "ladder-digits-4_3-7") == FILES
-    shown = capsys.readouterr()
-    assert "training in runs/ladder-digits-4_3-7" in shown.out and "ELBO" in shown.out
-    assert shown.err == ""  # --quiet
-
-
-def test_progress_is_shown_with_the_time_left(tmp_path, capsys):
-    words = [word for word in SMALL if word != "--quiet"]
-    main(["train", *words, "--epochs", "2", "--out", str(tmp_path / "run")])
-    shown = capsys.readouterr().err
-    assert "2/2" in shown and "epoch/s" in shown and "draw/s" in shown
+    assert main(["train", *SMALL, *"--epochs 2 --batch-size 500 --seed 7".split()]) == 0
+    assert contents(tmp_path / "runs" / "ladder-digits-4_3-7").keys() == FILES
+    out, progress = capsys.readouterr()
+    assert "training in runs/ladder-digits-4_3-7" in out and "ELBO" in out
+    assert "2/2" in progress and "epoch/s" in progress and "draw/s" in progress
 
 
 # Interruptions
 
 
-@pytest.mark.parametrize("saved", [True, False], ids=["after saving", "before saving"])
-def test_an_interrupted_run_ends_as_one_that_was_not(saved, train, monkeypatch, capsys):
-    whole, _ = train("--epochs", "4", *BUSY, name="whole")
-
-    def interrupt(checkpoint, path) -> None:
-        if saved or checkpoint.run["epoch"] == 1:
-            real(checkpoint, path)
-        if checkpoint.run["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    real = loop.save_checkpoint
-    monkeypatch.setattr(loop, "save_checkpoint", interrupt)
-    folder, status = train("--epochs", "4", *BUSY)
-    assert status == 130
-    assert "to resume, give the same command again:\n  hvae train" in capsys.readouterr().out
-    assert names(folder) == FILES - {"history.json", "result.json"}
-    monkeypatch.setattr(loop, "save_checkpoint", real)
-    _, status = train("--epochs", "4", *BUSY)
-    done = 2 if saved else 1
-    assert status == 0 and f"resuming {folder} after epoch {done}" in capsys.readouterr().out
-    assert_same_run(folder, whole)
-    assert read(folder, "result.json")["resumed_after"] == done
-    assert [start["after_epoch"] for start in read(folder, "environment.json")] == [0, done]
+@pytest.mark.parametrize("saved", [2, 1, 0])
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    saved, finished, interrupted, copy, tmp_path, capsys
+):
+    folder = copy(interrupted) if saved == 2 else tmp_path / "run"
+    if saved < 2:
+        assert stop(saved + 1, saved, folder) == 130
+        shown = capsys.readouterr().out
+        assert "to resume, give the same command again:\n  hvae train" in shown
+    unfinished = {"config.json", "environment.json"} | ({"checkpoint.pt"} if saved else set())
+    assert contents(folder).keys() == unfinished
+    assert train(folder, *BUSY) == 0
+    start = f"resuming {folder} after epoch {saved}" if saved else f"training in {folder}"
+    assert start in capsys.readouterr().out
+    assert_same_run(folder, finished)
+    assert read(folder, "result.json")["resumed_after"] == saved
+    assert [start["after_epoch"] for start in read(folder, "environment.json")] == [0, saved]
 
 
-def test_a_run_interrupted_before_its_first_checkpoint_starts_afresh(train, monkeypatch):
-    whole, _ = train("--epochs", "2", name="whole")
+KILLED = """
+import os, signal, sys, torch
+from hvae_course.cli import main
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+def save(content, file):
+    if content["run"]["epoch"] == 2:
+        file.write(b"half of it")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(content, file)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", interrupt)
-        folder, status = train("--epochs", "2")
-    assert status == 130 and "checkpoint.pt" not in names(folder)
-    train("--epochs", "2")
-    assert_same_run(folder, whole)
-
-
-def test_a_killed_process_ends_as_one_that_was_not(train, tmp_path):
-    folder, words = tmp_path / "run", ["--epochs", "40", *BUSY]
-    checkpoint = folder / "checkpoint.pt"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hvae_course", "train", *SMALL, "--out", str(folder), *words],
-        cwd=Path(hvae_course.__file__).parents[1],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not checkpoint.exists() and process.poll() is None:
-            time.sleep(0.002)
-    finally:
-        process.kill()
-        process.wait()
-    assert 1 <= load_checkpoint(checkpoint).run["epoch"] < 40
-    assert not (folder / "result.json").exists()
-    train(*words)
-    whole, _ = train(*words, name="whole")
-    assert_same_run(folder, whole)
-    assert read(folder, "result.json")["resumed_after"] >= 1
+whole, torch.save = torch.save, save
+main(sys.argv[1:])
+"""
 
 
-def test_a_run_interrupted_after_its_last_epoch_has_only_its_result_to_write(train, monkeypatch):
-    folder, _ = train("--epochs", "2")
-    before = (folder / "checkpoint.pt").read_bytes(), read(folder, "result.json")["validation"]
+def test_a_process_killed_while_it_saves_ends_as_one_that_was_not(finished, tmp_path):
+    folder = tmp_path / "run"
+    words = ["train", *SMALL, "--out", str(folder), *BUSY]
+    root = Path(hvae_course.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", KILLED, *words], cwd=root, capture_output=True)
+    assert load_checkpoint(folder / "checkpoint.pt").run["epoch"] == 1
+    assert len(list(folder.glob("*.part"))) == 1 and not (folder / "result.json").exists()
+    assert train(folder, *BUSY) == 0
+    assert_same_run(folder, finished)
+
+
+def test_a_run_interrupted_after_its_last_epoch_has_only_its_result_to_write(finished, copy):
+    folder = copy(finished)
     (folder / "result.json").unlink()
-    train("--epochs", "2")
-    assert (folder / "checkpoint.pt").read_bytes() == before[0]
-    assert read(folder, "result.json")["validation"] == before[1]
+    train(folder, *BUSY)
+    assert contents(folder)["checkpoint.pt"] == contents(finished)["checkpoint.pt"]
+    assert read(folder, "result.json")["validation"] == read(finished, "result.json")["validation"]
 
 
-def test_a_finished_run_is_left_alone(train, capsys):
-    folder, _ = train("--epochs", "1")
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    capsys.readouterr()
-    _, status = train("--epochs", "1")
-    assert status == 0 and "already holds the finished run" in capsys.readouterr().out
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+def test_a_finished_run_is_left_alone(finished, capsys):
+    before = contents(finished)
+    assert train(finished, *BUSY) == 0
+    assert "already holds the finished run" in capsys.readouterr().out
+    assert contents(finished) == before
 
 
-def test_an_objective_that_is_no_longer_finite_fails_in_one_line(train, capsys):
-    folder, status = train("--epochs", "3", "--learning-rate", "1e30", "--normalisation", "none")
+def test_an_objective_that_is_no_longer_finite_fails_in_one_line(tmp_path, capsys):
+    words = "--epochs 3 --learning-rate 1e30 --normalisation none --batch-size 500 --quiet"
+    assert train(tmp_path / "run", *words.split()) == 1
     error = capsys.readouterr().err
-    assert status == 1 and error.count("\n") == 1
+    assert error.count("\n") == 1
     assert error.startswith("hvae train: failed: the objective is no longer finite")
-    assert "result.json" not in names(folder)
+    assert not (tmp_path / "run/result.json").exists()
+
+
+# Folders of earlier versions
+
+
+def as_before(folder: Path) -> Path:
+    """Write the configurations of a run as version 0.1.0 did."""
+    config = read(folder, "config.json")
+    recent = ("reads_state", "merge_top", "optimiser", "clip_norm", "skip_norm")
+    settings = {name: v for name, v in config["settings"].items() if name not in recent}
+    settings |= {"recipe": "ladder_vae", "recipe_options": {}, "activation": None}
+    checkpoint = load_checkpoint(folder / "checkpoint.pt")
+    model = {name: v for name, v in checkpoint.config.items() if name not in ("shape", *recent)}
+    model |= {"recipe": "ladder_vae", "num_features": 64}
+    for name in recent[2:]:
+        del checkpoint.run["settings"][name]
+    (folder / "config.json").write_text(json.dumps({"settings": settings, "model": model}))
+    checkpoint.config = model
+    save_checkpoint(checkpoint, folder / "checkpoint.pt")
+    return folder
+
+
+def test_a_run_of_an_earlier_version_goes_on(finished, interrupted, copy, capsys):
+    folder = as_before(copy(interrupted))
+    assert train(folder, *BUSY) == 0
+    assert "after epoch 2" in capsys.readouterr().out
+    assert_same_run(folder, finished)
+
+
+def test_a_finished_run_of_an_earlier_version_is_recognised(finished, copy, capsys):
+    folder = as_before(copy(finished))
+    assert train(folder, *BUSY) == 0
+    assert "already holds the finished run" in capsys.readouterr().out
+    found = find(folder)
+    assert found.data == Data(data="digits", binarisation="dynamic")
+    expected = load_checkpoint(finished / "checkpoint.pt").weights
+    torch.testing.assert_close(found.model.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_options_of_one_recipe_are_read_from_earlier_versions():
+    settings = {"recipe": "ladder_vae", "recipe_options": {"merge_top": True}, "data": "digits"}
+    assert Experiment.from_settings(settings).model == Model(recipe="ladder", merge_top=True)
+    assert not Experiment.from_settings({"recipe": "ladder_vae", "data": "digits"}).model.merge_top
 
 
 # Folders of something else
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["now", "earlier version"])
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--epochs", "2"], "--epochs was 1 and is 2. Give the same"),
-        (["--epochs", "1", "--draws", "3"], "--draws was 1 and is 3"),
-        (["--epochs", "1", "--seed", "5", "--decay", "0.5"], "--decay was 0.0 and is 0.5, --seed"),
-        (["--epochs", "1", "--levels", "5"], "--levels was [4, 3] and is [5]"),
+        ("--epochs 2", "epochs was 3 and is 2. Give the same"),
+        ("--num-samples 3", "num_samples was 2 and is 3"),
+        ("--seed 5 --decay 0", "decay was 0.5 and is 0.0, seed was 4 and is 5"),
+        ("--latent-sizes 5 3", "latent_sizes was [4, 3] and is [5, 3]"),
+        ("--optimiser adamax", "optimiser was 'adam' and is 'adamax'"),
+        ("--validation-samples 3", "validation_samples was 2 and is 3"),
     ],
-    ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_a_folder_with_other_settings_is_refused_with_both_values(words, message, train, capsys):
-    folder, _ = train("--epochs", "1")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+def test_a_folder_with_other_settings_is_refused_with_both_values(
+    words, message, before, interrupted, copy, capsys
+):
+    folder = as_before(copy(interrupted)) if before else interrupted
+    files = contents(folder)
     with pytest.raises(SystemExit, match="2"):
-        train(*words)
+        train(folder, *BUSY, *words.split())
     error = capsys.readouterr().err
     assert "holds a run with other settings" in error and message in error
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == files
 
 
 @pytest.mark.parametrize(
@@ -252,20 +302,21 @@ def test_a_folder_with_other_settings_is_refused_with_both_values(words, message
         ("config.json", "[]", "config.json holds no settings"),
     ],
 )
-def test_a_folder_that_no_run_made_is_refused(name, content, message, train, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).write_text(content)
+def test_a_folder_that_no_run_made_is_refused(name, content, message, tmp_path, capsys):
+    (tmp_path / name).write_text(content)
     with pytest.raises(SystemExit, match="2"):
-        train("--epochs", "1")
+        train(tmp_path)
     assert message in capsys.readouterr().err
-    assert names(tmp_path / "run") == {name}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_checkpoint_of_another_model_is_refused(train, capsys):
-    folder, _ = train("--epochs", "1")
-    other, _ = train("--epochs", "1", "--levels", "5", name="other")
-    (folder / "result.json").unlink()
-    (other / "checkpoint.pt").replace(folder / "checkpoint.pt")
+@pytest.mark.parametrize("change", [{"latent_sizes": [5, 3]}, {}], ids=["other", "weights alone"])
+def test_a_checkpoint_of_another_run_is_refused(change, interrupted, copy, capsys):
+    folder = copy(interrupted)
+    checkpoint = load_checkpoint(folder / "checkpoint.pt")
+    run = checkpoint.run if change else {}
+    other = Checkpoint(checkpoint.config | change, checkpoint.weights, run)
+    save_checkpoint(other, folder / "checkpoint.pt")
     with pytest.raises(SystemExit, match="2"):
-        train("--epochs", "1")
+        train(folder, *BUSY)
     assert "checkpoint.pt belongs to another run" in capsys.readouterr().err
