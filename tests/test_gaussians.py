@@ -87,6 +87,26 @@ def test_every_axis_but_the_first_is_the_event(shape):
     torch.testing.assert_close(q.log_prob(z), expected)
 
 
+@pytest.mark.parametrize("shape", [(5, 4), (3, 2, 2, 2)], ids=str)
+def test_density_and_gradients_have_the_bits_of_torch(shape):
+    """Trained models stay what they are: fewer operations, not other numbers."""
+    found = []
+    for density in (lambda q, z: q.log_prob(z), Independent.log_prob):
+        generator = torch.Generator().manual_seed(0)
+        mean, std, z = (t.requires_grad_() for t in torch.randn(3, *shape, generator=generator))
+        q = diag_normal(mean, std)
+        value = density(q, z)
+        found.append((value, *torch.autograd.grad(value.sum(), (mean, std, z))))
+    assert all(map(torch.equal, *found))
+
+
+def test_repeated_rows_have_the_density_of_the_single_one():
+    p, z = standard_normal(3, like=torch.empty(0)), torch.randn(4, 3)
+    repeated = p.expand((4,))
+    assert type(repeated) is type(p)
+    assert torch.equal(repeated.log_prob(z), p.log_prob(z))
+
+
 def test_one_log_std_serves_every_dimension():
     mean = torch.randn(3, 4, dtype=torch.float64)
     one = diag_normal(mean, mean.new_tensor(-0.7))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Independent
 
 from hvae_course import Trace
 from hvae_course.likelihoods import (
@@ -186,6 +187,13 @@ def test_data_that_are_not_finite_are_refused(name, value):
     x[1, 2] = value
     with pytest.raises(ValueError, match="NaN or infinite values; remove them"):
         make(name).check(x)
+
+
+def test_binary_pixels_have_the_bits_of_torch():
+    logits, x = 9 * torch.randn(5, 7), torch.rand(5, 7).round()
+    px = Bernoulli(nn.Identity())(logits)
+    assert torch.equal(px.log_prob(x), Independent.log_prob(px, x))
+    assert px.log_prob(px.sample((3,))).shape == (3, 5)
 
 
 def test_bernoulli_refuses_grey_values():
