@@ -8,10 +8,10 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test notebooks exercises figures comparison mnist pendulum pretrained likelihoods lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures comparison mnist pendulum pretrained likelihoods lint format repository clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 10) and f"Python 3.10 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=/path/to/python3.11")'
@@ -24,8 +24,14 @@ book: $(VENV)/.installed ## build the book and print where it is
 	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; } # else the next build would not warn again
 	@echo "The book is built: file://$(CURDIR)/_build/html/index.html"
 
-test: lint book ## lint, the strict build of the book, then every test and notebook
+test: lint ## lint, every test, the strict build of the book; notebooks in full where their results are not current
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+test-fast: lint ## lint and the tests that take no more than seconds
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-notebooks -m "not slow"
+
+test-all: lint ## every test, and every notebook in full
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --all-notebooks
 
 notebooks: $(VENV)/.installed ## rerun every notebook in place
 	$(BIN)/jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.timeout=900 notebooks/*.ipynb notebooks/exercises/*.ipynb

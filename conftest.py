@@ -1,7 +1,10 @@
 """Test settings: seeds, and a table of the equations that are tested."""
 
+import functools
+import importlib.util
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -9,6 +12,35 @@ import pytest
 import torch
 
 matplotlib.use("Agg")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options that decide which notebooks run in full."""
+    group = parser.getgroup("notebooks")
+    about = "run every notebook in full, also those that hold the results of the present code"
+    group.addoption("--all-notebooks", action="store_true", help=about)
+    about = "run no notebook in full"
+    group.addoption("--no-notebooks", action="store_true", help=about)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out notebooks that would give the results they hold; tests run them in small."""
+    if collection_path.suffix != ".ipynb" or config.option.all_notebooks:
+        return None
+    # student copies run in the tests of the sheets; one also runs in a kernel
+    if collection_path.parent.name == "student":
+        return True if not collection_path.name.startswith("01") else config.option.no_notebooks
+    return True if config.option.no_notebooks or _results().is_current(collection_path) else None
+
+
+@functools.cache
+def _results():  # noqa: ANN202
+    spec = importlib.util.spec_from_file_location(
+        "notebook_results", Path(__file__).parent / ".ci/notebook_results.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,15 @@
 """Make executed notebooks the same on every machine.
 
 Removes what differs between two runs without meaning anything: execution times, the author's
-kernel name and version, warnings on stderr, and the pieces in which printed text arrived.
+kernel name and version, warnings on stderr, and the pieces in which printed text arrived. Notes
+what the results follow from (`notebook_results`).
 """
 
 import sys
 from pathlib import Path
 
 import nbformat
+import notebook_results
 
 from hvae_course.files import write_whole
 
@@ -33,6 +35,7 @@ def tidy(path: Path) -> None:
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        notebook_results.KEY: notebook_results.fingerprint(notebook),
     }
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -177,12 +178,28 @@ def test_an_address_that_is_none_is_refused(address):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def built():
+    """The strict build of the book; pages that have not changed are not written again."""
+    program = Path(sys.executable).with_name("jupyter-book")
+    strict = ["-W", "-n", "--keep-going", "--quiet"]
+    build = subprocess.run([program, "build", ".", *strict], cwd=PROJECT, capture_output=True)
+    if build.returncode:
+        shutil.rmtree(PROJECT / "_build/.doctrees", ignore_errors=True)  # or it would not warn again
+    return build
+
+
+@pytest.mark.slow
+def test_the_book_is_built_without_a_warning(built):
+    assert built.returncode == 0, built.stderr.decode()
+
+
+@pytest.fixture(scope="module")
+def browser(built):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("page tests need Chromium")
-    if not (SITE / "index.html").exists():
-        pytest.skip("page tests need the built site: make book")
+    if built.returncode:
+        pytest.skip("page tests need the built site")
     playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
     browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
     yield browser
@@ -203,6 +220,7 @@ def site():
         server.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("page", CHECKED_PAGES)
 def test_a_built_page_is_whole_without_a_network(browser, site, page, width):

@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from notebook_cells import cells, code_cells, run
+
 from hvae_course import data, objectives, recipes
 from hvae_course.claims import read
 
 PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT / ".ci"))
+import notebook_results  # noqa: E402
 import tidy_notebooks  # noqa: E402
 
 CHAPTERS = sorted((PROJECT / "notebooks").glob("0*.ipynb"))
@@ -22,18 +25,75 @@ MAIN_SHEETS = sorted((PROJECT / "notebooks/exercises").glob("0[78]_*.ipynb"))
 NOTEBOOKS = [*CHAPTERS, PROJECT / "notebooks/results.ipynb", *MAIN_SHEETS]
 
 
-def cells(path, tag=None):
-    notebook = nbformat.read(path, as_version=4)
-    return [c for c in notebook.cells if tag is None or tag in c.metadata.get("tags", [])]
-
-
-def code_cells(path):
-    return [c for c in cells(path) if c.cell_type == "code"]
+SMALL = {
+    "01_two_level_vae": {"epochs": 7, "seeds": (0, 1), "num_samples": 3},
+    "02_posterior_collapse": {"epochs": 2, "seeds": (0, 1), "num_samples": 2},
+    "03_top_down_deltas": {"epochs": 2, "best_epochs": 2, "best_seeds": (0, 1), "num_samples": 2},
+    "04_ladder_merge": {"epochs": 2, "seeds": (0, 1), "num_samples": 2},
+    "05_bidirectional_inference": {"epochs": 2, "num_pairs": 20},
+    "06_learned_priors": {"epochs": 2, "pendulum_epochs": 1, "num_pairs": 5},
+    "results": {},
+}
+"""Small settings of the notebooks; the sheets have theirs in `test_sheets`."""
+CHANGED = {
+    'claims.enforce(dataset == "digits")': "claims.enforce(False)",
+    # steps of a training that are beyond the last one of a short training
+    "((60, 80), (80, 100), (200, 240), (360, 400))": "((0, 5), (5, 10), (10, 15), (15, 20))",
+    '"80-100"': '"5-10"',
+    '"200-240"': '"10-15"',
+    '"360-400"': '"15-20"',
+}
+"""Code that a short run changes."""
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
     return request.param
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.filterwarnings("ignore:the constraint was never met")
+def test_a_notebook_runs_with_small_settings(name, monkeypatch):
+    """A notebook whose results are not those of the present code also runs in full."""
+    monkeypatch.chdir(PROJECT / "notebooks")
+
+    def change(cell):
+        source = cell.source
+        for before, after in CHANGED.items():
+            source = source.replace(before, after)
+        return source
+
+    path = PROJECT / f"notebooks/{name}.ipynb"
+    assert run(code_cells(path), {}, parameters=SMALL[name], change=change)
+
+
+def test_a_fingerprint_follows_from_code_and_not_from_text():
+    notebook = nbformat.read(CHAPTERS[1], as_version=4)
+    first = notebook_results.fingerprint(notebook)
+    code = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
+    code.source += "  # a comment"
+    notebook.cells.append(nbformat.v4.new_markdown_cell("text"))
+    assert notebook_results.fingerprint(notebook) == first
+    code.source = code.source.replace("epochs = 40", "epochs = 41")
+    assert notebook_results.fingerprint(notebook) != first
+
+
+@pytest.mark.parametrize(
+    ("changed", "matters"),
+    [
+        ("hvae_course/gaussians.py", True),
+        ("hvae_course/training/loop.py", True),
+        ("benchmarks/remedies_mnist.csv", True),
+        ("hvae_course/checks/verdict.py", False),
+    ],
+)
+def test_a_fingerprint_depends_on_what_a_notebook_reads(changed, matters, monkeypatch):
+    notebook = nbformat.read(CHAPTERS[1], as_version=4)
+    first, digest = notebook_results.fingerprint(notebook), notebook_results._digest
+    other = {PROJECT / changed: "another"}
+    monkeypatch.setattr(notebook_results, "_digest", lambda p: other.get(p) or digest(p))
+    assert (notebook_results.fingerprint(notebook) != first) == matters
 
 
 @pytest.mark.parametrize("num_values", [2, 17])

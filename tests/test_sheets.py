@@ -5,17 +5,15 @@ is pasted into a copy that has been run before: only what depends on it is run a
 exercise is enough here, as `test_checks` runs all that are known.
 """
 
-import contextlib
 import functools
-import io
 import re
 from pathlib import Path
 
 import claimed_numbers
-import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from answers.running import SHEETS, name_of, sources
+from notebook_cells import cells, code_cells, run
 
 from hvae_course import checks
 from hvae_course.claims import read
@@ -32,41 +30,24 @@ sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=lambda path: path
 main_sheets = pytest.mark.parametrize("name", SMALL)
 
 
-def cells(path, tag):
-    notebook = nbformat.read(path, as_version=4)
-    return [c for c in notebook.cells if tag in c.metadata.get("tags", [])]
+def pasting(pasted):
+    """Replace the stubs of some exercises."""
 
+    def change(cell):
+        stub = "exercise-stub" in cell.metadata.get("tags", [])
+        return pasted.get(name_of(cell.source), cell.source) if stub else cell.source
 
-def show(figure_or_table):
-    """Stands for the notebook's own way to show something."""
-
-
-def run(chosen, scope, pasted, parameters):
-    """Run some cells in a scope, with some stubs replaced, and give what they printed."""
-    printed = io.StringIO()
-    for cell in chosen:
-        tags = cell.metadata.get("tags", [])
-        source = re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE)
-        if "exercise-stub" in tags:
-            source = pasted.get(name_of(source), source)
-        with contextlib.redirect_stdout(printed):
-            exec(source, scope)
-        if "parameters" in tags:
-            scope.update(parameters)
-    plt.close("all")
-    return printed.getvalue().splitlines()
+    return change
 
 
 def copied_cells(sheet):
-    notebook = nbformat.read(NOTEBOOKS / "student" / sheet.name, as_version=4)
-    code = [c for c in notebook.cells if c.cell_type == "code"]
-    return [c for c in code if "setup" not in c.metadata.get("tags", [])]
+    return code_cells(NOTEBOOKS / "student" / sheet.name)
 
 
 def run_copy(sheet, pasted):
     """Run the student copy of a sheet, and give what it printed and defined."""
-    scope = {"display": show}
-    return run(copied_cells(sheet), scope, pasted, SMALL.get(sheet.stem, {})), scope
+    scope, small = {}, SMALL.get(sheet.stem)
+    return run(copied_cells(sheet), scope, parameters=small, change=pasting(pasted)), scope
 
 
 @functools.cache
@@ -79,7 +60,7 @@ def paste(sheet, pasted, **names):
     chosen = copied_cells(sheet)
     answers_and_checks = {"exercise-stub", "exercise-check"}
     chosen = [c for c in chosen if answers_and_checks & set(c.metadata.get("tags", []))]
-    return run(chosen, untouched(sheet)[1] | names, pasted, {})
+    return run(chosen, untouched(sheet)[1] | names, change=pasting(pasted))
 
 
 def verdicts(lines):
