@@ -1,7 +1,8 @@
 """Ways to pick a latent on the way down without data.
 
-Each is a ``choose`` for `hvae_course.hierarchy.top_down.TopDown`: generation, traversal and
-reconstruction from a level upward are combinations of these functions.
+Each is a ``choose`` for `hvae_course.hierarchy.top_down.TopDown`, from a level l, counted from 0,
+the state h from above and the prior p to a distribution over z_l and its value. Generation,
+traversal and reconstruction from a level upward are combinations of these functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,33 +37,12 @@ def mean_of(distribution: Distribution) -> Tensor:
 
 
 def from_prior(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-    """Ancestral sampling: draw z_l from its prior.
-
-    Args:
-        l: level, counted from 0 at the bottom.
-        h: state from above.
-        p: prior over z_l.
-
-    Returns:
-        The prior and a draw from it.
-    """
+    """Ancestral sampling: draw z_l from its prior."""
     return p, p.sample()
 
 
 def prior_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-    """Take the mean of the prior instead of a draw.
-
-    Args:
-        l: level, counted from 0 at the bottom.
-        h: state from above.
-        p: prior over z_l.
-
-    Returns:
-        The prior and its mean.
-
-    Raises:
-        TypeError: if the prior has no mean in closed form.
-    """
+    """Take the mean of the prior instead of a draw; TypeError if it has no closed form."""
     return p, mean_of(p)
 
 

@@ -52,14 +52,7 @@ class LearnedState(nn.Module):
         self.value = nn.Parameter(torch.zeros(shape))
 
     def forward(self, n: int) -> Tensor:
-        """Give the state above the top level.
-
-        Args:
-            n: number of rows.
-
-        Returns:
-            ``(n, *shape)``.
-        """
+        """Give the state of n rows, ``(n, *shape)``."""
         return self.value.expand(n, *self.value.shape)
 
 
@@ -67,15 +60,7 @@ class MarkovUpdate(nn.Module):
     """State of a Markov chain: the level below sees z_l alone, h = z_l."""
 
     def forward(self, h: State, z: Tensor) -> Tensor:
-        """Replace the state.
-
-        Args:
-            h: state from above, not used.
-            z: ``(B, Z_l)`` or ``(B, C, H, W)``.
-
-        Returns:
-            The new state, z itself.
-        """
+        """Replace the state by z_l."""
         return z
 
 
@@ -83,13 +68,5 @@ class SkipUpdate(nn.Module):
     """State that skips levels: all latents so far, h = (h, z_l), so that every level sees them."""
 
     def forward(self, h: Tensor, z: Tensor) -> Tensor:
-        """Append the latent to the state.
-
-        Args:
-            h: state from above, ``(B, Z_L + ... + Z_l+1)``.
-            z: ``(B, Z_l)``.
-
-        Returns:
-            The new state, ``(B, Z_L + ... + Z_l)``.
-        """
+        """Append z_l to the state, which has Z_L + ... + Z_l+1 entries or channels before."""
         return join(h, z)
