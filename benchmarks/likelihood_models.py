@@ -1,12 +1,13 @@
-"""The models of the results page, one line each, as options of the command line.
+"""The models of the results page, one entry each: what it changes in a shared experiment.
 
-Every row of the page is ``hvae train`` with the options of a model and those shared by all models
-of its data set, then one ``hvae evaluate``. All settings were chosen on the validation split.
+All settings were chosen on the validation split.
 """
 
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from hvae_course.config import Data, Experiment, Model, Objective, Training
 
 DEPTHS = (1, 2, 3, 4, 5)
 """Numbers of levels in the comparison by depth."""
@@ -16,164 +17,186 @@ FAMILIES = {"bottom_up": "bottom-up", "ladder": "ladder"}
 """Recipes in the comparison by depth, with their titles."""
 
 
+def change(base: Experiment, **options: Any) -> Experiment:  # noqa: ANN401
+    """Change some options of an experiment.
+
+    Args:
+        base: the experiment.
+        **options: fields of `Data`, `Model`, `Objective`, `Training` or `Machine`.
+
+    Returns:
+        The changed experiment; all other options are as in the base.
+
+    Raises:
+        TypeError: if there is no such option.
+    """
+    groups = {}
+    for entry in fields(base):
+        group = getattr(base, entry.name)
+        own = {option.name for option in fields(group)} & options.keys()
+        groups[entry.name] = replace(group, **{name: options.pop(name) for name in own})
+    if options:
+        raise TypeError(f"an experiment has no option {', '.join(options)}")
+    return replace(base, **groups)
+
+
 @dataclass(frozen=True)
-class Model:
-    """One row: a title, and the words after ``hvae train``."""
+class Entry:
+    """One row of a table."""
 
     title: str
-    words: str
-    """Recipe and own options; the shared options of the benchmark are added."""
+    experiment: Experiment
     group: str = "main"
     """``"main"``, ``"depth"`` (comparison by depth) or ``"warm_up"`` (with and without)."""
+    validation_samples: int = 100
+    """Draws per example for the bounds on the validation split."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Models on one data set, all trained and evaluated in the same way."""
+    """Models on one data set, all evaluated in the same way."""
 
-    shared: str
-    """Options of every model, unless it has its own."""
     num_samples: int | None
     """K of the importance-weighted bound on the test split; None if the test split is not used."""
-    models: Mapping[str, Model]
+    models: Mapping[str, Entry]
     kept: tuple[str, int] | None = None
     """Model and seed whose weights are kept beside the result."""
 
-    def train_words(self, name: str, *, seed: int) -> list[str]:
-        """List the words of the training that determine its result on one machine.
 
-        Args:
-            name: a key of ``models``.
-            seed: seed of weights and run.
-
-        Returns:
-            The words after ``hvae``, without folder and device.
-        """
-        recipe, *own = shlex.split(self.models[name].words)
-        shared, kept = shlex.split(self.shared), True
-        words = ["train", recipe]
-        for word in shared:  # without the options that the model overrides
-            kept = word not in own if word.startswith("--") else kept
-            words += [word] if kept else []
-        return [*words, *own, "--seed", str(seed)]
+_COSINE = {"decay": 1.0, "decay_shape": "cosine"}
+_DIGITS = Experiment(
+    data=Data(data="digits"),
+    model=Model(likelihood="discretized_logistic", normalisation="layer", dropout=0.1),
+    objective=Objective(warm_up=(50,)),
+    training=Training(epochs=150, learning_rate=3e-3, averaging=0.99, **_COSINE),
+)
+_ONE = change(_DIGITS, latent_sizes=(16,))
+_GELU = {"recipe": "bidirectional", "activation": "gelu"}
 
 
-def _depth_models(options: str) -> dict[str, Model]:
-    """Models with the first L levels of `DEPTH_LATENTS`, for every family and L."""
-    models = {}
-    for recipe, title in FAMILIES.items():
-        for depth in DEPTHS:
-            levels = " ".join(map(str, DEPTH_LATENTS[:depth]))
-            words = f"{recipe} --levels {levels} {options}"
-            models[f"depth_{recipe}_{depth}"] = Model(f"{title}, L = {depth}", words, "depth")
-    return models
+def _skip(base: Experiment, **options: Any) -> Experiment:  # noqa: ANN401
+    return change(base, state="skip", **options)
 
 
 DIGITS = Benchmark(
-    shared="--data digits --likelihood discretized_logistic --normalisation layer --dropout 0.1 "
-    "--epochs 150 --warm-up 50 --learning-rate 3e-3 --decay 1.0 --decay-shape cosine "
-    "--averaging 0.99",
     num_samples=1000,
     models={
-        "one_level": Model("one level", "bottom_up --levels 16 --hidden 256"),
-        "chain": Model("two levels, bottom-up", "bottom_up --levels 16 8 --hidden 256"),
-        "delta": Model("two levels, delta", "delta --levels 16 8 --hidden 256 --state skip"),
-        "concatenation": Model(
-            "two levels, concatenation",
-            "bidirectional --levels 16 8 --hidden 256 --state skip",
+        "one_level": Entry("one level", _ONE),
+        "chain": Entry("two levels, bottom-up", _DIGITS),
+        "delta": Entry("two levels, delta", _skip(_DIGITS, recipe="delta")),
+        "concatenation": Entry("two levels, concatenation", _skip(_DIGITS, **_GELU)),
+        "ladder": Entry(
+            "ladder of 5", _skip(_DIGITS, recipe="ladder", latent_sizes=DEPTH_LATENTS)
         ),
-        "ladder": Model("ladder of 5", "ladder --levels 32 16 8 4 2 --hidden 256 --state skip"),
-        "vamp": Model(
+        "vamp": Entry(
             "two levels, VampPrior",
-            "bidirectional --levels 16 8 --hidden 256 --state skip --prior vamp "
-            "--prior-options num_components=100",
+            _skip(_DIGITS, prior="vamp", prior_options={"num_components": 100}, **_GELU),
         ),
-        "vhp": Model("one level, VHP", "bottom_up --levels 16 --hidden 256 --prior vhp"),
+        "vhp": Entry("one level, VHP", change(_ONE, prior="vhp")),
     }
-    | _depth_models("--hidden 128 --state skip"),
+    | {
+        f"depth_{recipe}_{depth}": Entry(
+            f"{title}, L = {depth}",
+            _skip(_DIGITS, recipe=recipe, latent_sizes=DEPTH_LATENTS[:depth], hidden=(128,)),
+            "depth",
+        )
+        for recipe, title in FAMILIES.items()
+        for depth in DEPTHS
+    },
     kept=("one_level", 0),
 )
 """Digits: all models in minutes on two CPU cores."""
 
-# Options that the MNIST models share, and the networks of each.
-_MNIST_SHARED = "--data mnist --batch-size 256 --decay 1.0 --decay-shape cosine --averaging 0.999"
-_SMALL = "--hidden 300 300 --normalisation batch --epochs 400 --warm-up 100 --learning-rate 5e-3"
-_DIRECT = _SMALL.replace("--warm-up 100", "--warm-up 0")  # one level: better validation ELBO
-# batch normalisation would make the code of a pseudo-input depend on the others
-_SMALL_VAMP = (
-    "--hidden 300 300 --normalisation layer --generative-normalisation batch --epochs 400 "
-    "--warm-up 100 --learning-rate 2e-3"
+_MNIST = Experiment(
+    data=Data(data="mnist"),
+    model=Model(latent_sizes=(40, 40), hidden=(300, 300), normalisation="batch"),
+    objective=Objective(warm_up=(100,)),
+    training=Training(epochs=400, batch_size=256, learning_rate=5e-3, averaging=0.999, **_COSINE),
 )
-_LADDER = (
-    "--hidden 512,512 256,256 128,128 64,64 32,32 --normalisation batch --epochs 500 "
-    "--warm-up 100 --learning-rate 2e-3"
-)
-
+_MNIST_ONE = change(_MNIST, latent_sizes=(40,))
 MNIST = Benchmark(
-    shared=_MNIST_SHARED,
     num_samples=5000,
     models={
-        "one_level": Model("one level", f"bottom_up --levels 40 {_DIRECT}"),
-        "one_level_warm_up": Model(
-            "one level, with a warm-up", f"bottom_up --levels 40 {_SMALL}", "warm_up"
+        # without a warm-up: better validation ELBO
+        "one_level": Entry("one level", change(_MNIST_ONE, warm_up=0)),
+        "one_level_warm_up": Entry("one level, with a warm-up", _MNIST_ONE, "warm_up"),
+        "chain": Entry("two levels, bottom-up", _MNIST),
+        "delta": Entry("two levels, delta", _skip(_MNIST, recipe="delta")),
+        "concatenation": Entry("two levels, concatenation", _skip(_MNIST, **_GELU)),
+        "ladder": Entry(
+            "ladder of 5",
+            _skip(
+                _MNIST,
+                recipe="ladder",
+                latent_sizes=(64, 32, 16, 8, 4),
+                hidden=((512, 512), (256, 256), (128, 128), (64, 64), (32, 32)),
+                epochs=500,
+                learning_rate=2e-3,
+            ),
         ),
-        "chain": Model("two levels, bottom-up", f"bottom_up --levels 40 40 {_SMALL}"),
-        "delta": Model("two levels, delta", f"delta --levels 40 40 {_SMALL} --state skip"),
-        "concatenation": Model(
-            "two levels, concatenation", f"bidirectional --levels 40 40 {_SMALL} --state skip"
-        ),
-        "ladder": Model("ladder of 5", f"ladder --levels 64 32 16 8 4 {_LADDER} --state skip"),
-        "vamp": Model(
+        "vamp": Entry(
             "two levels, VampPrior",
-            f"bidirectional --levels 40 40 {_SMALL_VAMP} --state skip --prior vamp "
-            "--prior-options num_components=200",
+            _skip(
+                _MNIST,
+                # batch normalisation would make the code of a pseudo-input depend on the others
+                normalisation="layer",
+                generative_normalisation="batch",
+                learning_rate=2e-3,
+                prior="vamp",
+                prior_options={"num_components": 200},
+                **_GELU,
+            ),
         ),
-        "vhp": Model("one level, VHP", f"bottom_up --levels 40 {_SMALL} --prior vhp"),
+        "vhp": Entry("one level, VHP", change(_MNIST_ONE, prior="vhp")),
     },
 )
 """Dynamically binarised MNIST, beside published numbers; hours on two CPU cores."""
 
-_ONE_LEVEL = "--levels 40 --state markov"
+_BASE = _skip(_MNIST, epochs=60, warm_up=20, **_GELU)
+
+
+def _trial(title: str, group: str = "main", *, draws: int = 1, **options: Any) -> Entry:  # noqa: ANN401
+    return Entry(title, change(_BASE, **options), group, draws)
+
+
+def _one_level(title: str, **options: Any) -> Entry:  # noqa: ANN401
+    shape = {"recipe": "bottom_up", "activation": "silu", "latent_sizes": (40,), "state": "markov"}
+    return _trial(title, "warm_up", **shape, **options)
+
+
 TRIALS = Benchmark(
-    shared=f"{_MNIST_SHARED} --levels 40 40 --hidden 300 300 --normalisation batch --epochs 60 "
-    "--warm-up 20 --learning-rate 5e-3 --state skip --validation-samples 1",
     num_samples=None,
     models={
-        "base": Model("nothing", "bidirectional"),
-        "rate_low": Model("learning rate 0.002", "bidirectional --learning-rate 2e-3"),
-        "rate_high": Model("learning rate 0.01", "bidirectional --learning-rate 1e-2"),
-        "decay_none": Model("a learning rate that does not fall", "bidirectional --decay 0"),
-        "batch_small": Model("batches of 128", "bidirectional --batch-size 128"),
-        "averaging_none": Model("no averaging of the weights", "bidirectional --averaging 0"),
-        "warm_up_none": Model("no warm-up", "bidirectional --warm-up 0"),
-        "warm_up_long": Model("a warm-up of 40 epochs", "bidirectional --warm-up 40"),
-        "layer": Model(
-            "layer normalisation, learning rate 0.002",
-            "bidirectional --normalisation layer --learning-rate 2e-3",
+        "base": _trial("nothing"),
+        "rate_low": _trial("learning rate 0.002", learning_rate=2e-3),
+        "rate_high": _trial("learning rate 0.01", learning_rate=1e-2),
+        "decay_none": _trial("a learning rate that does not fall", decay=0.0),
+        "batch_small": _trial("batches of 128", batch_size=128),
+        "averaging_none": _trial("no averaging of the weights", averaging=0.0),
+        "warm_up_none": _trial("no warm-up", warm_up=0),
+        "warm_up_long": _trial("a warm-up of 40 epochs", warm_up=40),
+        "layer": _trial(
+            "layer normalisation, learning rate 0.002", normalisation="layer", learning_rate=2e-3
         ),
-        "no_normalisation": Model(
-            "no normalisation, learning rate 0.001",
-            "bidirectional --normalisation none --learning-rate 1e-3",
+        "no_normalisation": _trial(
+            "no normalisation, learning rate 0.001", normalisation="none", learning_rate=1e-3
         ),
-        "dropout": Model("dropout of 0.1", "bidirectional --dropout 0.1"),
-        "silu": Model("SiLU in place of GELU", "bidirectional --activation silu"),
-        "gated": Model("gated linear units in place of GELU", "bidirectional --activation glu"),
-        "ladder": Model("precision-weighted merge, SiLU", "ladder"),
-        "wide": Model("512 hidden units in place of 300", "bidirectional --hidden 512 512"),
-        "as_ladder": Model(
+        "dropout": _trial("dropout of 0.1", dropout=0.1),
+        "silu": _trial("SiLU in place of GELU", activation="silu"),
+        "gated": _trial("gated linear units in place of GELU", activation="glu"),
+        "ladder": _trial("precision-weighted merge, SiLU", recipe="ladder", activation="silu"),
+        "wide": _trial("512 hidden units in place of 300", hidden=(512, 512)),
+        "as_ladder": _trial(
             "the two lower levels of the ladder, learning rate 0.002",
-            "bidirectional --levels 64 32 --hidden 512,512 256,256 --learning-rate 2e-3",
+            latent_sizes=(64, 32),
+            hidden=((512, 512), (256, 256)),
+            learning_rate=2e-3,
         ),
-        "longer": Model(
-            "150 epochs, 50 of them warm-up",
-            "bidirectional --epochs 150 --warm-up 50 --validation-samples 100",
-        ),
-        "one_level": Model("one level", f"bottom_up {_ONE_LEVEL}", "warm_up"),
-        "one_level_direct": Model("one level", f"bottom_up {_ONE_LEVEL} --warm-up 0", "warm_up"),
-        "vhp": Model("one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp", "warm_up"),
-        "vhp_direct": Model(
-            "one level, VHP", f"bottom_up {_ONE_LEVEL} --prior vhp --warm-up 0", "warm_up"
-        ),
+        "longer": _trial("150 epochs, 50 of them warm-up", draws=100, epochs=150, warm_up=50),
+        "one_level": _one_level("one level"),
+        "one_level_direct": _one_level("one level", warm_up=0),
+        "vhp": _one_level("one level, VHP", prior="vhp"),
+        "vhp_direct": _one_level("one level, VHP", prior="vhp", warm_up=0),
     },
 )
 """Variants of the two-level model on MNIST, and the warm-up of other models, evaluated on

@@ -1,33 +1,37 @@
-"""One run of the likelihood benchmark: through the command line, into one JSON file.
+"""One run of the likelihood benchmark: train, evaluate and diagnose, into one JSON file.
 
-Training, evaluation and diagnosis are commands of the package, with the words of
-`benchmarks.likelihood_models`. Each writes a file in the folder of the run and is skipped if that
-file exists. The last file is the result, with everything that the results page shows.
+A run folder of the package keeps the training, and a file of finished batches the evaluation, so
+an interrupted run resumes where it stopped. The result holds everything that the results page
+shows.
 """
 
-import contextlib
 import hashlib
 import math
-import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.likelihood_models import BENCHMARKS, Benchmark, change
+from benchmarks.runs import rounded
 from benchmarks.throughput import load_average
-from hvae_course.cli.files import read_json, write_json
-from hvae_course.cli.program import main as hvae
-from hvae_course.cli.runs import CHECKPOINT, CONFIG, ENVIRONMENT, HISTORY, RESULT
+from hvae_course.analysis import diagnose, evaluate
+from hvae_course.config import Experiment, differences
+from hvae_course.files import read_json, write_json
+from hvae_course.machine import make_accelerator
+from hvae_course.run_folder import CHECKPOINT, CONFIG, ENVIRONMENT, HISTORY, RESULT, Run, find
 from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 
 RESULTS = Path(__file__).with_name("results")
 POINTS = 100
 """Largest number of points of a stored curve, besides the best and the last epoch."""
-CLOCK, LOG, DIAGNOSIS = "clock.json", "log.txt", "diagnosis.json"
+DIAGNOSIS = {"split": "test", "num_samples": 10, "max_examples": 1000}
+DIAGNOSIS |= {"threshold": 0.1, "unit_threshold": 0.01, "seed": 0}
+"""Arguments of the diagnosis."""
+CLOCK = "clock.json"
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,11 @@ class Job:
     model: str
     seed: int
     runs: str = "runs/likelihoods"
-    """Folder of all runs, relative to the working directory, as in the stored commands."""
+    """Folder of all runs."""
     results: str = str(RESULTS)
     device: str = "cpu"
     compiled: bool = False
-    """Whether to train with ``--compile``."""
+    """Whether to compile the training step."""
     processes: int = 1
     """Number of runs at a time; the training time depends on it."""
 
@@ -58,52 +62,50 @@ class Job:
         return Path(self.results) / self.data / f"{self.model}-{self.seed}.json"
 
     @property
-    def evaluation(self) -> Path:
-        """The file of the evaluation on the test split, in the folder of the run."""
-        return self.folder / f"evaluation-test-{BENCHMARKS[self.data].num_samples}.json"
+    def benchmark(self) -> Benchmark:
+        """The table that the run belongs to."""
+        return BENCHMARKS[self.data]
 
     @property
-    def words(self) -> list[str]:
-        """Words of the training that determine its result."""
-        return BENCHMARKS[self.data].train_words(self.model, seed=self.seed)
+    def training(self) -> Run:
+        """The training, as a run folder."""
+        entry = self.benchmark.models[self.model]
+        machine = {"device": self.device, "compiled": self.compiled}
+        return Run(
+            experiment=change(entry.experiment, seed=self.seed, **machine),
+            folder=self.folder,
+            validation_samples=entry.validation_samples,
+            quiet=True,
+        )
 
-    @property
-    def judged(self) -> bool:
-        """Whether the run is evaluated on the test split."""
-        return BENCHMARKS[self.data].num_samples is not None
+    def is_done(self) -> bool:
+        """Check whether the result of the run exists.
 
-    def commands(self) -> dict[str, list[str]]:
-        """The commands in order, by name, as the words after ``hvae``."""
-        folder, device = str(self.folder), ["--device", self.device]
-        train = [*self.words, *device, "--out", folder]
-        commands = {"train": [*train, "--compile"] if self.compiled else train}
-        if self.judged:
-            draws = str(BENCHMARKS[self.data].num_samples)
-            commands |= {
-                "evaluate": ["evaluate", folder, "--samples", draws, *device],
-                "diagnose": ["diagnose", folder, *device, "--json", f"{folder}/{DIAGNOSIS}"],
-            }
-        return commands
+        Returns:
+            True if it exists and was made with the settings of the table.
 
-
-def call(words: Sequence[str]) -> None:
-    """Run one command of the package.
-
-    Args:
-        words: the words after ``hvae``.
-
-    Raises:
-        KeyboardInterrupt: if the command was interrupted.
-        RuntimeError: if its exit status was not 0.
-    """
-    try:
-        status: Any = hvae(words)
-    except SystemExit as error:
-        status = error.code
-    if status == 130:
-        raise KeyboardInterrupt
-    if status:
-        raise RuntimeError(f"hvae {shlex.join(words)} ended with status {status}")
+        Raises:
+            ValueError: if it was made with other settings or another number of draws.
+        """
+        found = read_json(self.result)
+        if found is None:
+            return False
+        training, stored = self.training, found["settings"]
+        before = replace(
+            training,
+            experiment=change(
+                Experiment.from_settings(stored), device=self.device, compiled=self.compiled
+            ),
+            validation_samples=stored["validation_samples"],
+        )
+        draws = {"draws": found.get("test", {}).get("num_samples")}
+        wanted = {"draws": self.benchmark.num_samples}
+        if other := differences(before.settings | draws, training.settings | wanted):
+            raise ValueError(
+                f"{self.result} was made with other settings: {other}; delete it and "
+                f"{self.folder} to make it again"
+            )
+        return True
 
 
 def note_start(folder: Path) -> None:
@@ -155,22 +157,6 @@ def thin(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> dict[str, list[f
     return curve
 
 
-def rounded(value: Any) -> Any:  # noqa: ANN401
-    """Round all numbers in nested containers to six decimals.
-
-    Args:
-        value: a JSON value.
-
-    Returns:
-        The same, rounded.
-    """
-    if isinstance(value, Mapping):
-        return {name: rounded(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(entry) for entry in value]
-    return round(value, 6) if isinstance(value, float) else value
-
-
 def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Select the parts of an evaluation that the results page needs.
 
@@ -201,8 +187,28 @@ def keep_weights(job: Job) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
+def judge(job: Job) -> dict[str, Any]:
+    """Evaluate and diagnose a trained model on the test split.
+
+    Args:
+        job: the run.
+
+    Returns:
+        Evaluation and diagnosis, with their settings, in nats per example.
+    """
+    device = make_accelerator(job.training.experiment.machine).device
+    found = find(job.folder)
+    model, data = found.model.to(device), found.load(None)
+    levels = diagnose(model, data, **DIAGNOSIS)
+    rows = levels.astype(object).where(levels.notna(), None).to_dict("records")
+    sampling = {"batch_size": 100, "max_rows": 2_000 if device.type == "cpu" else 20_000}
+    partial, draws = job.folder / "evaluation.part.pt", job.benchmark.num_samples
+    test = evaluate(model, data, num_samples=draws, **sampling, partial=partial)
+    return {"test": bounds(asdict(test) | sampling), "diagnosis": DIAGNOSIS | {"levels": rows}}
+
+
 def collect(job: Job) -> dict[str, Any]:
-    """Collect everything about a finished run that the results page needs.
+    """Collect everything about a finished training that the results page needs.
 
     Args:
         job: the run.
@@ -210,36 +216,26 @@ def collect(job: Job) -> dict[str, Any]:
     Returns:
         Plain values by name; bounds and information in nats per example.
     """
-    folder = job.folder
-    config, result = read_json(folder / CONFIG), read_json(folder / RESULT)
-    history = read_json(folder / HISTORY)
-    content = {
+    names = (CONFIG, RESULT, HISTORY, ENVIRONMENT, CLOCK)
+    config, result, history, starts, clock = (read_json(job.folder / name) for name in names)
+    return {
         **{name: getattr(job, name) for name in ("data", "model", "seed")},
-        "words": shlex.join(job.words),
-        "commands": {name: shlex.join(["hvae", *w]) for name, w in job.commands().items()},
         "settings": config["settings"],
         "config": config["model"],
         "data_description": config["data"],
         "environments": [
-            {name: value for name, value in environment.items() if name != "platform"}
-            for environment in read_json(folder / ENVIRONMENT)
+            {name: value for name, value in start.items() if name != "platform"}
+            for start in starts
         ],
         "parameters": result["num_parameters"],
         "epochs": result["epochs"],
         "best_epoch": result["best_epoch"],
-        "seconds": rounded(training_seconds(folder)),
+        "seconds": training_seconds(job.folder),
         "runs_at_a_time": job.processes,
-        "load": rounded([start["load"] for start in read_json(folder / CLOCK)]),
-        "validation": rounded(bounds(result["validation"])),
+        "load": [start["load"] for start in clock],
+        "validation": bounds(result["validation"]),
         "curve": thin(history["rows"], result["best_epoch"]),
     }
-    if job.judged:
-        diagnosis = read_json(folder / DIAGNOSIS)
-        content["test"] = rounded(bounds(read_json(job.evaluation)))
-        content["diagnosis"] = rounded({n: v for n, v in diagnosis.items() if n != "command"})
-    if BENCHMARKS[job.data].kept == (job.model, job.seed):
-        content["weights"] = keep_weights(job)
-    return content
 
 
 def run(job: Job) -> None:
@@ -249,21 +245,17 @@ def run(job: Job) -> None:
         job: the run.
 
     Raises:
-        RuntimeError: if a command failed; see the log in the folder of the run.
+        ValueError: if its folder holds another run.
     """
-    folder, commands = job.folder, job.commands()
-    done = {"train": folder / RESULT, "evaluate": job.evaluation, "diagnose": folder / DIAGNOSIS}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        (folder / LOG).open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        for name in commands:
-            path = done[name]
-            if name == "train" and not path.exists():
-                note_start(folder)
-            if not path.exists():
-                quiet = [] if name == "diagnose" else ["--quiet"]
-                call([*commands[name], *quiet])
-    write_json(job.result, collect(job))
+    training = job.training
+    training.check_folder()
+    if not training.finished:
+        prepared = training.prepare()
+        note_start(job.folder)
+        prepared.train()
+    content = collect(job)
+    if job.benchmark.num_samples is not None:
+        content |= judge(job)
+    if job.benchmark.kept == (job.model, job.seed):
+        content["weights"] = keep_weights(job)
+    write_json(job.result, rounded(content, 6))

@@ -1,53 +1,91 @@
-"""Many independent training runs, in parallel and resumable; each gives one row of a table."""
+"""Many independent training runs, side by side and resumable; each gives one row of a table."""
 
-import json
+import argparse
+import contextlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from hvae_course.atomic import write_whole
+from hvae_course.files import write_whole
 
+Job = TypeVar("Job")
 Row = dict[str, Any]
 """Settings of a run, or its settings and results; only numbers and strings."""
 
 
-def _write(table: Mapping[tuple[str, ...], Row], path: Path) -> None:
-    rows = pd.DataFrame(list(table.values()))
-    write_whole(path, lambda file: rows.to_csv(file, index=False))
-
-
-def write_settings(settings: Mapping[str, Any], path: Path) -> None:
-    """Write the configuration of a benchmark beside its table, atomically.
+def table_parser(about: str) -> argparse.ArgumentParser:
+    """Make a parser of the options that all tables have.
 
     Args:
-        settings: plain values by name.
-        path: JSON file.
+        about: docstring of the program.
+
+    Returns:
+        A parser of ``--seeds``, ``--table`` and ``--processes``, all None by default.
     """
-    text = json.dumps(settings, indent=2) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", help="by default those of the table")
+    parser.add_argument("--table", type=Path, help="CSV file, by default the committed one")
+    parser.add_argument("--processes", type=int, help="runs at a time, by default one per core")
+    return parser
 
 
-def _results(
-    run: Callable[[Row], Row], jobs: Sequence[Row], processes: int
-) -> Iterator[tuple[Row, Row]]:
-    """Yield each job with its result when it is done; run them here if there is one process."""
-    if processes == 1 or not jobs:
-        yield from ((job, run(job)) for job in jobs)
+def rounded(value: Any, digits: int) -> Any:  # noqa: ANN401
+    """Round all numbers in nested containers.
+
+    Args:
+        value: a JSON value.
+        digits: number of decimals.
+
+    Returns:
+        The same, rounded, with lists for tuples.
+    """
+    if isinstance(value, Mapping):
+        return {name: rounded(entry, digits) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(entry, digits) for entry in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
+def side_by_side(
+    work: Callable[[Job], Any], jobs: Iterable[Job], *, processes: int
+) -> Iterator[tuple[Job, Future]]:
+    """Run jobs in processes of one thread each; none starts after the caller stops.
+
+    Args:
+        work: function at the top level of a module.
+        jobs: what it is called with.
+        processes: largest number at a time; with one, jobs run in this process.
+
+    Yields:
+        tuple[Job, Future]: every job as it ends, with its result or error.
+    """
+    waiting = iter(jobs)
+    if processes == 1:
+        for job in waiting:
+            ended: Future = Future()
+            try:
+                ended.set_result(work(job))
+            except Exception as error:  # as in another process
+                ended.set_exception(error)
+            yield job, ended
         return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
-        futures = {pool.submit(run, job): job for job in jobs}
-        try:
-            yield from ((futures[future], future.result()) for future in as_completed(futures))
-        finally:  # after a failure nothing reads the results of what has not started
-            pool.shutdown(cancel_futures=True)
+        running = {pool.submit(work, job): job for job in islice(waiting, processes)}
+        while running:
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(ended), ended
+                running |= {pool.submit(work, job): job for job in islice(waiting, 1)}
 
 
 def run_all(
@@ -58,28 +96,35 @@ def run_all(
     The table is written after every run, so an interrupted benchmark can be resumed.
 
     Args:
-        run: function of a module (so that it can be pickled), from settings to results.
+        run: function at the top level of a module, from settings to results.
         jobs: settings of the runs, all with the same names.
-        path: CSV file of the table, read if it exists; rows of other jobs are dropped.
+        path: CSV file of the table, read if it exists; rows of other jobs are kept, before these.
         processes: number of runs at a time; by default one per core, or one on a GPU.
 
     Returns:
         One row per job, settings first, in the order of the jobs.
+
+    Raises:
+        ValueError: if the file holds another table.
     """
 
     def key(row: Row) -> tuple[str, ...]:
         return tuple(str(row[name]) for name in jobs[0])
 
-    before = pd.read_csv(path).to_dict("records") if path.exists() else []
-    known = {key(row): row for row in before if jobs[0].keys() <= row.keys()}
-    table = {key(job): known[key(job)] for job in jobs if key(job) in known}
-    left = [job for job in jobs if key(job) not in table]
+    found = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
+    if len(found) and (missing := jobs[0].keys() - set(found)):
+        raise ValueError(
+            f"{path} is another table, without {', '.join(sorted(missing))}; name another file"
+        )
+    table = {key(row): row for row in found.to_dict("records")}
+    asked = {key(job): job for job in jobs}
+    left = [job for name, job in asked.items() if name not in table]
     if processes is None:
         processes = 1 if torch.cuda.is_available() else os.cpu_count() or 1
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for job, result in tqdm(_results(run, left, processes), total=len(left), unit="run"):
-        table[key(job)] = job | result
-        _write(table, path)
-    table = {key(job): table[key(job)] for job in jobs}
-    _write(table, path)
-    return pd.read_csv(path)
+    with contextlib.closing(side_by_side(run, left, processes=processes)) as ended:
+        for job, result in tqdm(ended, total=len(left), unit="run"):
+            table[key(job)] = job | result.result()
+            others = [row for name, row in table.items() if name not in asked]
+            frame = pd.DataFrame(others + [table[name] for name in asked if name in table])
+            write_whole(path, partial(frame.to_csv, index=False))
+    return pd.DataFrame([table[name] for name in asked])

@@ -1,38 +1,35 @@
-"""The likelihood benchmark: every row is a command, and what is finished is not repeated."""
+"""The likelihood benchmark: every row is an experiment, and what is finished is not repeated."""
 
 import json
 import os
-import shlex
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 
 from benchmarks import likelihood_run, likelihoods
-from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES, Benchmark, Model
-from benchmarks.likelihood_run import POINTS, Job, note_start, rounded, thin, training_seconds
-from benchmarks.likelihoods import run_side_by_side
-from hvae_course import recipes
-from hvae_course.cli.options import read_options
-from hvae_course.cli.program import _make_parser
-from hvae_course.cli.settings import ModelSettings, ObjectiveSettings, find_recipe
+from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES, Benchmark, Entry, change
+from benchmarks.likelihood_run import POINTS, note_start, thin, training_seconds
+from hvae_course.config import Experiment, Model, Training
 from hvae_course.data import DataSpec
+from hvae_course.objectives import make_objective
+from hvae_course.recipes import build
 
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
-SPECS = {"digits": DataSpec(64, 17), "mnist": DataSpec(784, 2)}
+SPECS = {"digits": DataSpec((8, 8), 17), "mnist": DataSpec((28, 28), 2)}
 DATA = {"digits": "digits", "mnist": "mnist", "trials": "mnist"}
-TRIALS = BENCHMARKS["trials"].models
 MAIN = ("one_level", "chain", "delta", "concatenation", "ladder", "vamp", "vhp")
-EVERY = [(data, name) for data, benchmark in BENCHMARKS.items() for name in benchmark.models]
+BASE = Experiment(
+    model=Model(latent_sizes=(3,), hidden=(8,)), training=Training(epochs=2, batch_size=500)
+)
+LADDER = change(BASE, recipe="ladder", latent_sizes=(3, 2))
 TINY = Benchmark(
-    shared="--data digits --hidden 8 --epochs 2 --batch-size 500 --validation-samples 2",
     num_samples=4,
     models={
-        "one_level": Model("one level", "bottom_up --levels 3"),
-        "ladder": Model("ladder", "ladder --levels 3 2"),
+        "one_level": Entry("one level", BASE, validation_samples=2),
+        "ladder": Entry("ladder", LADDER, validation_samples=2),
     },
     kept=("one_level", 0),
 )
@@ -46,11 +43,22 @@ def read(path):
 def tiny(tmp_path, monkeypatch):
     """Run the tiny benchmark in this process; the folder of its results, and the exit status."""
     monkeypatch.setitem(BENCHMARKS, "digits", TINY)
-    places = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    monkeypatch.setitem(likelihood_run.DIAGNOSIS, "max_examples", 20)
 
-    def run(*words):
-        status = likelihoods.main(["digits", "--seeds", "0", "--processes", "1", *places, *words])
-        return tmp_path / "results/digits", status
+    def run(*words, models=("ladder",), runs="runs"):
+        places = ["--runs", str(tmp_path / runs), "--results", str(tmp_path / "results")]
+        words = [
+            "digits",
+            "--seeds",
+            "0",
+            "--processes",
+            "1",
+            *places,
+            "--models",
+            *models,
+            *words,
+        ]
+        return tmp_path / "results/digits", likelihoods.main(words)
 
     yield run
     AcceleratorState._reset_state(True)
@@ -58,33 +66,32 @@ def tiny(tmp_path, monkeypatch):
 
 @pytest.fixture
 def called(monkeypatch):
-    """Names of the commands that are given, in their order."""
-    names, hvae = [], likelihood_run.hvae
+    """Names of the functions that a run calls, in their order."""
+    names = []
 
-    def note(words):
-        names.append(words[0])
-        return hvae(words)
+    def noting(name, function):
+        def note(*args, **settings):
+            names.append(name)
+            return function(*args, **settings)
 
-    monkeypatch.setattr(likelihood_run, "hvae", note)
+        return note
+
+    for name in ("note_start", "evaluate", "diagnose"):
+        monkeypatch.setattr(likelihood_run, name, noting(name, getattr(likelihood_run, name)))
     return names
 
 
 # The table of models
 
 
-@pytest.mark.parametrize(("name", "model"), EVERY, ids=lambda value: value)
-def test_every_model_of_the_tables_is_one_command_that_builds_it(name, model):
-    words = BENCHMARKS[name].train_words(model, seed=1)
-    flags = [word for word in words if word.startswith("--")]
-    assert len(flags) == len(set(flags))
-    given = _make_parser()[0].parse_args(words)
-    assert (given.data, given.seed) == (DATA[name], 1)
-    recipe = find_recipe(given.target)
-    arguments = read_options(given, ModelSettings).arguments(recipe)
-    read_options(given, ObjectiveSettings).make()
-    with torch.device("meta"):
-        built = recipes.RECIPES[recipe](SPECS[DATA[name]], **arguments)
-    assert built.num_levels == len(given.latent_sizes)
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_model_of_the_tables_can_be_built_and_trained(name):
+    for entry in BENCHMARKS[name].models.values():
+        chosen = entry.experiment
+        assert chosen.data.data == DATA[name]
+        make_objective(chosen.objective)
+        with torch.device("meta"):
+            build(chosen.model, SPECS[DATA[name]])
 
 
 def test_both_data_sets_have_the_same_main_models_under_the_same_titles():
@@ -96,38 +103,37 @@ def test_both_data_sets_have_the_same_main_models_under_the_same_titles():
     assert mains["digits"] == mains["mnist"]
 
 
-def test_an_option_of_a_model_replaces_that_of_all_models():
-    model = Model("", "ladder --levels 3 2 --hidden 8 8")
-    shared = "--hidden 5 5 --epochs 2 --levels 7 --decay 1.0"
-    words = Benchmark(shared=shared, num_samples=4, models={"a": model}).train_words("a", seed=3)
-    expected = "train ladder --epochs 2 --decay 1.0 --levels 3 2 --hidden 8 8 --seed 3"
-    assert words == expected.split()
+def test_a_change_reaches_the_option_wherever_it_is_and_no_other():
+    options = {"latent_sizes": (5,), "epochs": 7, "warm_up": (3,), "device": "cpu"}
+    changed = change(LADDER, **options)
+    assert changed.settings() == LADDER.settings() | {
+        name: [*value] if isinstance(value, tuple) else value for name, value in options.items()
+    }
+    with pytest.raises(TypeError, match="no option levels"):
+        change(LADDER, levels=(5,))
 
 
-def test_every_trial_changes_something_and_the_data_never():
-    words = {name: BENCHMARKS["trials"].train_words(name, seed=0) for name in TRIALS}
-    assert len(set(map(tuple, words.values()))) == len(TRIALS)
-    assert all(of[of.index("--data") + 1] == "mnist" for of in words.values())
+def test_every_trial_differs_from_every_other():
+    trials = BENCHMARKS["trials"].models.values()
+    assert len({json.dumps(entry.experiment.settings()) for entry in trials}) == len(trials)
 
 
 def test_models_by_depth_differ_in_their_levels_and_their_inference_alone():
-    kept = set()
     for recipe in FAMILIES:
         for depth in DEPTHS:
-            words = BENCHMARKS["digits"].train_words(f"depth_{recipe}_{depth}", seed=0)
-            first = words.index("--levels") + 1
-            assert words[1] == recipe
-            assert all(word.isdigit() for word in words[first : first + depth])
-            kept.add((*words[2:first], *words[first + depth :]))
-    assert len(kept) == 1
+            chosen = BENCHMARKS["digits"].models[f"depth_{recipe}_{depth}"].experiment
+            assert (chosen.model.recipe, chosen.model.num_levels) == (recipe, depth)
+            first = BENCHMARKS["digits"].models["depth_bottom_up_1"].experiment
+            own = {"recipe": "bottom_up", "latent_sizes": first.model.latent_sizes}
+            assert change(chosen, **own) == first
 
 
 # One run
 
 
-def test_a_run_ends_as_one_file_with_its_bounds_and_their_circumstances(tiny):
-    folder, status = tiny()
-    assert status == 0
+def test_a_run_ends_as_one_file_with_its_bounds_and_their_circumstances(tiny, called):
+    folder, status = tiny(models=TINY.models)
+    assert status == 0 and called == 2 * ["note_start", "diagnose", "evaluate"]
     assert {p.name for p in folder.iterdir()} == {
         "one_level-0.json",
         "one_level-0.pt",
@@ -138,67 +144,61 @@ def test_a_run_ends_as_one_file_with_its_bounds_and_their_circumstances(tiny):
     gap = test["reconstruction"]["mean"] - test["elbo"]["mean"]
     assert gap == pytest.approx(sum(level["mean"] for level in test["information"]), abs=1e-4)
     assert test["log_likelihood"]["mean"] > test["elbo"]["mean"]
-    assert (test["num_samples"], test["num_examples"]) == (4, 447)
-    assert row["settings"]["latent_sizes"] == [3, 2]
+    assert (test["num_samples"], test["num_examples"], test["max_rows"]) == (4, 447, 2000)
+    assert row["validation"]["num_samples"] == 2
+    experiment = change(LADDER, device="cpu")
+    assert row["settings"] == experiment.settings() | {"validation_samples": 2}
     assert row["curve"]["epoch"] == [1, 2]
     (environment,) = row["environments"]
     assert environment["device"] == "cpu" and "platform" not in environment
     assert row["seconds"] > 0 and row["runs_at_a_time"] == 1
-    assert len(row["diagnosis"]["levels"]) == 2
-    assert row["commands"]["train"].startswith("hvae train ladder --data digits")
+    assert len(row["diagnosis"]["levels"]) == 2 and row["diagnosis"]["max_examples"] == 20
 
 
 def test_a_trial_never_sees_the_test_split(tiny, called, monkeypatch):
     monkeypatch.setitem(BENCHMARKS, "digits", replace(TINY, num_samples=None, kept=None))
-    folder, status = tiny("--models", "ladder")
-    assert (status, called) == (0, ["train"])
+    folder, status = tiny()
+    assert (status, called) == (0, ["note_start"])
     row = read(folder / "ladder-0.json")
     assert row["validation"]["elbo"]["mean"] < 0
     assert not {"test", "diagnosis"} & row.keys()
-    assert row["commands"].keys() == {"train"}
-    assert tiny("--models", "ladder")[1] == 0 and called == ["train"]
+    assert tiny()[1] == 0 and called == ["note_start"]
 
 
-def test_the_stored_commands_give_the_stored_numbers(tiny, tmp_path):
-    folder, _ = tiny("--models", "ladder")
-    row = read(folder / "ladder-0.json")
-    for name in ("train", "evaluate"):
-        words = shlex.split(row["commands"][name])[1:]
-        moved = [w.replace(str(tmp_path / "runs"), str(tmp_path / "again")) for w in words]
-        likelihood_run.call([*moved, "--quiet"])
-    again = read(tmp_path / "again/digits/ladder-0/evaluation-test-4.json")
-    assert again["elbo"]["mean"] == pytest.approx(row["test"]["elbo"]["mean"], abs=1e-5)
+def test_what_is_finished_is_not_repeated_and_what_is_repeated_gives_the_same(tiny, called):
+    path = tiny()[0] / "ladder-0.json"
+    first = read(path)
+    tiny("--compiled")  # neither this nor the device determines the result
+    assert called == ["note_start", "diagnose", "evaluate"]
+    path.unlink()
+    tiny()
+    assert called[3:] == ["diagnose", "evaluate"] and read(path) == first
+    path.unlink()
+    tiny(runs="elsewhere")
+    assert called[5:] == ["note_start", "diagnose", "evaluate"]
+    again = read(path)
+    assert {name: again[name] for name in ("test", "curve")} == {
+        name: first[name] for name in ("test", "curve")
+    }
 
 
-def test_what_is_finished_is_not_repeated(tiny, called, tmp_path):
-    folder, _ = tiny("--models", "ladder")
-    assert called == ["train", "evaluate", "diagnose"]
-    tiny("--models", "ladder")
-    assert len(called) == 3
-    first = read(folder / "ladder-0.json")
-    (folder / "ladder-0.json").unlink()
-    (tmp_path / "runs/digits/ladder-0/evaluation-test-4.json").unlink()
-    tiny("--models", "ladder")
-    assert called[3:] == ["evaluate"]
-    assert read(folder / "ladder-0.json") == first
+def test_compilation_and_device_are_those_of_the_job():
+    chosen = likelihood_run.Job("digits", "ladder", 3, compiled=True, device="cuda").training
+    table = BENCHMARKS["digits"].models["ladder"].experiment
+    assert chosen.experiment == change(table, compiled=True, device="cuda", seed=3)
 
 
-def test_compilation_is_an_option_of_the_training_alone():
-    commands = Job("digits", "ladder", 0, compiled=True).commands()
-    assert [name for name, words in commands.items() if "--compile" in words] == ["train"]
-
-
-def test_a_result_of_other_words_is_not_taken_for_done(tiny, monkeypatch, capsys):
-    tiny("--models", "ladder")
-    changed = replace(TINY, shared=TINY.shared.replace("--epochs 2", "--epochs 3"))
-    monkeypatch.setitem(BENCHMARKS, "digits", changed)
-    with pytest.raises(SystemExit, match="2"):
-        tiny("--models", "ladder")
-    assert "was made with other words" in capsys.readouterr().err
-    monkeypatch.setitem(BENCHMARKS, "digits", replace(TINY, num_samples=8))
-    with pytest.raises(SystemExit, match="2"):
-        tiny("--models", "ladder")
-    assert "was made with other draws: 4, and the table says 8" in capsys.readouterr().err
+def test_a_result_of_other_settings_is_not_taken_for_done(tiny, monkeypatch, capsys):
+    tiny()
+    longer = {"ladder": replace(TINY.models["ladder"], experiment=change(LADDER, epochs=3))}
+    for other, message in (
+        (replace(TINY, models=longer), "other settings: epochs was 2 and is 3"),
+        (replace(TINY, num_samples=8), "other settings: draws was 4 and is 8"),
+    ):
+        monkeypatch.setitem(BENCHMARKS, "digits", other)
+        with pytest.raises(SystemExit, match="2"):
+            tiny()
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -216,19 +216,21 @@ def test_wrong_words_are_refused(words, message, capsys):
 
 
 def test_a_failure_is_told_and_stops_no_other_run(tiny, monkeypatch, capsys):
-    broken = replace(TINY.models["one_level"], words="bottom_up --levels 3 --dropout 2")
-    monkeypatch.setitem(
-        BENCHMARKS, "digits", replace(TINY, models=TINY.models | {"one_level": broken})
-    )
-    folder, status = tiny()
+    broken = replace(TINY.models["one_level"], experiment=change(BASE, likelihood="bernoulli"))
+    models = TINY.models | {"one_level": broken}
+    monkeypatch.setitem(BENCHMARKS, "digits", replace(TINY, models=models))
+    folder, status = tiny(models=models)
     assert status == 1
     assert [p.name for p in folder.iterdir()] == ["ladder-0.json"]
     told = capsys.readouterr()
-    assert "ended with status 2; see" in told.out + told.err
+    assert "one_level-0 failed: ValueError" in told.out + told.err
 
 
 def test_an_interruption_ends_the_benchmark(tiny, monkeypatch, capsys):
-    monkeypatch.setattr(likelihood_run, "hvae", lambda words: 130)
+    def interrupt(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(likelihood_run, "note_start", interrupt)
     folder, status = tiny()
     assert status == 130 and not folder.exists()
     assert "to resume, give the same command again" in capsys.readouterr().err
@@ -258,13 +260,7 @@ def test_a_start_that_saved_nothing_counts_nothing(tmp_path):
 @pytest.mark.parametrize("epochs", [3, 100, 1234])
 def test_a_thinned_curve_keeps_the_best_and_the_last_epoch(epochs):
     rows = [
-        {
-            "epoch": e,
-            "split": split,
-            "quantity": "elbo",
-            "level": None,
-            "value": -100.0 + e + offset,
-        }
+        {"epoch": e, "split": split, "quantity": "elbo", "value": -100.0 + e + offset}
         for e in range(1, epochs + 1)
         for split, offset in (("train", 0.0), ("validation", -1.0))
     ]
@@ -273,27 +269,3 @@ def test_a_thinned_curve_keeps_the_best_and_the_last_epoch(epochs):
     assert curve["epoch"] == sorted(curve["epoch"])
     assert curve["train"] == [-100.0 + e for e in curve["epoch"]]
     assert curve["validation"] == [-101.0 + e for e in curve["epoch"]]
-
-
-def test_rounding_reaches_every_number():
-    assert rounded({"a": [0.12345678, (1, "b", None)]}) == {"a": [0.123457, [1, "b", None]]}
-
-
-def leave_a_mark(job):
-    """Show how many of these run at once; one of them fails."""
-    folder = Path(job.runs)
-    mine = folder / f"running-{job.seed}"
-    mine.touch()
-    (folder / f"seen-{job.seed}").write_text(str(len(list(folder.glob("running-*")))))
-    time.sleep(0.2)
-    mine.unlink()
-    if job.seed == 1:
-        raise RuntimeError("this run fails")
-
-
-def test_never_more_runs_at_once_than_asked_for(tmp_path):
-    jobs = [Job("digits", "ladder", seed, runs=str(tmp_path)) for seed in range(5)]
-    ended = dict(run_side_by_side(leave_a_mark, jobs, processes=2))
-    assert set(ended) == set(jobs)
-    assert [str(error) for error in ended.values() if error] == ["this run fails"]
-    assert max(int((tmp_path / f"seen-{seed}").read_text()) for seed in range(5)) <= 2
