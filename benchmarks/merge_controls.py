@@ -5,28 +5,21 @@ Run it with ``python -m benchmarks.merge_controls``. Model and recipe are those 
 ``benchmarks/merge_controls.csv`` holds one row per control and seed.
 """
 
-import argparse
 import math
-import os
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from benchmarks.posterior_rules import (
-    BUDGETS,
-    TRAINING,
-    WARM_UPS,
-    build_matched,
-    judge,
-)
-from benchmarks.runs import Row, run_all
+from benchmarks.posterior_rules import TRAININGS, WARM_UPS, judge, matched
+from benchmarks.runs import Row, run_all, table_parser
 from hvae_course import data, fit
 from hvae_course.gaussians import diag_normal
-from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import WarmUp, elbo
 from hvae_course.posteriors import PosteriorRule, precision_weighted_merge
+from hvae_course.recipes import build
 
 CONTROLS = ("least share", "second run", "second run, warm-up")
 """What is changed: the share has a floor from the first step; the collapsed model of the table is
@@ -51,68 +44,41 @@ class FlooredMerge(PosteriorRule):
         self.head, self.least_share = head, least_share
 
     def forward(self, d: Tensor, h: Tensor, p: Distribution) -> Independent:
-        """Give ``q(z_l | x, z_>l)``.
-
-        Args:
-            d: bottom-up feature d_l, ``(B, F_l)``.
-            h: state from above; it acts through p alone.
-            p: prior ``p(z_l | z_>l)``, a diagonal Gaussian.
-
-        Returns:
-            A diagonal Gaussian over z_l, batch shape ``(B,)``.
-        """
+        """Give ``q(z_l | x, z_>l)``, as any `PosteriorRule`; the state acts through p alone."""
         message = self.head(d)
         largest = p.base_dist.scale * math.sqrt((1 - self.least_share) / self.least_share)
         scale = torch.minimum(message.base_dist.scale, largest)
         return precision_weighted_merge(diag_normal(message.mean, scale.log()), p)
 
 
-def train(job: Row) -> tuple[HierarchicalVAE, int]:
-    """Train the merge under one control.
+def run(job: Row) -> Row:
+    """Train and judge the merge under one control.
 
     Args:
         job: control and seed.
 
     Returns:
-        The model and its best epoch, that of the second run where there are two.
+        One row of the table, as in `benchmarks.posterior_rules`, of the second run where there
+        are two.
     """
-    digits = data.load("digits")
-    torch.manual_seed(job["seed"])
-    model = build_matched("merge", "markov", digits)
-    if job["control"] == "least share":
+    digits, control = data.load("digits"), job["control"]
+    model = build(matched("merge", "markov", digits), digits, seed=job["seed"])
+    if control == "least share":
         rules = model.posterior.rules
         for l in range(len(rules) - 1):  # the top level is not merged
             rules[l] = FlooredMerge(rules[l].head, LEAST_SHARE)
-    settings = BUDGETS["digits"] | TRAINING | {"seed": job["seed"], "progress": False}
-    history = fit(model, digits, objective=elbo, **settings)
-    if job["control"] != "least share":
-        warm = job["control"] == "second run, warm-up"
-        objective = WarmUp(WARM_UPS["digits"]) if warm else elbo
-        history = fit(model, digits, objective=objective, **settings)
-    return model, history.best_epoch
-
-
-def run(job: Row) -> Row:
-    """Train and judge one model.
-
-    Args:
-        job: control and seed.
-
-    Returns:
-        One row of the table, as in `benchmarks.posterior_rules`.
-    """
-    model, best_epoch = train(job)
-    return judge(model, best_epoch, "digits")
+    second = WarmUp(WARM_UPS["digits"]) if control == "second run, warm-up" else elbo
+    for objective in (elbo,) if control == "least share" else (elbo, second):
+        training = replace(TRAININGS["digits"], seed=job["seed"])
+        history = fit(model, digits, training, objective=objective, progress=False)
+    return judge(model, digits, history.best_epoch)
 
 
 def main() -> None:
     """Train what the table does not hold yet, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--processes", type=int, default=None)
-    arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    jobs = [{"control": c, "seed": seed} for seed in SEEDS for c in CONTROLS]
-    table = run_all(run, jobs, TABLE, processes=arguments.processes)
+    given = table_parser(__doc__).parse_args()
+    jobs = [{"control": c, "seed": seed} for seed in given.seeds or SEEDS for c in CONTROLS]
+    table = run_all(run, jobs, given.table or TABLE, processes=given.processes)
     shown = ["elbo", "iw", "information_1", "information_2", "information_3"]
     print(table.set_index(["control", "seed"])[shown].round(2).to_string())
 

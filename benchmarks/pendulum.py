@@ -7,8 +7,6 @@ validation epoch, and writes ``benchmarks/pendulum.csv``, with its configuration
 the *validation* set, and writes ``benchmarks/pendulum_sensitivity.csv`` instead.
 """
 
-import argparse
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,21 @@ from typing import Any
 import torch
 
 from benchmarks import latent_paths
-from benchmarks.runs import Row, run_all, write_settings
+from benchmarks.runs import Row, rounded, run_all, table_parser
 from hvae_course import data, evaluate, fit, recipes
+from hvae_course.config import Training
+from hvae_course.files import write_json
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.objectives import GECO, Constrained, ReWO, elbo, importance_weighted
+from hvae_course.objectives import (
+    GECO,
+    Constrained,
+    Objective,
+    ReWO,
+    as_objective,
+    elbo,
+    importance_weighted,
+)
 from hvae_course.objectives.constrained import squared_error
-from hvae_course.training import History, Objective
 
 ARCHITECTURE = {
     "latent_size": 2,
@@ -69,7 +76,13 @@ class Setting:
         """What is maximised."""
         if self.constraint is not None:
             return Constrained(**self.constraint)
-        return elbo if self.num_samples == 1 else importance_weighted
+        return as_objective(elbo if self.num_samples == 1 else importance_weighted)
+
+    def build(self, pendulum: data.DataSet, *, seed: int) -> HierarchicalVAE:
+        """Build the untrained model with weights from a seed."""
+        torch.manual_seed(seed)
+        options = ARCHITECTURE | self.architecture
+        return recipes.vae(pendulum, **options, prior=self.prior, prior_options=self.prior_options)
 
 
 MODELS = {
@@ -127,39 +140,6 @@ VARIATIONS = {
 """VHP with ReWO, one constant changed at a time, and what the models share changed for three."""
 
 
-def train(
-    setting: Setting, pendulum: data.DataSet, *, seed: int
-) -> tuple[HierarchicalVAE, History, Objective]:
-    """Train one model.
-
-    Args:
-        setting: which.
-        pendulum: the data.
-        seed: of weights and run.
-
-    Returns:
-        The model, its history, and its objective in its last state.
-    """
-    torch.manual_seed(seed)
-    model = recipes.vae(
-        pendulum,
-        **(ARCHITECTURE | setting.architecture),
-        prior=setting.prior,
-        prior_options=setting.prior_options,
-    )
-    objective = setting.objective()
-    history = fit(
-        model,
-        pendulum,
-        objective=objective,
-        num_samples=setting.num_samples,
-        **BUDGET,
-        seed=seed,
-        progress=False,
-    )
-    return model, history, objective
-
-
 def run(job: Row) -> Row:
     """Train and judge one model.
 
@@ -172,7 +152,9 @@ def run(job: Row) -> Row:
     """
     pendulum = data.load("pendulum")
     setting = (MODELS | VARIATIONS)[job["model"]]
-    model, history, objective = train(setting, pendulum, seed=job["seed"])
+    model, objective = setting.build(pendulum, seed=job["seed"]), setting.objective()
+    training = Training(num_samples=setting.num_samples, **BUDGET, seed=job["seed"])
+    history = fit(model, pendulum, training, objective=objective, progress=False)
     model = model.cpu()
     judged = pendulum.split(job["split"])
     torch.manual_seed(job["seed"])
@@ -192,14 +174,13 @@ def run(job: Row) -> Row:
         "iw_standard_error": bounds.log_likelihood.standard_error,
         "std": model.top_down.likelihood.log_std.exp().item(),
     }
+    row |= {"met": None, "beta": 1.0, "moving_error": None}
     if isinstance(objective, Constrained):
         row |= {"met": objective.met, "beta": objective.beta.item()}
-        row |= {"moving_error": objective.average.item()}
-    else:
-        row |= {"met": None, "beta": 1.0, "moving_error": None}
+        row["moving_error"] = objective.average.item()
     row |= latent_paths.judge(model, pendulum.train, judged)
     row["data"] = str(pendulum)
-    return {k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}
+    return rounded(row, 5)
 
 
 def configuration() -> dict[str, Any]:
@@ -223,25 +204,22 @@ def configuration() -> dict[str, Any]:
 
 def main() -> None:
     """Train what the table does not hold yet, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = table_parser(__doc__)
     parser.add_argument("--sensitivity", action="store_true", help="vary one constant at a time")
-    parser.add_argument("--seeds", type=int, nargs="+", default=None)
-    parser.add_argument("--table", type=Path, default=None)
-    parser.add_argument("--processes", type=int, default=None)
-    arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    given = parser.parse_args()
     models, seeds, split, name = MODELS, SEEDS, "test", "pendulum"
-    if arguments.sensitivity:
+    if given.sensitivity:
         models, seeds, split = VARIATIONS, SENSITIVITY_SEEDS, "validation"
         name = "pendulum_sensitivity"
     jobs = [
         {"model": model, "split": split, "seed": seed}
         for model in models
-        for seed in arguments.seeds or seeds
+        for seed in given.seeds or seeds
     ]
-    path = arguments.table or Path(__file__).with_name(f"{name}.csv")
-    write_settings(configuration(), Path(__file__).with_name("pendulum.json"))
-    table = run_all(run, jobs, path, processes=arguments.processes)
+    folder = Path(__file__).parent
+    write_json(folder / "pendulum.json", configuration())
+    path = given.table or folder / f"{name}.csv"
+    table = run_all(run, jobs, path, processes=given.processes)
     shown = ["ring", "hole_ratio", "pruned_jumps", "pruned_angle_step", "unpruned_angle_step"]
     shown += ["codes_angle_step", "two_sample", "iw", "beta"]
     print(table.groupby("model", sort=False)[shown].median().round(3).to_string())

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks.pendulum import ARCHITECTURE, BUDGET, MODELS
-from hvae_course import data, recipes
+from benchmarks.pendulum import BUDGET, MODELS
+from hvae_course import data
 
 TABLE = Path(__file__).with_suffix(".csv")
 """One row per model and round."""
@@ -23,9 +23,7 @@ ROUNDS, STEPS = 15, 20
 
 def _stepper(name: str, pendulum: data.DataSet) -> Callable[[], float]:
     setting, x = MODELS[name], pendulum.train.batch(slice(BUDGET["batch_size"]))
-    torch.manual_seed(0)
-    options = {"prior": setting.prior, "prior_options": setting.prior_options}
-    model, objective = recipes.vae(pendulum, **ARCHITECTURE, **options), setting.objective()
+    model, objective = setting.build(pendulum, seed=0), setting.objective()
     optimizer = torch.optim.Adam(model.parameters())
 
     def turn() -> float:

@@ -7,37 +7,40 @@ with KL warm-up, and Markov state without. ``--data mnist`` does the same on dyn
 MNIST and writes ``benchmarks/posterior_rules_mnist.csv``.
 """
 
-import argparse
-import os
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from benchmarks.runs import Row, run_all
-from hvae_course import analysis, data, evaluate, fit, recipes
+from benchmarks.runs import Row, rounded, run_all, table_parser
+from hvae_course import analysis, data, evaluate, fit
+from hvae_course.config import Model, Objective, Training
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.objectives import WarmUp, elbo
+from hvae_course.objectives import make_objective
+from hvae_course.recipes import build
 
-RULES: dict[str, Callable[..., HierarchicalVAE]] = {
-    "chain": recipes.bottom_up_vae,
-    "concatenation": recipes.bidirectional_vae,
-    "delta": recipes.delta_vae,
-    "merge": recipes.ladder_vae,
+SHARED = Model(
+    latent_sizes=(16, 8, 4),
+    hidden=(256,),
+    normalisation="layer",
+    activation="gelu",
+    dropout=0.1,
+)
+"""What all models share; their generative networks have the same parameters."""
+RULES = {
+    "chain": "bottom_up",
+    "concatenation": "bidirectional",
+    "delta": "delta",
+    "merge": "ladder",
 }
 """The four posterior rules, with the recipes that use them."""
-ARCHITECTURE = {
-    "latent_sizes": (16, 8, 4),
-    "hidden": (256,),
-    "normalisation": "layer",
-    "activation": "gelu",
-    "dropout": 0.1,
-}
-"""What all models share; their generative networks have the same parameters."""
 LIKELIHOODS = {"digits": "discretized_logistic", "mnist": "bernoulli"}
-BUDGETS = {"digits": {"epochs": 400, "patience": 40}, "mnist": {"epochs": 30, "patience": 10}}
-TRAINING = {"learning_rate": 1e-3, "batch_size": 100}
+TRAININGS = {
+    "digits": Training(epochs=400, patience=40, learning_rate=1e-3, batch_size=100),
+    "mnist": Training(epochs=30, patience=10, learning_rate=1e-3, batch_size=100),
+}
 WARM_UPS = {"digits": 50, "mnist": 10}
 """Epochs of KL warm-up by data set: 500 steps on the digits, 5,000 on MNIST."""
 SEEDS = {"digits": (0, 1, 2), "mnist": (0,)}
@@ -74,8 +77,8 @@ def num_parameters(model: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def build_matched(rule: str, state: str, dataset: data.DataSet) -> HierarchicalVAE:
-    """Build a model whose inference networks are as wide as its budget of parameters allows.
+def matched(rule: str, state: str, dataset: data.DataSet) -> Model:
+    """Make the inference networks of a model as wide as its budget of parameters allows.
 
     The budget is the number of parameters of concatenation with inference networks as wide as the
     generative ones; the other rules get the largest width that stays within it.
@@ -86,73 +89,41 @@ def build_matched(rule: str, state: str, dataset: data.DataSet) -> HierarchicalV
         dataset: the data set, a key of `LIKELIHOODS`.
 
     Returns:
-        The untrained model; only this one draws from the caller's generator.
+        The model's configuration.
     """
 
-    def build(rule: str, width: int) -> HierarchicalVAE:
-        return RULES[rule](
-            dataset,
-            state=state,
-            inference_hidden=(width,),
-            likelihood=LIKELIHOODS[dataset.name],
-            **ARCHITECTURE,
-        )
+    def model(rule: str, width: int) -> Model:
+        own = {"recipe": RULES[rule], "likelihood": LIKELIHOODS[dataset.name], "state": state}
+        return replace(SHARED, inference_hidden=(width,), **own)
 
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        budget = num_parameters(build("concatenation", *ARCHITECTURE["hidden"]))
-        low, high = 1, 8192
-        while low < high:  # the widest that stays within the budget
-            middle = (low + high + 1) // 2
-            if num_parameters(build(rule, middle)) <= budget:
-                low = middle
-            else:
-                high = middle - 1
-    return build(rule, low)
+    def size(rule: str, width: int) -> int:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return num_parameters(build(model(rule, width), dataset.spec))
+
+    budget = size("concatenation", *SHARED.hidden)
+    low, high = 1, 8192
+    while low < high:  # the widest that stays within the budget
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if size(rule, middle) <= budget else (low, middle - 1)
+    return model(rule, low)
 
 
-def train(job: Row, name: str) -> tuple[HierarchicalVAE, int]:
-    """Train one model.
-
-    Args:
-        job: rule, state, warm_up and seed.
-        name: ``"digits"`` or ``"mnist"``.
-
-    Returns:
-        The model and its best epoch.
-    """
-    dataset = data.load(name)
-    torch.manual_seed(job["seed"])
-    model = build_matched(job["rule"], job["state"], dataset)
-    objective = WarmUp(job["warm_up"]) if job["warm_up"] else elbo
-    history = fit(
-        model,
-        dataset,
-        objective=objective,
-        **BUDGETS[name],
-        **TRAINING,
-        seed=job["seed"],
-        progress=False,
-    )
-    return model, history.best_epoch
-
-
-def judge(model: HierarchicalVAE, best_epoch: int, name: str) -> Row:
+def judge(model: HierarchicalVAE, dataset: data.DataSet, best_epoch: int) -> Row:
     """Evaluate one trained model.
 
     Args:
         model: the model, with the weights of its best epoch.
+        dataset: the data set, a key of `MAX_ROWS`.
         best_epoch: that epoch.
-        name: ``"digits"`` or ``"mnist"``.
 
     Returns:
         Nats per example on the test set, units, and how they were measured.
     """
-    dataset = data.load(name).to(model.device)
-    sampling = {"num_samples": NUM_SAMPLES, "max_rows": MAX_ROWS[name]}
+    dataset = dataset.to(model.device)
+    sampling = {"num_samples": NUM_SAMPLES, "max_rows": MAX_ROWS[dataset.name]}
     test = evaluate(model, dataset, **sampling)
     validation = evaluate(model, dataset, split="validation", **sampling)
-    levels = analysis.diagnose(model, dataset)
-    row = {
+    row: dict[str, Any] = {
         "parameters": test.num_parameters,
         "best_epoch": best_epoch,
         "validation_elbo": validation.elbo.mean,
@@ -160,11 +131,12 @@ def judge(model: HierarchicalVAE, best_epoch: int, name: str) -> Row:
         "iw": test.log_likelihood.mean,
         "reconstruction": test.reconstruction.mean,
     }
-    for level in levels.to_dict("records"):
-        row[f"information_{level['level']}"] = test.information[level["level"] - 1].mean
+    levels = analysis.diagnose(model, dataset, index_code=False).to_dict("records")
+    for level, information in zip(levels, test.information, strict=True):
+        row[f"information_{level['level']}"] = information.mean
         row[f"informative_units_{level['level']}"] = level["informative_units"]
     row |= {"data": test.data, "num_samples": NUM_SAMPLES, "device": model.device.type}
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    return rounded(row, 4)
 
 
 def run(job: Row, name: str = "digits") -> Row:
@@ -177,28 +149,32 @@ def run(job: Row, name: str = "digits") -> Row:
     Returns:
         One row of the table.
     """
-    model, best_epoch = train(job, name)
-    return judge(model, best_epoch, name)
+    dataset, seed = data.load(name), job["seed"]
+    model = build(matched(job["rule"], job["state"], dataset), dataset, seed=seed)
+    history = fit(
+        model,
+        dataset,
+        replace(TRAININGS[name], seed=seed),
+        objective=make_objective(Objective(warm_up=job["warm_up"] or None)),
+        progress=False,
+    )
+    return judge(model, dataset, history.best_epoch)
 
 
 def main() -> None:
     """Train what the table does not hold yet, and print it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = table_parser(__doc__)
     parser.add_argument("--data", choices=TABLES, default="digits")
-    parser.add_argument("--seeds", type=int, nargs="+", default=None)
-    parser.add_argument("--table", type=Path, default=None)
-    parser.add_argument("--processes", type=int, default=None)
-    arguments = parser.parse_args()
-    name = arguments.data
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    given = parser.parse_args()
+    name = given.data
     jobs = [
         {"rule": rule, "state": state, "warm_up": warm_up, "seed": seed}
-        for seed in arguments.seeds or SEEDS[name]
+        for seed in given.seeds or SEEDS[name]
         for state, warm_up in settings(name)
         for rule in RULES
     ]
-    path = arguments.table or TABLES[name]
-    table = run_all(partial(run, name=name), jobs, path, processes=arguments.processes)
+    path = given.table or TABLES[name]
+    table = run_all(partial(run, name=name), jobs, path, processes=given.processes)
     shown = ["parameters", "elbo", "iw", "information_1", "information_2", "information_3"]
     summary = table.groupby(["state", "warm_up", "rule"])[shown].agg(["mean", "std"])
     print(summary.drop(columns=[("parameters", "std")]).round(2).to_string())

@@ -5,18 +5,18 @@ notebook, trained for 20 epochs of 500 steps; the notebook and its page read
 ``benchmarks/remedies_mnist.csv``.
 """
 
-import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.runs import Row, run_all
-from hvae_course import analysis, data, evaluate, fit, recipes
+from benchmarks.runs import Row, rounded, run_all, table_parser
+from hvae_course import analysis, data, evaluate, fit
+from hvae_course.config import Model, Training
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.objectives import FreeBits, WarmUp, Weighted
+from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo
+from hvae_course.recipes import build
 
 EPOCHS, PATIENCE = 20, 10
 FLOOR = 4.0
@@ -35,7 +35,7 @@ def remedies(epochs: int = EPOCHS, floor: float = FLOOR) -> dict[str, dict[str, 
         floor: free nats of z_2.
 
     Returns:
-        By the notebook's name: ``objective``, ``recipe`` and fields of the architecture.
+        By the notebook's name: the objective and fields of `hvae_course.config.Model`.
     """
     short, half, long = epochs // 4, epochs // 2, 3 * epochs // 4
     free = FreeBits((0.0, floor))
@@ -80,17 +80,15 @@ def run(job: Row) -> Row:
         One row of the table: nats per image on the test set, share explained by z_2, and the
         data, estimator and device.
     """
-    dataset = data.load("mnist")
-    change = SHARED | remedies()[job["remedy"]]
-    recipe = change.pop("recipe", "bottom_up_vae")
-    training = {"objective": change.pop("objective")} if "objective" in change else {}
-    torch.manual_seed(job["seed"])
-    model = getattr(recipes, recipe)(dataset, **change)
-    training |= {"epochs": EPOCHS, "patience": PATIENCE, "seed": job["seed"], "progress": False}
-    history = fit(model, dataset, **training)
+    dataset, seed = data.load("mnist"), job["seed"]
+    options = SHARED | remedies()[job["remedy"]]
+    objective = options.pop("objective", elbo)
+    torch.manual_seed(seed)  # of the first weights, and of the pixels of the mean image
+    model = build(Model(**options), dataset)
+    training = Training(epochs=EPOCHS, patience=PATIENCE, seed=seed)
+    history = fit(model, dataset, training, objective=objective, progress=False)
     dataset = dataset.to(model.device)
     test = evaluate(model, dataset, num_samples=NUM_SAMPLES, max_rows=2_000)
-    levels = analysis.diagnose(model, dataset)
     row = {
         "parameters": test.num_parameters,
         "best_epoch": history.best_epoch,
@@ -100,23 +98,18 @@ def run(job: Row) -> Row:
         "information_2": test.information[1].mean,
         "explained_2": explained(model, dataset, dataset.test.batch(slice(None))),
     }
-    for level in levels.to_dict("records"):
-        row[f"index_code_{level['level']}"] = level["index_code"]
-        row[f"informative_units_{level['level']}"] = level["informative_units"]
+    for level in analysis.diagnose(model, dataset).to_dict("records"):
+        for name in ("index_code", "informative_units"):
+            row[f"{name}_{level['level']}"] = level[name]
     row |= {"data": test.data, "num_samples": NUM_SAMPLES, "device": model.device.type}
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    return rounded(row, 4)
 
 
 def main() -> None:
     """Run the jobs that the table does not hold yet, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--processes", type=int, default=None)
-    arguments = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    jobs = [{"remedy": name, "seed": seed} for seed in arguments.seeds for name in remedies()]
-    table = run_all(run, jobs, arguments.table, processes=arguments.processes)
+    given = table_parser(__doc__).parse_args()
+    jobs = [{"remedy": name, "seed": s} for s in given.seeds or SEEDS for name in remedies()]
+    table = run_all(run, jobs, given.table or TABLE, processes=given.processes)
     shown = ["best_epoch", "elbo", "iw", "information_1", "information_2", "explained_2"]
     print(table.groupby("remedy", sort=False)[shown].agg(["mean", "min", "max"]).round(2))
 

@@ -1,7 +1,8 @@
 """The tables of chapter 5: how they are made, and that the committed ones are whole and fair."""
 
-import time
-from pathlib import Path
+import os
+from dataclasses import replace
+from types import NoneType
 
 import pandas as pd
 import pytest
@@ -13,30 +14,22 @@ from benchmarks.posterior_rules import (
     RULES,
     SEEDS,
     TABLES,
-    build_matched,
+    matched,
     num_parameters,
     settings,
 )
-from benchmarks.runs import run_all
+from benchmarks.runs import rounded, run_all, side_by_side
 from hvae_course import data
 from hvae_course.gaussians import diag_normal
+from hvae_course.recipes import build
 
 JOBS = [{"rule": "delta", "seed": seed} for seed in (0, 1, 2)]
 
 
 def square(job):
-    """A run that leaves a mark, so that it can be seen to run once."""
     if job["seed"] == 3:
         raise RuntimeError("this run fails")
     return {"square": job["seed"] ** 2 + 0.5}
-
-
-def mark(job):
-    """The same, but slow enough for a failure to be seen, and with a file to show that it ran."""
-    results = square(job)
-    Path(job["rule"]).touch()
-    time.sleep(0.1)
-    return results
 
 
 def read(name):
@@ -67,7 +60,8 @@ def test_the_committed_tables_are_consistent(name):
 @pytest.mark.parametrize("state", ["markov", "skip"])
 def test_all_rules_have_as_many_parameters_to_within_five_per_cent(state):
     digits = data.load("digits")
-    models = {rule: build_matched(rule, state, digits) for rule in RULES}
+    with torch.device("meta"):
+        models = {rule: build(matched(rule, state, digits), digits.spec) for rule in RULES}
     sizes = {rule: num_parameters(model) for rule, model in models.items()}
     assert max(sizes.values()) < 1.05 * min(sizes.values())
     shapes = {tuple(p.shape for p in model.top_down.parameters()) for model in models.values()}
@@ -85,37 +79,45 @@ def test_all_rules_have_as_many_parameters_on_mnist(block):
 def test_the_settings_of_both_data_sets_differ_only_in_what_the_page_lists():
     assert LIKELIHOODS == {"digits": "discretized_logistic", "mnist": "bernoulli"}
     assert [state for state, _ in settings("digits")] == [state for state, _ in settings("mnist")]
+    trainings = posterior_rules.TRAININGS
+    changed = {"epochs": trainings["mnist"].epochs, "patience": trainings["mnist"].patience}
+    assert replace(trainings["digits"], **changed) == trainings["mnist"]
     for name, warm_up in posterior_rules.WARM_UPS.items():
         assert [epochs for _, epochs in settings(name)] == [warm_up, warm_up, 0]
-        assert warm_up < posterior_rules.BUDGETS[name]["epochs"]
+        assert warm_up < trainings[name].epochs
 
 
-def _short(monkeypatch):
-    monkeypatch.setitem(posterior_rules.BUDGETS, "digits", {"epochs": 1, "patience": 1})
-    monkeypatch.setitem(posterior_rules.TRAINING, "batch_size", 500)
+@pytest.fixture
+def short(monkeypatch, tiny_data):
+    """A few digits, one epoch, few draws, and small networks."""
+    training = replace(posterior_rules.TRAININGS["digits"], epochs=1, patience=1, batch_size=60)
+    monkeypatch.setitem(posterior_rules.TRAININGS, "digits", training)
     monkeypatch.setattr(posterior_rules, "NUM_SAMPLES", 2)
+    monkeypatch.setattr(data, "load", lambda name: tiny_data)
+    small = replace(posterior_rules.SHARED, hidden=(8,))
+    monkeypatch.setattr(posterior_rules, "SHARED", small)
 
 
-def test_a_run_reports_its_bounds_levels_and_circumstances(monkeypatch):
-    _short(monkeypatch)
-    row = posterior_rules.run({"rule": "merge", "state": "skip", "warm_up": 2, "seed": 0})
+@pytest.mark.usefixtures("short")
+def test_a_run_reports_its_bounds_levels_and_circumstances():
+    job = {"rule": "merge", "state": "skip", "warm_up": 2, "seed": 0}
+    row = posterior_rules.run(job)
     assert row["iw"] >= row["elbo"]
-    assert {"information_3", "informative_units_3", "data", "device", "best_epoch"} <= row.keys()
-    assert row == posterior_rules.run({"rule": "merge", "state": "skip", "warm_up": 2, "seed": 0})
+    assert [*job, *row] == list(read("digits"))
+    assert row == posterior_rules.run(job)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("control", merge_controls.CONTROLS)
-def test_a_control_reports_the_same_columns(control, monkeypatch):
-    _short(monkeypatch)
+def test_a_control_reports_the_same_columns(control):
     row = merge_controls.run({"control": control, "seed": 0})
+    assert ["control", "seed", *row] == list(pd.read_csv(merge_controls.TABLE))
+
+
+def test_the_committed_controls_hold_every_run_once_on_the_model_of_the_table():
     table = pd.read_csv(merge_controls.TABLE)
-    assert ["control", "seed", *row] == list(table)
     merge = read("digits").query("rule == 'merge' and state == 'markov'")
-    assert row["parameters"] == merge["parameters"].iloc[0]
-
-
-def test_the_committed_controls_hold_every_run_once():
-    table = pd.read_csv(merge_controls.TABLE)
+    assert set(table["parameters"]) == set(merge["parameters"])
     runs = {
         (control, seed) for control in merge_controls.CONTROLS for seed in merge_controls.SEEDS
     }
@@ -131,28 +133,48 @@ def test_a_floored_merge_keeps_its_least_share(log_std, share):
     torch.testing.assert_close(q.variance, torch.full_like(d, 1 - share), rtol=1e-5, atol=0)
 
 
-def test_runs_that_the_table_holds_are_not_repeated(tmp_path):
+def test_runs_that_the_table_holds_are_not_repeated_and_none_is_dropped(tmp_path):
     path = tmp_path / "folder/table.csv"
     first = run_all(square, JOBS[:2], path, processes=1)
     assert first["square"].tolist() == [0.5, 1.5]
-    changed = first.assign(square=7.0)
-    changed.to_csv(path, index=False)
-    both = run_all(square, JOBS[::-1], path, processes=1)
-    assert both["seed"].tolist() == [2, 1, 0]
-    assert both["square"].tolist() == [4.5, 7.0, 7.0]
+    first.assign(square=7.0).to_csv(path, index=False)
+    content = path.read_bytes()
+    assert run_all(square, JOBS[1:2], path, processes=1)["seed"].tolist() == [1]
+    assert path.read_bytes() == content
+    both = run_all(square, [JOBS[2], JOBS[0]], path, processes=1)
+    assert both["seed"].tolist() == [2, 0]
+    assert both["square"].tolist() == [4.5, 7.0]
+    assert pd.read_csv(path)["seed"].tolist() == [1, 2, 0]
     assert not list(path.parent.glob("*.part"))
 
 
-def test_what_was_finished_before_a_failure_is_kept(tmp_path):
+def test_another_table_is_not_overwritten(tmp_path):
+    path = tmp_path / "table.csv"
+    pd.DataFrame({"rule": ["delta"]}).to_csv(path, index=False)
+    with pytest.raises(ValueError, match="is another table, without seed; name another file"):
+        run_all(square, JOBS, path, processes=1)
+
+
+def test_what_was_finished_before_a_failure_is_kept_and_no_further_run_is_started(tmp_path):
     path = tmp_path / "table.csv"
     with pytest.raises(RuntimeError, match="this run fails"):
-        run_all(square, [JOBS[1], {"rule": "delta", "seed": 3}], path, processes=1)
+        run_all(square, [JOBS[1], {"rule": "delta", "seed": 3}, JOBS[0]], path, processes=1)
     assert pd.read_csv(path)["square"].tolist() == [1.5]
 
 
-def test_after_a_failure_no_further_run_is_started(tmp_path):
-    jobs = [{"rule": "delta", "seed": 3}]
-    jobs += [{"rule": str(tmp_path / f"{i}.mark"), "seed": 1} for i in range(40)]
-    with pytest.raises(RuntimeError, match="this run fails"):
-        run_all(mark, jobs, tmp_path / "table.csv", processes=2)
-    assert len(list(tmp_path.glob("*.mark"))) < 40
+def test_in_processes_a_failure_is_told_and_nothing_starts_after_the_caller_stops(tmp_path):
+    existing, *folders = [tmp_path / str(number) for number in range(200)]
+    existing.mkdir()
+    count = 0
+    running = side_by_side(os.mkdir, [existing, *folders], processes=2)
+    for folder, ended in running:
+        count += 1
+        assert isinstance(ended.exception(), FileExistsError if folder == existing else NoneType)
+        if folder == existing:
+            break
+    running.close()
+    assert len(list(tmp_path.iterdir())) <= count + 2
+
+
+def test_rounding_reaches_every_number():
+    assert rounded({"a": [0.12345678, (1, "b", None)]}, 6) == {"a": [0.123457, [1, "b", None]]}
