@@ -509,8 +509,19 @@ def _one_line(box: str) -> str:
     return text.replace("argument 'model.recipe'", "RECIPE")
 
 
+_EARLIER = {
+    "--levels": "--latent-sizes",
+    "--draws": "--num-samples",
+    "--samples": "--num-samples",
+    "--examples": "--max-examples",
+    "--compile": "--compiled",
+}
+"""Earlier names of options, in the commands of stored results."""
+
+
 def _parse(words: Sequence[str]) -> Any:  # noqa: ANN401
     """Make the chosen command from the words of the command line."""
+    words = [_EARLIER.get(word, word) for word in words]
     name = words[0] if words else "--help"
     if name in COMMANDS:
         kind, prog, words = COMMANDS[name], f"hvae {name}", words[1:]
