@@ -1,25 +1,14 @@
 """The moving average of the weights: its sum, what validates, what is kept, and resumption."""
 
 import copy
-import math
 
 import pytest
 import torch
+from steps import interrupted_after, moving_average, same, weights_at_every_step
 from torch import nn
-from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from hvae_course.objectives import elbo
 from hvae_course.training.averaging import MovingAverage
-
-
-def weighted(values, decay):
-    """The average as one sum over all values: weight of each, times what later ones leave."""
-    decays = [min(decay, (1 + t) / (10 + t)) for t in range(1, len(values))]
-    weights = [1.0] + [1 - d for d in decays]
-    total = 0.0
-    for t, value in enumerate(values):
-        total = total + weights[t] * math.prod(decays[t:]) * value
-    return total
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.5, 0.999])
@@ -35,7 +24,7 @@ def test_the_average_is_a_weighted_sum_of_all_weights(decay):
     for name, value in average.model.state_dict().items():
         history = [state[name] for state in seen]
         counter = value.dtype == torch.int64
-        expected = history[-1] if counter else weighted(history, decay)
+        expected = history[-1] if counter else moving_average(history, decay)
         torch.testing.assert_close(value, expected)
 
 
@@ -50,32 +39,16 @@ def test_it_takes_part_in_no_gradient_and_leaves_the_model_alone():
     torch.testing.assert_close(average.model.state_dict(), before)
 
 
-def weights_after_each_step(train, model, **settings):
-    """State of a model before training and after every step of its optimiser."""
-    seen = [copy.deepcopy(model.state_dict())]
-    keep = register_optimizer_step_post_hook(
-        lambda *_: seen.append(copy.deepcopy(model.state_dict()))
-    )
-    try:
-        history = train(model, **settings)
-    finally:
-        keep.remove()
-    return seen, history
-
-
 @pytest.mark.parametrize("normalisation", ["batch", "layer"])
 def test_a_model_keeps_the_average_over_its_steps(normalisation, make_model, train):
     model = make_model(normalisation=normalisation)
-    seen, history = weights_after_each_step(train, model, averaging=0.6, epochs=2)
+    seen, history = weights_at_every_step(train, model, averaging=0.6, epochs=2)
     upto = 1 + 3 * history.best_epoch  # three steps per epoch
     for name, value in model.state_dict().items():
         if value.is_floating_point():
             states = [state[name] for state in seen[:upto]]
-            torch.testing.assert_close(value, weighted(states, 0.6))
-    assert not torch.equal(
-        model.state_dict()["bottom_up.blocks.0.0.weight"],
-        seen[upto - 1]["bottom_up.blocks.0.0.weight"],
-    )
+            torch.testing.assert_close(value, moving_average(states, 0.6))
+    assert not same(model.state_dict(), seen[upto - 1])
 
 
 def test_the_history_validates_the_average(make_model, train, tiny_data):
@@ -91,23 +64,8 @@ def test_the_history_validates_the_average(make_model, train, tiny_data):
 def test_a_resumed_run_ends_with_the_same_average(make_model, train, tmp_path):
     settings = {"averaging": 0.8, "epochs": 4}
     train(whole := make_model(), **settings)
-    calls = []
-
-    def interrupted(trace, x):
-        calls.extend([] if torch.is_grad_enabled() else [1])
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return elbo(trace, x)
-
-    interrupted.__name__ = "elbo"
-    path = tmp_path / "run.pt"
+    settings["checkpoint"] = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        train(make_model(), objective=interrupted, checkpoint=path, **settings)
-    train(resumed := make_model(), checkpoint=path, **settings)
-    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
-def test_an_average_that_forgets_nothing_or_less_is_refused(value, make_model, train):
-    with pytest.raises(ValueError, match=rf"averaging is a decay .* in \[0, 1\), .*got {value}"):
-        train(make_model(), averaging=value)
+        train(make_model(), objective=interrupted_after(2), **settings)
+    train(resumed := make_model(), **settings)
+    assert same(resumed.state_dict(), whole.state_dict())

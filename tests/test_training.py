@@ -5,21 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from steps import same, weights
+from torch import Tensor
 from waits import Waits
 
-from hvae_course import Trace
+from hvae_course import Trace, fit
+from hvae_course.config import Training
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.training import History
 from hvae_course.training.history import QUANTITIES, batch_statistics
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 class Scores:
@@ -59,6 +53,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_model
     first, second, other = map(weights, models)
     assert same(first, second)
     assert not same(first, other)
+
+
+def test_options_may_come_in_one_object(make_model, tiny_data, make_accelerator):
+    models = make_model(), make_model()
+    training, options = Training(epochs=1, batch_size=40, seed=3), {"progress": False}
+    options["accelerator"] = make_accelerator()
+    fit(models[0], tiny_data, training, **options)
+    fit(models[1], tiny_data, epochs=1, batch_size=40, seed=3, **options)
+    assert same(*map(weights, models))
 
 
 @pytest.mark.parametrize("data", ["tiny_data", "tiny_binary"])
@@ -157,20 +160,15 @@ def test_the_progress_bar_shows_the_bound_and_every_level(make_model, train, cap
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [(name, value) for name in ("epochs", "batch_size", "num_samples") for value in (0, -1)]
-    + [("patience", 0)],
-)
-def test_counts_below_one_are_refused(setting, value, make_model, train):
-    with pytest.raises(ValueError, match=f"{setting} must be at least 1, got {value}"):
-        train(make_model(), **{setting: value})
-
-
-@pytest.mark.parametrize("value", [0.0, -1e-3, math.nan])
-def test_a_learning_rate_that_is_not_positive_is_refused(value, make_model, train):
-    with pytest.raises(ValueError, match=f"learning_rate must be positive, got {value}"):
-        train(make_model(), learning_rate=value)
+def test_options_are_checked_and_are_not_mixed_with_an_object_that_holds_them(make_model, train):
+    with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
+        train(make_model(), batch_size=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'batches'"):
+        train(make_model(), batches=3)
+    with pytest.raises(TypeError, match="a Training object, got both: epochs, batch_size"):
+        train(make_model(), training=Training())
+    with pytest.raises(TypeError, match=r"function \(trace, x\) -> \(B,\), got 'elbo'"):
+        train(make_model(), objective="elbo")
 
 
 def test_a_batch_that_processes_cannot_share_equally_is_refused(make_model, train):

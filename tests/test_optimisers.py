@@ -1,0 +1,192 @@
+"""Optimisers: their steps, which gradients they take, and step sizes that fall."""
+
+import math
+
+import pytest
+import torch
+from steps import (
+    after_every_step,
+    interrupted_after,
+    moving_average,
+    same,
+    weights,
+    weights_at_every_step,
+)
+
+from hvae_course.config import Training
+from hvae_course.objectives import Constrained, elbo
+from hvae_course.training.optimisers import OPTIMISERS, make_optimiser, share_of_rate
+
+STEPS = 3  # per epoch: 120 images in batches of 40
+AT_ONCE = 10.0  # a constraint that is met from the first step
+RATES = {"learning_rate": 1e-2, "prior_learning_rate": 3e-3}
+LEARNED = {"latent_sizes": (3,), "prior": "mixture", "prior_options": {"num_components": 5}}
+SMOOTH = {"normalisation": "layer"}  # without buffers that move whatever the optimiser does
+optimisers = pytest.mark.parametrize("name", OPTIMISERS)
+
+
+# Steps
+
+
+@optimisers
+def test_the_first_step_has_the_size_of_the_rate_in_every_coordinate(name, make_model, train):
+    model, gradients = make_model(**LEARNED, **SMOOTH), []
+
+    def record(optimizer) -> None:
+        assert type(optimizer) is OPTIMISERS[name]
+        gradients.append([p.grad.clone() for p in model.parameters()])
+
+    before = [p.detach().clone() for p in model.parameters()]
+    with after_every_step(record):
+        train(model, optimiser=name, batch_size=120, epochs=1, **RATES)
+    prior = {id(p) for p in model.prior.parameters()}
+    for p, start, gradient in zip(model.parameters(), before, gradients[0], strict=True):
+        rate = RATES["prior_learning_rate" if id(p) in prior else "learning_rate"]
+        start = start * (1 - 0.01 * rate) if name == "adamw" else start  # its weight decay
+        large = gradient.abs() > 1e-4  # far above the epsilon in the divisor
+        step = (p.detach() - start)[large]
+        torch.testing.assert_close(step, -rate * gradient[large].sign(), rtol=1e-3, atol=1e-7)
+        assert large.any()
+
+
+@optimisers
+def test_a_run_is_resumed_with_the_state_of_its_optimiser(name, make_model, train, tmp_path):
+    whole, resumed = make_model(**LEARNED), make_model(**LEARNED)
+    settings = {"optimiser": name, **RATES}
+    train(whole, epochs=2, **settings)
+    for epochs in (1, 2):
+        train(resumed, epochs=epochs, checkpoint=tmp_path / "run.pt", **settings)
+    assert same(weights(whole), weights(resumed))
+
+
+def test_the_prior_has_a_learning_rate_of_its_own(make_model, train):
+    model = make_model(**LEARNED)
+    training = Training(learning_rate=1.0, prior_learning_rate=2.0)
+    groups = make_optimiser(model, training).param_groups
+    assert [group["lr"] for group in groups] == [1.0, 2.0]
+    assert [id(p) for p in groups[1]["params"]] == [id(p) for p in model.prior.parameters()]
+    every = {id(p) for group in groups for p in group["params"]}
+    assert every == {id(p) for p in model.parameters()}
+    same_rate = make_optimiser(model, Training(learning_rate=0.02)).param_groups
+    assert [group["lr"] for group in same_rate] == [0.02, 0.02]
+    alone = make_optimiser(make_model(), training).param_groups
+    assert [group["lr"] for group in alone] == [1.0]
+
+
+# Gradients that are too long
+
+
+def norms_of(train, model, **settings) -> list[torch.Tensor]:
+    """Norm of the gradient that the optimiser was given, and the gradient, in every step."""
+    found = []
+
+    def record(_) -> None:
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters()]).clone())
+
+    with after_every_step(record):
+        train(model, **settings)
+    return found
+
+
+def test_a_gradient_that_is_too_long_is_scaled_down_and_others_are_left_alone(make_model, train):
+    free, clipped, loose = (
+        norms_of(train, make_model(), clip_norm=limit, epochs=1) for limit in (None, 0.5, 1e6)
+    )
+    assert all(gradient.norm() > 1 for gradient in free)
+    assert all(gradient.norm() <= 0.5 * (1 + 1e-6) for gradient in clipped)
+    torch.testing.assert_close(clipped[0], free[0] * 0.5 / free[0].norm())
+    assert all(map(torch.equal, free, loose))
+
+
+def spoilt_in_step(number: int, factor: float):
+    """The ELBO, whose gradient is spoilt in one step of training; its value stays finite."""
+    steps = []
+
+    def bound(trace, x):
+        value = elbo(trace, x)
+        if torch.is_grad_enabled():
+            steps.append(x)
+            if len(steps) == number:
+                value.register_hook(lambda gradient: gradient * factor)
+        return value
+
+    return bound
+
+
+@pytest.mark.parametrize("factor", [1e12, math.inf, math.nan])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_spoilt_gradient_is_skipped_by_weights_and_average(factor, clip_norm, make_model, train):
+    model = make_model(**SMOOTH)
+    settings = {"averaging": 0.6, "epochs": 1, "skip_norm": 1e6, "clip_norm": clip_norm}
+    objective = spoilt_in_step(STEPS, factor)
+    seen, _ = weights_at_every_step(train, model, objective=objective, **settings)
+    assert len(seen) == STEPS  # at the start, and after all but the last
+    assert not same(seen[0], seen[1]) and not same(seen[1], seen[2])
+    for name, value in weights(model).items():
+        torch.testing.assert_close(value, moving_average([s[name] for s in seen], 0.6))
+
+
+def test_without_a_limit_every_step_is_taken(make_model, train):
+    for settings in ({}, {"skip_norm": 1e6}):
+        seen, _ = weights_at_every_step(train, make_model(), epochs=1, **settings)
+        assert len(seen) == STEPS + 1
+    objective = spoilt_in_step(STEPS, math.nan)
+    with pytest.raises(FloatingPointError, match="no longer finite in epoch 1"):
+        train(make_model(), objective=objective, epochs=1)
+
+
+# Step sizes that fall
+
+
+def rates_of(train, model, **settings) -> list[list[float]]:
+    """Learning rate of every parameter group in every epoch."""
+    rates = []
+    with after_every_step(lambda o: rates.append([group["lr"] for group in o.param_groups])):
+        train(model, **settings)
+    assert rates[::STEPS] == rates[1::STEPS] == rates[2::STEPS]
+    return rates[::STEPS]
+
+
+@pytest.mark.parametrize(
+    ("decay", "shape", "expected"),
+    [
+        (0.0, "linear", [1.0] * 5),
+        (0.4, "linear", [1, 1, 1, 2 / 3, 1 / 3]),
+        (1.0, "linear", [n / 6 for n in (5, 4, 3, 2, 1)]),
+        (0.4, "cosine", [1, 1, 1, 0.75, 0.25]),
+        (1.0, "cosine", [(1 + math.cos(math.pi * n / 6)) / 2 for n in (1, 2, 3, 4, 5)]),
+    ],
+)
+def test_both_rates_fall_at_the_end_on_a_line_or_on_a_cosine(decay, shape, expected):
+    training = Training(epochs=5, decay=decay, decay_shape=shape)
+    assert [share_of_rate(n, training) for n in range(1, 6)] == pytest.approx(expected)
+
+
+def test_training_follows_the_falling_rates_also_when_it_is_resumed(make_model, train, tmp_path):
+    settings = {"decay": 1.0, "epochs": 4, **RATES}
+    expected = [pytest.approx([1e-2 * n / 5, 3e-3 * n / 5]) for n in (4, 3, 2, 1)]
+    assert rates_of(train, make_model(**LEARNED), **settings) == expected
+    settings["checkpoint"] = tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(make_model(**LEARNED), objective=interrupted_after(2), **settings)
+    assert rates_of(train, make_model(**LEARNED), **settings) == expected[2:]
+
+
+def test_a_run_with_another_course_is_not_resumed(make_model, train, tmp_path):
+    settings = {"decay": 0.5, "epochs": 1, "checkpoint": tmp_path / "run.pt"}
+    settings["objective"] = Constrained(AT_ONCE)
+    train(make_model(**LEARNED), **settings)
+    for change, text in (
+        ({"epochs": 3}, "decays_until was 1 and is 3"),
+        ({"decay": 0.25}, "decay was 0.5 and is 0.25"),
+        ({"decay_shape": "cosine"}, "decay_shape was 'linear' and is 'cosine'"),
+        ({"averaging": 0.9}, "averaging was 0.0 and is 0.9"),
+        ({"optimiser": "adamax"}, "optimiser was 'adam' and is 'adamax'"),
+        ({"clip_norm": 1}, "clip_norm was None and is 1.0"),
+        ({"skip_norm": 1}, "skip_norm was None and is 1.0"),
+        ({"prior_learning_rate": 0.01}, "prior_learning_rate was 0.001 and is 0.01"),
+        ({"objective": Constrained(AT_ONCE, smoothing=0.5)}, "objective was"),
+    ):
+        with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
+            train(make_model(**LEARNED), **settings | change)
+        assert text in str(error.value)
