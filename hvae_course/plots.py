@@ -1,14 +1,11 @@
-"""Plots of images and training histories; each takes arrays or records and returns its Axes."""
+"""Plots of images; each takes arrays and returns its Axes."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from torch import Tensor
-
-from hvae_course.training import History
 
 
 def new_axes(width: float = 6.0, height: float = 3.5) -> Axes:
@@ -73,47 +70,4 @@ def image_grid(
     axes.spines[:].set_visible(False)
     if title:
         axes.set_title(title)
-    return axes
-
-
-def information_curves(
-    history: History, *, split: str = "validation", axes: Axes | None = None
-) -> Axes:
-    """Information of every level over training.
-
-    Args:
-        history: what `hvae_course.training.loop.fit` returned.
-        split: ``"train"`` or ``"validation"``.
-        axes: where to draw; by default new ones.
-
-    Returns:
-        The axes.
-    """
-    frame = history.frame.query("quantity == 'information' and split == @split")
-    frame = frame.assign(level="$z_" + frame["level"].astype(str) + "$")
-    axes = axes or new_axes()
-    sns.lineplot(frame, x="epoch", y="value", hue="level", ax=axes, errorbar=None)
-    axes.set_ylabel("information [nats per example]")
-    axes.get_legend().set_title(None)
-    return axes
-
-
-def bound_curves(
-    history: History, *, quantity: str = "reconstruction", axes: Axes | None = None
-) -> Axes:
-    """One quantity over training, on the training and the validation split.
-
-    Args:
-        history: what `hvae_course.training.loop.fit` returned.
-        quantity: ``"objective"``, ``"elbo"`` or ``"reconstruction"``.
-        axes: where to draw; by default new ones.
-
-    Returns:
-        The axes.
-    """
-    frame = history.frame.query("quantity == @quantity")
-    axes = axes or new_axes()
-    sns.lineplot(frame, x="epoch", y="value", hue="split", ax=axes, errorbar=None)
-    axes.set_ylabel(f"{quantity} [nats per example]")
-    axes.get_legend().set_title(None)
     return axes

@@ -1,4 +1,4 @@
-"""Plots: images where they belong, curves of the recorded values, axes with units."""
+"""Plots: images where they belong."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,24 +7,6 @@ import torch
 from matplotlib.axes import Axes
 
 from hvae_course import plots
-from hvae_course.training import History
-
-
-@pytest.fixture
-def history() -> History:
-    """Two levels, three epochs, every value different."""
-    history = History()
-    for epoch in (1, 2, 3):
-        for split, offset in (("train", 0.0), ("validation", 0.5)):
-            history.record(epoch, split, [offset + 10 * epoch + i for i in range(5)])
-    return history
-
-
-def curves(axes: Axes) -> dict[str, list[float]]:
-    """Values of every line in the legend."""
-    names = [text.get_text() for text in axes.get_legend().get_texts()]
-    lines = [line for line in axes.get_lines() if len(line.get_ydata())]
-    return {n: list(line.get_ydata()) for n, line in zip(names, lines, strict=True)}
 
 
 def pixels(axes: Axes) -> np.ndarray:
@@ -84,39 +66,10 @@ def test_a_wrong_number_of_labels_is_refused(labels):
         plots.image_grid(torch.zeros(2, 3, 4), (2, 2), labels=labels)
 
 
-@pytest.mark.parametrize("split", ["train", "validation"])
-def test_every_level_has_its_information_curve(history, split):
-    axes = plots.information_curves(history, split=split)
-    offset = 0.5 if split == "validation" else 0.0
-    expected = [[offset + 10 * epoch + 2 + level for epoch in (1, 2, 3)] for level in (1, 2)]
-    shown = curves(axes)
-    assert [name.strip("$") for name in shown] == ["z_1", "z_2"]
-    assert list(shown.values()) == expected
-
-
-@pytest.mark.parametrize(
-    ("number", "quantity"), list(enumerate(("objective", "elbo", "reconstruction")))
-)
-def test_both_splits_have_their_curve_of_the_bound(history, quantity, number):
-    shown = curves(plots.bound_curves(history, quantity=quantity))
-    values = [10.0 * epoch + number for epoch in (1, 2, 3)]
-    assert shown == {"train": values, "validation": [value + 0.5 for value in values]}
-
-
-def test_axes_say_what_they_show_and_in_which_unit(history):
-    bound = plots.bound_curves(history, quantity="elbo")
-    information = plots.information_curves(history)
-    assert bound.get_ylabel() == "elbo [nats per example]"
-    assert information.get_ylabel() == "information [nats per example]"
-    assert bound.get_xlabel() == information.get_xlabel() == "epoch"
-
-
-def test_given_axes_are_drawn_on_and_returned(history):
-    _, (first, second, third) = plt.subplots(1, 3)
-    assert plots.bound_curves(history, axes=first) is first
-    assert plots.information_curves(history, axes=second) is second
-    assert plots.image_grid(torch.zeros(1, 1, 4), (2, 2), axes=third) is third
-    assert first.get_lines() and second.get_lines() and third.images
+def test_given_axes_are_drawn_on_and_returned():
+    _, (first, second) = plt.subplots(1, 2)
+    assert plots.image_grid(torch.zeros(1, 1, 4), (2, 2), axes=second) is second
+    assert second.images and not first.images
 
 
 def test_new_figures_have_an_opaque_background_and_the_size_asked_for():
@@ -125,8 +78,7 @@ def test_new_figures_have_an_opaque_background_and_the_size_asked_for():
     assert axes.figure.get_size_inches().tolist() == [5, 2]
 
 
-def test_plotting_leaves_the_style_alone(history):
+def test_plotting_leaves_the_style_alone():
     before = plt.rcParams.copy()
-    plots.bound_curves(history)
     plots.image_grid(torch.zeros(1, 1, 4), (2, 2))
     assert plt.rcParams == before
