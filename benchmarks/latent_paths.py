@@ -56,17 +56,7 @@ class Latents:
 
 @torch.no_grad()
 def latents(model: HierarchicalVAE, train: Split, judged: Split, *, seed: int = 0) -> Latents:
-    """Draw everything that the measures need.
-
-    Args:
-        model: a trained model of one level with two dimensions.
-        train: training split.
-        judged: the split whose images are joined by paths.
-        seed: of the draws and of the choice of pairs.
-
-    Returns:
-        Samples and codes.
-    """
+    """Draw everything that the measures need from a model of one level with two dimensions."""
     torch.manual_seed(seed)
     pairs = torch.randint(len(judged), (PAIRS, 2))
     angles = torch.arange(CLEAN) * (2 * math.pi / CLEAN)
@@ -82,15 +72,7 @@ def latents(model: HierarchicalVAE, train: Split, judged: Split, *, seed: int = 
 
 @torch.no_grad()
 def decode(model: HierarchicalVAE, nodes: Tensor) -> Tensor:
-    """Decode a path at points of equal distance.
-
-    Args:
-        model: the model.
-        nodes: the path's corners, ``(T, 2)``.
-
-    Returns:
-        Images, ``(FRAMES, D)``.
-    """
+    """Decode a path with corners ``(T, 2)`` at points of equal distance: ``(FRAMES, D)``."""
     return model.top_down.likelihood(resample(nodes, num_points=FRAMES)).mean
 
 
@@ -135,14 +117,9 @@ def judge_paths(
 
 
 def two_sample_accuracy(a: Tensor, b: Tensor) -> float:
-    """How well the nearest neighbour tells two sets of points apart; 0.5 if they are alike.
+    """Share of points whose nearest neighbour is of the same set; 0.5 if two sets are alike.
 
-    Args:
-        a: ``(N, Z)``.
-        b: ``(M, Z)``; the longer set is cut to the length of the other.
-
-    Returns:
-        Share of points whose nearest neighbour is of the same set.
+    The sets are ``(N, Z)`` and ``(M, Z)``; the longer one is cut to the length of the other.
     """
     n = min(len(a), len(b))
     points = torch.cat([a[:n], b[:n]]).numpy()
@@ -154,15 +131,9 @@ def two_sample_accuracy(a: Tensor, b: Tensor) -> float:
 def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
     """Every measure of the latent space, the same for every model.
 
-    Args:
-        model: a trained model of one level with two dimensions.
-        train: training split.
-        judged: the split to judge on.
-
-    Returns:
-        Ring test of the pruned prior samples, and of the pruned codes of training images; match of
-        prior and codes; tears of the encoder; the paths' measures for graphs on pruned prior
-        samples, on all of them and on the pruned codes, and for straight lines.
+    Ring test of the pruned prior samples, and of the pruned codes of training images; match of
+    prior and codes; tears of the encoder; the paths' measures for graphs on pruned prior samples,
+    on all of them and on the pruned codes, and for straight lines.
     """
     found = latents(model, train, judged)
     pruned = prune_sparse(found.prior, share=PRUNED)

@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +90,12 @@ class Job:
         found = read_json(self.result)
         if found is None:
             return False
-        training, stored = self.training, found["settings"]
-        before = replace(
-            training,
-            experiment=change(
-                Experiment.from_settings(stored), device=self.device, compiled=self.compiled
-            ),
-            validation_samples=stored["validation_samples"],
-        )
-        draws = {"draws": found.get("test", {}).get("num_samples")}
-        wanted = {"draws": self.benchmark.num_samples}
-        if other := differences(before.settings | draws, training.settings | wanted):
+        stored = found["settings"] | {"device": self.device, "compiled": self.compiled}
+        before = Experiment.from_settings(stored).settings()
+        before["validation_samples"] = stored["validation_samples"]
+        before["draws"] = found.get("test", {}).get("num_samples")
+        wanted = self.training.settings | {"draws": self.benchmark.num_samples}
+        if other := differences(before, wanted):
             raise ValueError(
                 f"{self.result} was made with other settings: {other}; delete it and "
                 f"{self.folder} to make it again"
@@ -112,9 +107,6 @@ def note_start(folder: Path) -> None:
     """Record the start of a training, the load of the machine, and the time of the last start.
 
     An interrupted start counts until the last epoch that it saved.
-
-    Args:
-        folder: folder of the run.
     """
     starts = read_json(folder / CLOCK) or []
     saved = folder / CHECKPOINT
@@ -127,25 +119,16 @@ def note_start(folder: Path) -> None:
 def training_seconds(folder: Path) -> float:
     """Sum the seconds of training over all starts of a finished run.
 
-    Args:
-        folder: folder of the run.
-
-    Returns:
-        Seconds of the last start from the run itself, those of earlier starts from `note_start`.
+    Those of the last start are in the result; those of earlier ones are as in `note_start`.
     """
     before = read_json(folder / CLOCK)[:-1]
     return sum(start["seconds"] for start in before) + read_json(folder / RESULT)["seconds"]
 
 
 def thin(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> dict[str, list[float]]:
-    """Thin a history to at most `POINTS` epochs, plus the best and the last one.
+    """Thin the rows of a history to at most `POINTS` epochs, plus the best and the last one.
 
-    Args:
-        rows: as in ``history.json``.
-        best_epoch: epoch of the kept weights.
-
-    Returns:
-        Epochs, and the ELBO of both splits in nats per example.
+    Returns epochs, and the ELBO of both splits in nats per example.
     """
     frame = pd.DataFrame(rows).query("quantity == 'elbo'")
     table = frame.pivot(index="epoch", columns="split", values="value")
@@ -158,29 +141,14 @@ def thin(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> dict[str, list[f
 
 
 def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the parts of an evaluation that the results page needs.
-
-    Args:
-        evaluation: as `hvae_course.analysis.evaluation.Evaluation`, in JSON.
-
-    Returns:
-        Bounds, reconstruction and information with standard errors, and the settings of the
-        evaluation.
-    """
+    """Select the parts of an evaluation that the results page needs, and how it was made."""
     names = ("elbo", "log_likelihood", "reconstruction", "information")
     about = ("split", "num_examples", "num_samples", "seed", "device", "batch_size", "max_rows")
     return {name: evaluation[name] for name in (*names, *about) if name in evaluation}
 
 
 def keep_weights(job: Job) -> dict[str, str]:
-    """Copy the weights of a run beside its result.
-
-    Args:
-        job: the run.
-
-    Returns:
-        Name of the file and its SHA-256.
-    """
+    """Copy the weights of a run beside its result; return name and SHA-256 of the file."""
     checkpoint = load_checkpoint(job.folder / CHECKPOINT)
     path = job.result.with_suffix(".pt")
     save_checkpoint(Checkpoint(checkpoint.config, checkpoint.weights), path)
@@ -188,14 +156,7 @@ def keep_weights(job: Job) -> dict[str, str]:
 
 
 def judge(job: Job) -> dict[str, Any]:
-    """Evaluate and diagnose a trained model on the test split.
-
-    Args:
-        job: the run.
-
-    Returns:
-        Evaluation and diagnosis, with their settings, in nats per example.
-    """
+    """Evaluate and diagnose a trained model on the test split, in nats per example."""
     device = make_accelerator(job.training.experiment.machine).device
     found = find(job.folder)
     model, data = found.model.to(device), found.load(None)
@@ -208,14 +169,7 @@ def judge(job: Job) -> dict[str, Any]:
 
 
 def collect(job: Job) -> dict[str, Any]:
-    """Collect everything about a finished training that the results page needs.
-
-    Args:
-        job: the run.
-
-    Returns:
-        Plain values by name; bounds and information in nats per example.
-    """
+    """Collect everything about a finished training that the results page needs."""
     names = (CONFIG, RESULT, HISTORY, ENVIRONMENT, CLOCK)
     config, result, history, starts, clock = (read_json(job.folder / name) for name in names)
     return {

@@ -52,14 +52,9 @@ class FlooredMerge(PosteriorRule):
 
 
 def run(job: Row) -> Row:
-    """Train and judge the merge under one control.
+    """Train and judge the merge under one control: a row as in `benchmarks.posterior_rules`.
 
-    Args:
-        job: control and seed.
-
-    Returns:
-        One row of the table, as in `benchmarks.posterior_rules`, of the second run where there
-        are two.
+    Where there are two runs, it is about the second.
     """
     digits, control = data.load("digits"), job["control"]
     model = build(matched("merge", "markov", digits), digits, seed=job["seed"])

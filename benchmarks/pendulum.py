@@ -141,14 +141,9 @@ VARIATIONS = {
 
 
 def run(job: Row) -> Row:
-    """Train and judge one model.
+    """Train and judge one model: its row of the table.
 
-    Args:
-        job: model, split and seed.
-
-    Returns:
-        One row of the table: bounds in nats per image, measures of the latent space, and the state
-        of the constraint.
+    Bounds are in nats per image; then come the state of the constraint and the latent space.
     """
     pendulum = data.load("pendulum")
     setting = (MODELS | VARIATIONS)[job["model"]]
@@ -184,11 +179,7 @@ def run(job: Row) -> Row:
 
 
 def configuration() -> dict[str, Any]:
-    """Everything that the tables depend on.
-
-    Returns:
-        Plain values by name.
-    """
+    """Everything that the tables depend on, as plain values by name."""
     settings = {name: repr(setting) for name, setting in (MODELS | VARIATIONS).items()}
     measures = ("NODES", "PRUNED", "NEIGHBOURS", "PAIRS", "FRAMES", "JUMP", "CLEAN")
     return {

@@ -38,13 +38,9 @@ def _stepper(name: str, pendulum: data.DataSet) -> Callable[[], float]:
 
 
 def measure(rounds: int = ROUNDS) -> pd.DataFrame:
-    """Time the training steps of every model.
+    """Time the training steps of every model in turns, after a round that does not count.
 
-    Args:
-        rounds: how often each model has its turn, after one that does not count.
-
-    Returns:
-        Milliseconds of processor time per step, one row per model and round.
+    Returns milliseconds of processor time per step, one row per model and round.
     """
     torch.set_num_threads(1)
     pendulum = data.load("pendulum")

@@ -54,26 +54,12 @@ TABLES = {
 
 
 def settings(name: str) -> list[tuple[str, int]]:
-    """List the blocks of the table.
-
-    Args:
-        name: ``"digits"`` or ``"mnist"``.
-
-    Returns:
-        State of the generative model and epochs of KL warm-up, one pair per block.
-    """
+    """List the blocks of a table: state of the generative model, and epochs of KL warm-up."""
     return [("markov", WARM_UPS[name]), ("skip", WARM_UPS[name]), ("markov", 0)]
 
 
 def num_parameters(model: torch.nn.Module) -> int:
-    """Count the parameters of a model.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Their number.
-    """
+    """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -82,14 +68,6 @@ def matched(rule: str, state: str, dataset: data.DataSet) -> Model:
 
     The budget is the number of parameters of concatenation with inference networks as wide as the
     generative ones; the other rules get the largest width that stays within it.
-
-    Args:
-        rule: a key of `RULES`.
-        state: ``"markov"`` or ``"skip"``.
-        dataset: the data set, a key of `LIKELIHOODS`.
-
-    Returns:
-        The model's configuration.
     """
 
     def model(rule: str, width: int) -> Model:
@@ -109,16 +87,7 @@ def matched(rule: str, state: str, dataset: data.DataSet) -> Model:
 
 
 def judge(model: HierarchicalVAE, dataset: data.DataSet, best_epoch: int) -> Row:
-    """Evaluate one trained model.
-
-    Args:
-        model: the model, with the weights of its best epoch.
-        dataset: the data set, a key of `MAX_ROWS`.
-        best_epoch: that epoch.
-
-    Returns:
-        Nats per example on the test set, units, and how they were measured.
-    """
+    """Evaluate one trained model on the test set: bounds in nats per example, and units."""
     dataset = dataset.to(model.device)
     sampling = {"num_samples": NUM_SAMPLES, "max_rows": MAX_ROWS[dataset.name]}
     test = evaluate(model, dataset, **sampling)
@@ -140,15 +109,7 @@ def judge(model: HierarchicalVAE, dataset: data.DataSet, best_epoch: int) -> Row
 
 
 def run(job: Row, name: str = "digits") -> Row:
-    """Train and judge one model.
-
-    Args:
-        job: rule, state, warm_up and seed.
-        name: ``"digits"`` or ``"mnist"``.
-
-    Returns:
-        One row of the table.
-    """
+    """Train and judge one model: its row of the table."""
     dataset, seed = data.load(name), job["seed"]
     model = build(matched(job["rule"], job["state"], dataset), dataset, seed=seed)
     history = fit(

@@ -20,16 +20,9 @@ SCRATCH = ROOT / "runs/pretrained"
 
 
 def write(name: str, out: Path, *, scratch: Path = SCRATCH, epochs: int | None = None) -> Path:
-    """Train one model and write its weights and configuration.
+    """Train one model, and write its weights and configuration to a file, which is returned.
 
-    Args:
-        name: a key of `hvae_course.pretrained.PRETRAINED`.
-        out: folder of the file.
-        scratch: folder of the checkpoint from which an interrupted run resumes.
-        epochs: number of epochs; None for the number in the table.
-
-    Returns:
-        The file.
+    An interrupted run resumes from a checkpoint in the folder ``scratch``.
     """
     path = out / f"{name}.pt"
     # the decay of the learning rate depends on the number of epochs, and with it the run

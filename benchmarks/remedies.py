@@ -28,14 +28,14 @@ TABLE = Path(__file__).with_name("remedies_mnist.csv")
 
 
 def remedies(epochs: int = EPOCHS, floor: float = FLOOR) -> dict[str, dict[str, Any]]:
-    """List the baseline and what each remedy changes.
+    """List the baseline and what each remedy changes, by the notebook's name.
 
     Args:
         epochs: the budget; a warm-up takes a quarter, half or three quarters of it.
         floor: free nats of z_2.
 
     Returns:
-        By the notebook's name: the objective and fields of `hvae_course.config.Model`.
+        The objective, and fields of `hvae_course.config.Model`.
     """
     short, half, long = epochs // 4, epochs // 2, 3 * epochs // 4
     free = FreeBits((0.0, floor))
@@ -56,13 +56,8 @@ def remedies(epochs: int = EPOCHS, floor: float = FLOOR) -> dict[str, dict[str, 
 def explained(model: HierarchicalVAE, dataset: data.DataSet, x: Tensor) -> float:
     """Measure how much of the images z_2 alone explains.
 
-    Args:
-        model: the model.
-        dataset: the data set on the model's device, whose mean training image is the reference.
-        x: test images, ``(N, D)``.
-
-    Returns:
-        The share of the mean image's squared error that a reconstruction from z_2 removes.
+    Returns the share of the squared error of the mean training image that a reconstruction from
+    z_2 removes; x are test images, ``(N, D)``.
     """
     average = dataset.train.batch(slice(None)).mean(dim=0)
     torch.manual_seed(0)
@@ -71,15 +66,7 @@ def explained(model: HierarchicalVAE, dataset: data.DataSet, x: Tensor) -> float
 
 
 def run(job: Row) -> Row:
-    """Train and evaluate one model.
-
-    Args:
-        job: name of the remedy and seed.
-
-    Returns:
-        One row of the table: nats per image on the test set, share explained by z_2, and the
-        data, estimator and device.
-    """
+    """Train and evaluate one model: its row of the table, in nats per image."""
     dataset, seed = data.load("mnist"), job["seed"]
     options = SHARED | remedies()[job["remedy"]]
     objective = options.pop("objective", elbo)

@@ -23,14 +23,7 @@ Row = dict[str, Any]
 
 
 def table_parser(about: str) -> argparse.ArgumentParser:
-    """Make a parser of the options that all tables have.
-
-    Args:
-        about: docstring of the program.
-
-    Returns:
-        A parser of ``--seeds``, ``--table`` and ``--processes``, all None by default.
-    """
+    """Make a parser of the options that all tables have, for a program with this docstring."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", help="by default those of the table")
     parser.add_argument("--table", type=Path, help="CSV file, by default the committed one")
@@ -39,15 +32,7 @@ def table_parser(about: str) -> argparse.ArgumentParser:
 
 
 def rounded(value: Any, digits: int) -> Any:  # noqa: ANN401
-    """Round all numbers in nested containers.
-
-    Args:
-        value: a JSON value.
-        digits: number of decimals.
-
-    Returns:
-        The same, rounded, with lists for tuples.
-    """
+    """Round all numbers in nested containers, and make tuples lists."""
     if isinstance(value, Mapping):
         return {name: rounded(entry, digits) for name, entry in value.items()}
     if isinstance(value, list | tuple):
