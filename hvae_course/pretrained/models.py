@@ -14,12 +14,13 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from hvae_course import data
-from hvae_course.config import Data, Experiment, Model, Objective, Training, differences, plain
+from hvae_course.config import Data, Experiment, Model, Objective, Training, differences
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import make_objective
-from hvae_course.recipes import build, read_config
+from hvae_course.recipes import build
 from hvae_course.training import History, fit, load_checkpoint
+from hvae_course.training.checkpoints import as_recorded
 
 FOLDER = Path(__file__).parent
 """Folder of the files, ``NAME.pt`` for each model."""
@@ -147,12 +148,10 @@ def load(name: str) -> HierarchicalVAE:
     path = FOLDER / f"{name}.pt"
     _check_sum(name, path)
     checkpoint = load_checkpoint(path)
-    found, spec = read_config(checkpoint.config)
-    stale = differences(plain(found), plain(PRETRAINED[name].experiment.model))
-    if stale or spec.num_features != PRETRAINED[name].spec.num_features:
+    stale = differences(as_recorded(checkpoint.config), as_recorded(model.config))
+    if stale:
         raise ValueError(
-            f"{path} is stale: {stale or spec}; recreate it with python -m benchmarks.pretrained "
-            f"{name}"
+            f"{path} is stale: {stale}; recreate it with python -m benchmarks.pretrained {name}"
         )
     model.load_state_dict(checkpoint.weights)
     return model.eval()

@@ -112,10 +112,10 @@ def as_recorded(config: Mapping[str, Any]) -> dict[str, Any]:
         config: as in a checkpoint; empty for a model that no recipe built.
 
     Returns:
-        Options of the model, number of features and grey values.
+        Options of the model, also unknown ones, with the number of features and grey values.
     """
     if "recipe" not in config:
         return dict(config)
     size = math.prod(config["shape"]) if "shape" in config else config["num_features"]
-    values = {"num_features": size, "num_values": config["num_values"]}
-    return plain(take(Model, config)) | values
+    others = {name: value for name, value in config.items() if name != "shape"}
+    return others | plain(take(Model, config)) | {"num_features": size}
