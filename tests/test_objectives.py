@@ -2,14 +2,27 @@
 
 import math
 from collections.abc import Callable
+from contextlib import contextmanager
 
 import pandas as pd
 import pytest
 import torch
 from known_terms import nats, trace_of
-from torch import Tensor
+from torch import Tensor, nn
 
-from hvae_course.objectives import FreeBits, WarmUp, Weighted, elbo, importance_weighted
+from hvae_course import config
+from hvae_course.objectives import (
+    FreeBits,
+    Objective,
+    WarmUp,
+    Weighted,
+    as_objective,
+    elbo,
+    importance_weighted,
+    make_objective,
+)
+from hvae_course.training import load_checkpoint, loop
+from hvae_course.training.step import step
 
 D = torch.float64
 
@@ -230,19 +243,129 @@ def test_a_resumed_warm_up_is_the_one_that_was_not_interrupted(
     pd.testing.assert_frame_equal(history.frame, resumed.frame, check_exact=True)
 
 
+def test_a_run_with_another_objective_is_not_resumed(train, make_model, tmp_path):
+    for n, (before, now) in enumerate(
+        [
+            (WarmUp(4), WarmUp(5)),
+            (WarmUp(4), WarmUp(4, FreeBits())),
+            (FreeBits(), FreeBits(0.6)),
+            (Weighted(2.0), Weighted((1.0, 2.0))),
+            (Weighted(), elbo),
+        ]
+    ):
+        path = tmp_path / f"{n}.pt"
+        train(make_model(), objective=before, epochs=1, checkpoint=path)
+        with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
+            train(make_model(), objective=now, checkpoint=path)
+        shown = now.__name__ if now is elbo else now
+        assert f"objective was {str(before)!r} and is {str(shown)!r}. Resume" in str(error.value)
+
+
+# What training asks of an objective
+
+
+class Recording(Objective):
+    """The ELBO, with a state; it writes down what it is asked."""
+
+    def __init__(self) -> None:
+        self.calls, self.steps = [], torch.tensor(7.0)
+
+    def __repr__(self) -> str:
+        return "recording"
+
+    def __call__(self, trace, x):
+        self.calls.append("call")
+        self.steps += torch.is_grad_enabled()
+        return elbo(trace, x)
+
+    def for_epoch(self, epoch):
+        self.calls.append(f"epoch {epoch}")
+        return self
+
+    def on(self, device):
+        self.calls.append(f"on {device}")
+        return self
+
+    def begin(self, device):
+        self.calls.append(f"begin on {device}")
+        self.steps = torch.zeros((), device=device)
+
+    def train(self, mode=True):
+        self.calls.append(f"train {mode}")
+        return self
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.calls.append("load")
+        self.steps = state["steps"]
+
+    def report(self):
+        return {"steps": self.steps.item()}
+
+    @contextmanager
+    def holding_back(self, optimizer, prior):
+        self.calls.append(f"hold back {len(optimizer.param_groups)} {len(prior)}")
+        yield
+        self.calls.append("let go")
+
+    def finish(self):
+        self.calls.append("finish")
+
+
+def epoch(n: int, *more: str) -> list[str]:
+    return [f"epoch {n}", *more, "train True", *["call"] * 3, "train False", "call"]
+
+
+END = ["let go", "train False", "finish"]
+
+
+def test_training_calls_every_hook_in_its_turn(train, make_model, tmp_path):
+    objective, path = Recording(), tmp_path / "run.pt"
+    history = train(make_model(), objective=objective, checkpoint=path)
+    start = ["begin on cpu", "hold back 1 0"]
+    assert objective.calls == [*start, *epoch(1), *epoch(2), *END]
+    assert history.frame.query("quantity == 'steps'")["value"].tolist() == [3.0, 6.0]
+    saved = load_checkpoint(path).run
+    assert saved["state"] == {"steps": 6} and saved["settings"]["objective"] == "recording"
+    resumed = Recording()
+    mixture = {"prior": "mixture", "prior_options": {"num_components": 3}}
+    train(make_model(), objective=resumed, checkpoint=path, epochs=3)
+    assert resumed.calls == [start[0], "load", start[1], *epoch(3), *END] and resumed.steps == 9
+    train(make_model(**mixture), objective=objective, epochs=1)
+    assert "hold back 2 3" in objective.calls
+
+
+def test_a_compiled_step_asks_for_tensors_in_every_epoch(train, make_model, monkeypatch):
+    monkeypatch.setattr(loop, "compile_step", lambda device: step)
+    objective = Recording()
+    train(make_model(), objective=objective, compiled=True)
+    assert [call for call in objective.calls if call.startswith(("epoch", "on"))] == [
+        *("epoch 1", "on cpu", "epoch 2", "on cpu")
+    ]
+
+
+def test_an_objective_that_overrides_nothing_changes_nothing():
+    plain = as_objective(elbo)
+    assert plain.description == "elbo" and as_objective(plain) is plain
+    assert plain.for_epoch(3) is plain.on(torch.device("cpu")) is plain.train(False) is plain
+    assert (plain.duration, plain.state_dict(), plain.report()) == (0, None, {})
+    assert as_objective(nn.Identity()).description == "Identity"
+
+
 @pytest.mark.parametrize(
-    ("before", "now"),
-    [(WarmUp(4), WarmUp(5)), (WarmUp(4), WarmUp(4, FreeBits())), (FreeBits(), FreeBits(0.6))]
-    + [(Weighted(2.0), Weighted((1.0, 2.0))), (Weighted(), elbo)],
-    ids=lambda objective: getattr(objective, "__name__", str(objective)),
+    ("settings", "expected"),
+    [
+        ({}, "elbo"),
+        ({"objective": "iwae"}, "importance_weighted"),
+        ({"warm_up": 3}, repr(WarmUp(3))),
+        ({"free_bits": 0.5}, repr(FreeBits(0.5))),
+        ({"free_bits": (1.0, 2.0), "warm_up": (0, 3)}, repr(WarmUp((0, 3), FreeBits((1.0, 2.0))))),
+    ],
 )
-def test_a_run_with_other_weights_is_not_resumed(before, now, train, make_model, tmp_path):
-    path = tmp_path / "checkpoint.pt"
-    train(make_model(), objective=before, epochs=1, checkpoint=path)
-    with pytest.raises(ValueError, match="belongs to a run with other settings") as error:
-        train(make_model(), objective=now, checkpoint=path)
-    shown = now.__name__ if now is elbo else now
-    assert f"objective was {str(before)!r} and is {str(shown)!r}. Resume" in str(error.value)
+def test_objectives_are_made_from_their_configuration(settings, expected):
+    assert make_objective(config.Objective(**settings)).description == expected
 
 
 # What is refused
