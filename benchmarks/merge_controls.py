@@ -6,6 +6,7 @@ Run it with ``python -m benchmarks.merge_controls``. Model and recipe are those 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,9 +70,9 @@ def run(job: Row) -> Row:
     return judge(model, digits, history.best_epoch)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Train what the table does not hold yet, and print it."""
-    given = table_parser(__doc__).parse_args()
+    given = table_parser(__doc__).parse_args(words)
     jobs = [{"control": c, "seed": seed} for seed in given.seeds or SEEDS for c in CONTROLS]
     table = run_all(run, jobs, given.table or TABLE, processes=given.processes)
     shown = ["elbo", "iw", "information_1", "information_2", "information_3"]

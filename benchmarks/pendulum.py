@@ -7,6 +7,7 @@ validation epoch, and writes ``benchmarks/pendulum.csv``, with its configuration
 the *validation* set, and writes ``benchmarks/pendulum_sensitivity.csv`` instead.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -193,11 +194,11 @@ def configuration() -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Train what the table does not hold yet, and print it."""
     parser = table_parser(__doc__)
     parser.add_argument("--sensitivity", action="store_true", help="vary one constant at a time")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     models, seeds, split, name = MODELS, SEEDS, "test", "pendulum"
     if given.sensitivity:
         models, seeds, split = VARIATIONS, SENSITIVITY_SEEDS, "validation"

@@ -7,6 +7,7 @@ with KL warm-up, and Markov state without. ``--data mnist`` does the same on dyn
 MNIST and writes ``benchmarks/posterior_rules_mnist.csv``.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -122,11 +123,11 @@ def run(job: Row, name: str = "digits") -> Row:
     return judge(model, dataset, history.best_epoch)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Train what the table does not hold yet, and print it."""
     parser = table_parser(__doc__)
     parser.add_argument("--data", choices=TABLES, default="digits")
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     name = given.data
     jobs = [
         {"rule": rule, "state": state, "warm_up": warm_up, "seed": seed}

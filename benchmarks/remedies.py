@@ -5,6 +5,7 @@ notebook, trained for 20 epochs of 500 steps; the notebook and its page read
 ``benchmarks/remedies_mnist.csv``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,14 @@ def run(job: Row) -> Row:
     return rounded(row, 4)
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the jobs that the table does not hold yet, and print the table."""
-    given = table_parser(__doc__).parse_args()
+    given = table_parser(__doc__).parse_args(words)
     jobs = [{"remedy": name, "seed": s} for s in given.seeds or SEEDS for name in remedies()]
     table = run_all(run, jobs, given.table or TABLE, processes=given.processes)
     shown = ["best_epoch", "elbo", "iw", "information_1", "information_2", "explained_2"]
-    print(table.groupby("remedy", sort=False)[shown].agg(["mean", "min", "max"]).round(2))
+    summary = table.groupby("remedy", sort=False)[shown].agg(["mean", "min", "max"])
+    print(summary.round(2).to_string())
 
 
 if __name__ == "__main__":
