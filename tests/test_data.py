@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import get_args
 from urllib.error import URLError
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 
 import hvae_course
-from hvae_course.data import BINARISATIONS, NAMES, DataSet, DataSpec, load, sources
+from hvae_course.config import Binarisation, Data
+from hvae_course.data import DataSet, DataSpec, load, sources
 
 SPLITS = ("train", "validation", "test")
 ALL = slice(None)
@@ -39,15 +41,16 @@ def test_digits_take_every_one_of_17_grey_values(grey):
     assert grey.image_shape == (8, 8)
 
 
-@pytest.mark.parametrize("binarisation", BINARISATIONS)
+@pytest.mark.parametrize("binarisation", get_args(Binarisation))
 def test_the_spec_says_how_many_pixels_and_values_there_are(binarisation):
     digits = load("digits", binarisation=binarisation)
     expected = 17 if binarisation == "none" else 2
-    assert digits.spec == DataSpec(num_features=64, num_values=expected)
+    assert digits.spec == DataSpec((8, 8), expected)
     assert str(digits) == f"digits, binarisation {binarisation}, split 1000/350/447 in file order"
+    assert str(load(Data(data="digits", binarisation=binarisation))) == str(digits)
 
 
-@pytest.mark.parametrize("binarisation", BINARISATIONS)
+@pytest.mark.parametrize("binarisation", get_args(Binarisation))
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("index", [slice(3, 8), torch.tensor([7, 7, 0])], ids=["slice", "tensor"])
 def test_a_batch_is_float32_between_zero_and_one(binarisation, split, index):
@@ -95,7 +98,7 @@ def test_dynamic_training_batches_differ_and_held_out_ones_do_not():
         assert torch.equal(x, static.split(name).batch(ALL))
 
 
-@pytest.mark.parametrize("binarisation", BINARISATIONS)
+@pytest.mark.parametrize("binarisation", get_args(Binarisation))
 def test_loading_leaves_the_random_numbers_alone(binarisation):
     before = torch.get_rng_state()
     load("digits", binarisation=binarisation)
@@ -126,18 +129,19 @@ def test_a_selection_keeps_images_and_labels_together(binarisation, grey):
     assert torch.equal(part.select(slice(2, 4)).labels, grey.train.labels[2:4])
 
 
-def test_an_unknown_data_set_is_refused_with_the_known_ones():
+def test_a_specification_holds_the_shape_of_an_example():
+    assert DataSpec(64, 17) == DataSpec((64,), 17) == DataSpec([64], 17) != DataSpec((8, 8), 17)
+    assert DataSpec((8, 8), 17).num_features == DataSpec(64, 17).num_features == 64
+    for shape in (0, (), (8, 0), (-8, 8)):
+        with pytest.raises(ValueError, match=r"an example needs positive sizes, got the shape \("):
+            DataSpec(shape, 2)
+
+
+def test_unknown_names_are_refused_with_the_known_ones(grey):
     with pytest.raises(ValueError, match="'cifar'; choose one of digits, mnist, fashion_mnist"):
         load("cifar")
-    assert NAMES == ("digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes")
-
-
-def test_an_unknown_binarisation_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'half'; choose one of dynamic, static, threshold, none"):
         load("digits", binarisation="half")
-
-
-def test_an_unknown_split_is_refused_with_the_known_ones(grey):
     with pytest.raises(ValueError, match="'dev'; choose 'train', 'validation' or 'test'"):
         grey.split("dev")
 
@@ -171,14 +175,15 @@ def test_the_last_training_images_of_mnist_are_the_validation_split(name, fake_t
     labels = torch.cat([mnist.split(split).labels for split in SPLITS])
     assert torch.equal(labels, torch.arange(70_000))
     assert [len(mnist.split(split)) for split in SPLITS] == [50_000, 10_000, 10_000]
-    assert mnist.spec == DataSpec(784, 256) and mnist.image_shape == (28, 28)
+    assert mnist.spec == DataSpec((28, 28), 256) and mnist.image_shape == (28, 28)
     x = mnist.validation.batch(slice(7, 8))
     torch.testing.assert_close(x, torch.full((1, 784), 50_007 % 256 / 255))
     assert all(not download for _, _, download in fake_torchvision.calls)
 
 
 def test_mnist_is_binarised_dynamically_unless_told_otherwise(fake_torchvision):
-    mnist = load("mnist")
+    mnist = load(Data(data="mnist", data_root="here"))
+    assert {root for root, _, _ in fake_torchvision.calls} == {"here"}
     assert (mnist.binarisation, mnist.num_values, mnist.train.redraw) == ("dynamic", 2, True)
 
 

@@ -1,10 +1,11 @@
 """Images of nested shapes: each level is drawn from the one above, and pixels show them all."""
 
+import functools
 import itertools
 import math
 import re
 from dataclasses import replace
-from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from linear_gaussian import agree
 from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-from hvae_course.data import BINARISATIONS, DataSpec, load
+from hvae_course.config import Binarisation
+from hvae_course.data import DataSpec, load
 from hvae_course.data import nested_shapes as nested
 from hvae_course.data.nested_shapes import FACTORS, OBJECTS, SHAPES, SIDE, coverage, render
 
@@ -21,7 +23,7 @@ D = torch.float64
 TURN = 2 * math.pi
 SPLITS = ("train", "validation", "test")
 NUM_PARTS = 3
-close = partial(torch.testing.assert_close, rtol=0, atol=1e-5, check_dtype=False)
+close = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-5, check_dtype=False)
 
 
 def levels(factors) -> tuple[nested.Scene, nested.Parts, nested.Texture]:
@@ -57,6 +59,13 @@ def draws():
 @pytest.fixture(scope="module")
 def raw():
     return nested.generate()
+
+
+@pytest.fixture
+def load_raw(raw, monkeypatch):
+    """Load the data set without generating it again."""
+    monkeypatch.setattr(nested, "generate", lambda: raw)
+    return functools.partial(load, "nested_shapes")
 
 
 @pytest.fixture(scope="module")
@@ -262,8 +271,9 @@ def test_a_simple_probe_reads_a_factor_off_the_images(name, raw):
     assert score > CHANCE[name] + 0.35 * (1 - CHANCE[name])
 
 
-def test_the_splits_are_parts_of_one_draw_in_order(raw):
-    parts = [load("nested_shapes").split(name) for name in SPLITS]
+def test_the_splits_are_parts_of_one_draw_in_order(raw, load_raw):
+    data = load_raw()
+    parts = [data.split(name) for name in SPLITS]
     assert tuple(map(len, parts)) == nested.SIZES == raw.sizes
     assert torch.equal(torch.cat([part.pixels for part in parts]), raw.pixels)
     assert torch.equal(torch.cat([part.labels for part in parts]), raw.factors["object"])
@@ -273,18 +283,20 @@ def test_the_splits_are_parts_of_one_draw_in_order(raw):
     assert len(raw.pixels.unique(dim=0)) == sum(nested.SIZES)
 
 
-@pytest.mark.parametrize("binarisation", BINARISATIONS)
-def test_pixels_lie_on_the_grid_of_16_grey_values_or_are_made_binary(binarisation):
-    data = load("nested_shapes", binarisation=binarisation)
+@pytest.mark.parametrize("binarisation", get_args(Binarisation))
+def test_pixels_lie_on_the_grid_of_16_grey_values_or_are_made_binary(binarisation, load_raw):
+    data = load_raw(binarisation=binarisation)
     num_values = 16 if binarisation == "none" else 2
-    assert data.spec == DataSpec(SIDE**2, num_values) and data.image_shape == (SIDE, SIDE)
+    assert data.spec == DataSpec((SIDE, SIDE), num_values) and data.image_shape == (SIDE, SIDE)
     for name in SPLITS:
         values = data.split(name).batch(slice(None)).unique()
         torch.testing.assert_close(values, torch.arange(num_values) / (num_values - 1))
 
 
-def test_the_recipes_score_the_images_as_grey_values(make_model, assert_finite_gradients):
-    data = load("nested_shapes")
+def test_the_recipes_score_the_images_as_grey_values(
+    make_model, assert_finite_gradients, load_raw
+):
+    data = load_raw()
     model, x = make_model(data=data), data.train.batch(slice(20))
     trace = model(x)
     assert trace.px.num_values == 16
