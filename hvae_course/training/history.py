@@ -30,7 +30,8 @@ def batch_statistics(trace: Trace, x: Tensor, objective: Tensor) -> Tensor:
         nats per example.
     """
     with torch.no_grad():
-        return torch.stack([term.mean() for term in (objective, *trace.terms(x))])
+        terms = torch.stack(trace.terms(x)).mean(dim=1)
+        return torch.cat([objective.mean()[None], terms])
 
 
 @dataclass
