@@ -1,20 +1,22 @@
-"""Two processes in float64: the gradients of one, for every objective and every prior.
+"""Two processes in one launch: the gradients of one, for every objective and every prior.
 
 The noise of every example is the same however the batch is shared, so that nothing but the shares
-differs between one process and two.
+differs between one process and two. ``accelerate launch`` runs this file.
 """
 
 import contextlib
 import copy
+import json
 import os
-import socket
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from accelerate import Accelerator
 from torch import Tensor
 from torch.distributions import Normal
@@ -22,16 +24,23 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import hvae_course
 from hvae_course import objectives
-from hvae_course.data import DataSet, Split
+from hvae_course.cli import main
+from hvae_course.config import PRIORS, Model
+from hvae_course.data import DataSet, Split, load
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.nets import BatchNorm
-from hvae_course.objectives import GECO, Constrained, FreeBits, ReWO, WarmUp, Weighted
-from hvae_course.recipes import PRIORS
+from hvae_course.objectives import GECO, Constrained, FreeBits, Objective, ReWO, WarmUp, Weighted
+from hvae_course.recipes import build
+from hvae_course.run_folder import find
 from hvae_course.seeding import seed_all
-from hvae_course.training import Objective
+from hvae_course.training import load_checkpoint
 
+ROOT = Path(hvae_course.__file__).parents[1]
+WORDS = "train ladder --latent-sizes 4 3 --hidden 16 --free-bits 0.5 --batch-size 500 --epochs 2"
+WORDS = f"{WORDS} --seed 2 --validation-samples 2 --device cpu --quiet".split()
 DRAWS, FLOOR = 2, 0.55
 SETTINGS = {"num_samples": DRAWS, "epochs": 2, "batch_size": 8, "progress": False}
+SIZES = {"latent_sizes": (4, 3), "hidden": (8,)}
 OPTIONS = {
     "standard": {},
     "mixture": {"num_components": 5},
@@ -73,10 +82,8 @@ def make_data() -> DataSet:
 
 
 def make_model(prior: str = "standard", normalisation: str = "layer") -> HierarchicalVAE:
-    settings = {"latent_sizes": (4, 3), "hidden": (8,), "normalisation": normalisation}
-    settings |= {"prior": prior, "prior_options": OPTIONS[prior]}
-    torch.manual_seed(3)
-    return hvae_course.recipes.ladder_vae(make_data(), **settings).double()
+    settings = {"normalisation": normalisation, "prior": prior, "prior_options": OPTIONS[prior]}
+    return build(Model(recipe="ladder", **SIZES, **settings), make_data(), seed=3).double()
 
 
 @contextlib.contextmanager
@@ -159,12 +166,38 @@ def resumed(accelerator: Accelerator, path: Path) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def work(rank: int, port: int, folder: Path) -> None:
+def from_different_starts(accelerator: Accelerator) -> dict:
+    """Train with noise of its own, and a prior that is a bound itself; what the first step saw."""
+    torch.manual_seed(accelerator.process_index)
+    model = build(Model(recipe="ladder", prior="vhp", **SIZES), make_data()).double()
+    seen = []
+    model.register_forward_hook(lambda _, inputs, trace: seen.append((inputs[0], trace.levels[0])))
+    objective = Constrained(1.1, inner_steps=1, smoothing=0.5).double()
+    settings = SETTINGS | {"objective": objective, "accelerator": accelerator}
+    history = hvae_course.fit(model, make_data(), **settings)
+    batch, z1 = seen[0]
+    return {
+        "batch": batch,
+        "noise": ((z1.z - z1.q.mean) / z1.q.stddev).detach(),
+        "weights": model.state_dict() | objective.state_dict(),
+        "history": str(history.rows),
+    }
+
+
+def by_hand(accelerator: Accelerator) -> dict:
+    """Weights and values of the run that ``WORDS`` ask for."""
+    data = load("digits")
+    model = build(Model(recipe="ladder", latent_sizes=(4, 3), hidden=(16,)), data, seed=2)
+    settings = {"batch_size": 500, "epochs": 2, "seed": 2, "progress": False}
+    settings |= {"objective": FreeBits(0.5), "accelerator": accelerator}
+    history = hvae_course.fit(model, data, **settings)
+    return {"weights": model.state_dict(), "values": [row[-1] for row in history.rows]}
+
+
+def work(folder: Path) -> None:
     """What each of the two processes does: train, and leave its results in a file."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     accelerator = Accelerator(cpu=True)
+    rank = accelerator.process_index
     result = {case: run(accelerator, *case) for case in CASES}
     with without_exchange():
         result["alone"] = {name: run(accelerator, name) for name in EXCHANGING}
@@ -177,18 +210,28 @@ def work(rank: int, port: int, folder: Path) -> None:
     result["averaged"] = run(accelerator, normalisation="batch", averaging=0.9)["values"]
     with pytest.raises(ValueError, match=r"checkpoints of different epochs, \[3, 0\]; put"):
         resumed(accelerator, folder / ("checkpoint.pt" if rank == 0 else "no_such_file.pt"))
+    result["different starts"] = from_different_starts(accelerator)
+    result["by hand"] = by_hand(accelerator)
     torch.save(result, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
+    assert main([*WORDS, "--out", str(folder / "run")]) == 0
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> list[dict]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def launched(tmp_path_factory) -> tuple[Path, str]:
+    """Folder and output of the two processes."""
     folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(work, (port, folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+    command += ["--num_processes", "2", "--main_process_port", "0", __file__, str(folder)]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("ACCELERATE_", "MASTER_"))}
+    kept |= {"OMP_NUM_THREADS": "1", "HF_HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=kept, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def results(launched) -> list[dict]:
+    return [torch.load(launched[0] / f"{rank}.pt") for rank in range(2)]
 
 
 # Every objective, every prior
@@ -197,7 +240,8 @@ def results(tmp_path_factory) -> list[dict]:
 def test_every_objective_rule_and_prior_is_here():
     assert OPTIONS.keys() == PRIORS.keys()
     tried = {word for name in OBJECTIVES for word in name.split()}
-    assert set(objectives.__all__) <= tried
+    others = {"ConstraintNeverMet", "OBJECTIVES", "Objective", "as_objective", "make_objective"}
+    assert set(objectives.__all__) - others <= tried
 
 
 @pytest.mark.parametrize(("objective", "prior"), CASES, ids=map(" ".join, CASES))
@@ -289,3 +333,66 @@ def test_two_processes_resume_as_if_they_had_not_stopped(results):
 
 def test_averages_with_running_statistics_of_their_own_are_validated_alike(results):
     assert results[0]["averaged"] == results[1]["averaged"]
+
+
+# Different starts and noise
+
+
+def test_different_starts_end_with_the_same_weights_prices_and_history(results):
+    first, second = (result["different starts"] for result in results)
+    torch.testing.assert_close(first["weights"], second["weights"], rtol=0, atol=0)
+    assert first["history"] == second["history"]
+    state = first["weights"]
+    assert state["steps"] == 6 and state["released"] == 1 and state["beta"] > 0.01
+
+
+def test_the_processes_share_a_batch_and_draw_noise_of_their_own(results):
+    first, second = (result["different starts"] for result in results)
+    assert len(first["batch"]) == len(second["batch"]) == 4
+    assert len(torch.cat([first["batch"], second["batch"]]).unique(dim=0)) == 8
+    assert ((first["noise"] - second["noise"]).abs() > 1e-3).double().mean() > 0.9
+
+
+# The command line
+
+
+def read(folder: Path, name: str):
+    return json.loads((folder / name).read_text(encoding="utf-8"))
+
+
+def test_launched_processes_write_one_folder_and_one_result(launched):
+    folder, output = launched[0] / "run", launched[1]
+    files = {"checkpoint.pt", "config.json", "environment.json", "history.json", "result.json"}
+    assert {path.name for path in folder.iterdir()} == files
+    (start,) = read(folder, "environment.json")
+    assert start["processes"] == 2 and start["device"].startswith("cpu")
+    assert output.count("training in") == output.count("ELBO") == 1
+
+
+def test_a_launched_run_is_that_of_fit_in_two_processes(launched, results):
+    checkpoint = load_checkpoint(launched[0] / "run/checkpoint.pt")
+    assert checkpoint.run["settings"]["num_processes"] == 2
+    found = {"weights": checkpoint.weights, "values": [r[-1] for r in checkpoint.run["history"]]}
+    for result in results:
+        torch.testing.assert_close(found, result["by hand"], rtol=0, atol=0)
+
+
+def test_the_result_of_a_launched_run_is_that_of_its_weights(launched):
+    model, data = find(launched[0] / "run").model, load("digits")
+    expected = hvae_course.evaluate(model, data, split="validation", num_samples=2)
+    found = read(launched[0] / "run", "result.json")["validation"]
+    assert found["log_likelihood"]["mean"] == pytest.approx(expected.log_likelihood.mean, rel=1e-6)
+    assert found["num_examples"] == expected.num_examples == 350
+
+
+@pytest.mark.usefixtures("make_accelerator")
+def test_another_number_of_processes_is_refused(launched, tmp_path, capsys):
+    folder = shutil.copytree(launched[0] / "run", tmp_path / "run")
+    (folder / "result.json").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        main([*WORDS, "--out", str(folder)])
+    assert "num_processes was 2 and is 1" in capsys.readouterr().err
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
