@@ -43,7 +43,9 @@ def test_digits_take_every_one_of_17_grey_values(grey):
 
 @pytest.mark.parametrize("binarisation", get_args(Binarisation))
 def test_the_spec_says_how_many_pixels_and_values_there_are(binarisation):
+    before = torch.get_rng_state()
     digits = load("digits", binarisation=binarisation)
+    assert torch.equal(torch.get_rng_state(), before)
     expected = 17 if binarisation == "none" else 2
     assert digits.spec == DataSpec((8, 8), expected)
     assert str(digits) == f"digits, binarisation {binarisation}, split 1000/350/447 in file order"
@@ -98,16 +100,9 @@ def test_dynamic_training_batches_differ_and_held_out_ones_do_not():
         assert torch.equal(x, static.split(name).batch(ALL))
 
 
-@pytest.mark.parametrize("binarisation", get_args(Binarisation))
-def test_loading_leaves_the_random_numbers_alone(binarisation):
-    before = torch.get_rng_state()
-    load("digits", binarisation=binarisation)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("binarisation", ["none", "dynamic"])
-def test_moving_a_data_set_keeps_all_it_holds(binarisation):
-    digits = load("digits", binarisation=binarisation)
+def test_moving_or_selecting_keeps_all_that_a_split_holds(binarisation, grey):
+    digits, index = load("digits", binarisation=binarisation), torch.tensor([5, 900, 5])
     moved = digits.to("cpu")
     assert str(moved) == str(digits) and moved.spec == digits.spec
     for name in SPLITS:
@@ -115,18 +110,12 @@ def test_moving_a_data_set_keeps_all_it_holds(binarisation):
         assert torch.equal(before.pixels, after.pixels)
         assert torch.equal(before.labels, after.labels)
         assert (before.max_value, before.redraw) == (after.max_value, after.redraw)
-
-
-@pytest.mark.parametrize("binarisation", ["none", "dynamic"])
-def test_a_selection_keeps_images_and_labels_together(binarisation, grey):
-    part = load("digits", binarisation=binarisation).train
-    index = torch.tensor([5, 900, 5])
-    chosen = part.select(index)
+    chosen = digits.train.select(index)
     assert torch.equal(chosen.pixels, grey.train.pixels[index])
     assert torch.equal(chosen.labels, grey.train.labels[index])
-    assert (chosen.max_value, chosen.redraw) == (part.max_value, part.redraw)
-    assert len(chosen) == 3 and chosen.factors == {} == part.factors
-    assert torch.equal(part.select(slice(2, 4)).labels, grey.train.labels[2:4])
+    assert (chosen.max_value, chosen.redraw) == (digits.train.max_value, digits.train.redraw)
+    assert len(chosen) == 3 and chosen.factors == {} == digits.train.factors
+    assert torch.equal(digits.train.select(slice(2, 4)).labels, grey.train.labels[2:4])
 
 
 def test_a_specification_holds_the_shape_of_an_example():

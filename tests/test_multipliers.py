@@ -119,14 +119,12 @@ def test_the_weight_does_not_depend_on_the_unit_of_the_error(rule):
     assert weights[0] > 0.02
 
 
-@pytest.mark.parametrize("rule", [GECO, ReWO])
-@pytest.mark.parametrize("rate", [0.0, -0.1, math.nan])
-def test_a_rate_that_is_not_positive_is_refused(rule, rate):
-    with pytest.raises(ValueError, match=f"rate of a multiplier .* positive, got rate={rate}"):
-        rule(rate)
-
-
-@pytest.mark.parametrize("slope", [0.0, -3.0, math.nan])
-def test_a_slope_that_is_not_positive_is_refused(slope):
-    with pytest.raises(ValueError, match=f"slope of ReWO must be positive, got slope={slope}"):
-        ReWO(slope=slope)
+@pytest.mark.parametrize("value", [0.0, -0.1, math.nan])
+def test_settings_that_are_not_positive_are_refused(value):
+    for rule in (GECO, ReWO):
+        with pytest.raises(
+            ValueError, match=f"rate of a multiplier .* positive, got rate={value}"
+        ):
+            rule(value)
+    with pytest.raises(ValueError, match=f"slope of ReWO must be positive, got slope={value}"):
+        ReWO(slope=value)
