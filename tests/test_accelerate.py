@@ -38,7 +38,7 @@ def test_mixed_precision_improves_the_bound_and_ends_with_the_fit(
     model.bottom_up.blocks[0][0].register_forward_hook(lambda *args: precisions.append(args[-1]))
     for _ in range(2):  # a second fit is in mixed precision too
         accelerator = make_accelerator(mixed_precision="bf16")
-        history = train(model, epochs=8, learning_rate=1e-2, accelerator=accelerator)
+        history = train(model, epochs=4, learning_rate=1e-2, accelerator=accelerator)
         bound = history.frame.query("quantity == 'elbo' and split == 'train'")["value"]
         assert bound.iloc[-1] > bound.iloc[0] + 1
         assert {output.dtype for output in precisions} == {torch.bfloat16}

@@ -10,59 +10,53 @@ from torch import nn
 
 from hvae_course import evaluate
 from hvae_course.analysis import evaluation
-from hvae_course.analysis.partial import fingerprint
+from hvae_course.analysis.partial import batches_done, fingerprint
+from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import restore_generators
 
 SETTINGS = {"num_samples": 7, "batch_size": 6, "max_rows": 20, "seed": 3}
 
 
 @pytest.fixture
-def interrupt(monkeypatch) -> Callable[[int], None]:
-    """Interrupt the next evaluation after a number of batches."""
+def path(tmp_path) -> Path:
+    return tmp_path / "folder/part.pt"
+
+
+@pytest.fixture
+def interrupt(tiny_data, path) -> Callable[[HierarchicalVAE, int], None]:
+    """Evaluate a model, and stop after a number of batches."""
     whole = evaluation._accumulate
 
-    def after(batches: int) -> None:
+    def after(model: HierarchicalVAE, batches: int) -> None:
         calls = []
 
         def some(*arguments):
             calls.append(1)
             if len(calls) > batches:
-                monkeypatch.setattr(evaluation, "_accumulate", whole)
                 raise KeyboardInterrupt
             return whole(*arguments)
 
-        monkeypatch.setattr(evaluation, "_accumulate", some)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(evaluation, "_accumulate", some)
+            evaluate(model, tiny_data, partial=path, **SETTINGS)
 
     return after
 
 
-@pytest.mark.parametrize("batches", [0, 1, 3])
+@pytest.mark.parametrize("stops", [(0,), (1,), (3,), (1, 1, 1)], ids=str)
 def test_an_interrupted_evaluation_ends_with_the_same_result(
-    batches, interrupt, make_model, tiny_data, tmp_path
+    stops, interrupt, make_model, tiny_data, path
 ):
-    model, path = make_model(), tmp_path / "folder/part.pt"
+    model = make_model()
     expected = evaluate(model, tiny_data, **SETTINGS)
-    interrupt(batches)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, tiny_data, partial=path, **SETTINGS)
-    assert path.exists() == (batches > 0)
-    torch.rand(5)  # the caller's numbers do not matter
+    for batches in stops:
+        interrupt(model, batches)
+        torch.rand(5)  # the caller's numbers do not matter
+    assert path.exists() == (sum(stops) > 0) and batches_done(path) == sum(stops)
     before = torch.get_rng_state()
     assert evaluate(model, tiny_data, partial=path, **SETTINGS) == expected
     assert torch.equal(torch.get_rng_state(), before)
     assert list(path.parent.iterdir() if path.parent.exists() else []) == []
-
-
-def test_it_may_be_interrupted_again_and_again(interrupt, make_model, tiny_data, tmp_path):
-    model, path = make_model(), tmp_path / "part.pt"
-    for _ in range(3):
-        interrupt(1)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(model, tiny_data, partial=path, **SETTINGS)
-    assert len(torch.load(path)["columns"]) == 3
-    assert evaluate(model, tiny_data, partial=path, **SETTINGS) == evaluate(
-        model, tiny_data, **SETTINGS
-    )
 
 
 @pytest.mark.parametrize(
@@ -73,22 +67,27 @@ def test_it_may_be_interrupted_again_and_again(interrupt, make_model, tiny_data,
         ({"split": "validation"}, "split was 'test' and is 'validation'"),
         ({"seed": 4}, "seed was 3 and is 4"),
         ({"model": 1}, "weights was"),
+        ({"prior": 4}, "prior draws was 1 and is 4"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_part_of_another_evaluation_is_refused(
-    change, text, interrupt, make_model, tiny_data, tmp_path
+    change, text, interrupt, make_model, tiny_data, path
 ):
-    path = tmp_path / "part.pt"
-    interrupt(1)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(make_model(), tiny_data, partial=path, **SETTINGS)
+    interrupt(make_model(), 1)
     other = SETTINGS | change
     model = make_model(seed=other.pop("model", 0))
-    with pytest.raises(ValueError, match="holds part of another evaluation") as error:
+    model.prior.num_samples = other.pop("prior", 1)
+    with pytest.raises(ValueError, match=f"holds part of another evaluation: .*{text}"):
         evaluate(model, tiny_data, partial=path, **other)
-    assert text in str(error.value)
     assert path.exists()
+
+
+def test_a_file_of_something_else_is_refused(make_model, tiny_data, path):
+    path.parent.mkdir()
+    torch.save({"columns": []}, path)
+    with pytest.raises(ValueError, match="does not hold part of an evaluation; choose another"):
+        evaluate(make_model(), tiny_data, partial=path, **SETTINGS)
 
 
 def test_models_that_differ_in_anything_kept_have_different_fingerprints():
@@ -104,23 +103,10 @@ def test_models_that_differ_in_anything_kept_have_different_fingerprints():
     assert len(set(prints)) == 3
 
 
-def test_part_with_other_draws_of_the_prior_is_refused(interrupt, make_model, tiny_data, tmp_path):
-    model, path = make_model(), tmp_path / "part.pt"
-    interrupt(1)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(model, tiny_data, partial=path, **SETTINGS)
-    model.prior.num_samples = 4
-    with pytest.raises(ValueError, match="prior draws was 1 and is 4"):
-        evaluate(model, tiny_data, partial=path, **SETTINGS)
-
-
 def test_a_failing_write_leaves_the_batches_before_it(
-    interrupt, make_model, tiny_data, tmp_path, monkeypatch
+    interrupt, make_model, tiny_data, path, monkeypatch
 ):
-    path = tmp_path / "part.pt"
-    interrupt(2)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate(make_model(), tiny_data, partial=path, **SETTINGS)
+    interrupt(make_model(), 2)
     before = path.read_bytes()
 
     def full(*_) -> None:
@@ -130,7 +116,7 @@ def test_a_failing_write_leaves_the_batches_before_it(
     with pytest.raises(OSError, match="no space left"):
         evaluate(make_model(), tiny_data, partial=path, **SETTINGS)
     assert path.read_bytes() == before
-    assert [Path(p) for p in tmp_path.iterdir()] == [path]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_random_numbers_of_another_kind_of_device_are_refused():
