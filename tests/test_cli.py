@@ -256,6 +256,15 @@ def test_an_option_of_one_recipe_can_be_switched_off():
     assert not cli._parse(["train", "delta", "--no-reads-state"]).model.reads_state
 
 
+def test_earlier_names_of_options_are_accepted():
+    words = ["--levels", "3", "2", "--draws", "2", "--compile"]
+    found = cli._parse(["train", "ladder", *words])
+    assert found.model.latent_sizes == (3, 2)
+    assert found.training == config.Training(num_samples=2, compiled=True)
+    assert cli._parse(["evaluate", "digits", "--samples", "7"]).num_samples == 7
+    assert cli._parse(["diagnose", "digits", "--examples", "7"]).max_examples == 7
+
+
 @pytest.mark.parametrize(
     ("word", "value"),
     [("a=1", 1), ("a=0.5", 0.5), ("a=x=y", "x=y"), ("a=True", True), ("a=none", None)]

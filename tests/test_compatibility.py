@@ -6,8 +6,10 @@ import pytest
 
 from hvae_course import evaluate
 from hvae_course.compatibility import check_data
-from hvae_course.data import load
+from hvae_course.config import Model
+from hvae_course.data import DataSpec, load
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.recipes import build
 
 
 @pytest.fixture
@@ -45,6 +47,12 @@ def test_a_model_of_grey_values_is_not_held_against_binary_pixels(make_model, tr
     for work in (train, evaluate, check_data):
         with pytest.raises(ValueError, match=r"takes .*num_values=17\), got digits, binarisation"):
             work(model, tiny_binary)
+
+
+def test_a_model_of_vectors_takes_every_shape_of_that_size_and_no_other_does(tiny_data):
+    check_data(build(Model(), DataSpec(64, 17)), tiny_data, tiny_data.test)
+    with pytest.raises(ValueError, match=r"takes DataSpec\(shape=\(4, 16\), .*got digits"):
+        check_data(build(Model(), DataSpec((4, 16), 17)), tiny_data)
 
 
 def test_a_model_that_no_recipe_made_is_asked_for_its_likelihood_alone(make_model, tiny_binary):
