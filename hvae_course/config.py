@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 Widths = tuple[int, ...] | tuple[tuple[int, ...], ...]
-"""Widths of hidden layers: ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
+"""Widths of hidden layers, ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
 sequence per level, bottom to top."""
 Recipe = Literal["bottom_up", "mean_field", "delta", "ladder", "bidirectional"]
 DataName = Literal["digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes"]
@@ -37,8 +37,6 @@ Optimiser = Literal["adam", "adamax", "adamw"]
 Decay = Literal["linear", "cosine"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["no", "tf32", "bf16", "fp16"]
-
-Kind = TypeVar("Kind")
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
@@ -193,7 +191,9 @@ def _numbers(value: Any) -> Iterable[float]:  # noqa: ANN401
         yield value
 
 
-def make_options(kinds: Mapping[str, type[Kind]], name: str, given: Mapping, *, of: str) -> Kind:
+def make_options(
+    kinds: Mapping[str, type[Options]], name: str, given: Mapping[str, Any], *, of: str
+) -> Options:
     """Make the settings of a part that is chosen by name.
 
     Args:
@@ -392,7 +392,7 @@ class Model(Options):
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
-    """What a generative network sees: z_l alone (markov), or all latents above it too (skip)."""
+    """What a generative network sees, z_l alone (markov), or all latents above it too (skip)."""
     likelihood: LikelihoodName | None = None
     """Likelihood p(x | z); None for Bernoulli on binary pixels, categorical up to 32 grey values,
     discretised logistic above, isotropic Gaussian for real values."""
@@ -493,7 +493,7 @@ class Objective(Options):
     """What is maximised."""
 
     objective: ObjectiveName = "elbo"
-    """What to maximise: the ELBO, or the importance-weighted bound."""
+    """What to maximise, the ELBO or the importance-weighted bound (iwae)."""
     warm_up: tuple[int, ...] | None = None
     """Epochs until the KL weight reaches 1, one number for all levels or one for each."""
     free_bits: tuple[float, ...] | None = None
@@ -569,7 +569,7 @@ class Machine(Options):
     device: Device = "auto"
     """Where to compute."""
     precision: Precision = "no"
-    """Precision of the networks: full, tf32 (CUDA only), or mixed."""
+    """Precision of the networks, full (no), tf32 (CUDA only), or mixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -625,7 +625,7 @@ class Experiment:
         return cls(**{name: take(group, old) for name, group in groups.items()})
 
 
-def take(kind: Callable[..., Kind], settings: Mapping[str, Any]) -> Kind:
+def take(kind: Callable[..., Any], settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Make one group of options from a mapping that may hold others too.
 
     Args:

@@ -92,7 +92,7 @@ class Networks(ABC):
             l: the level.
 
         Returns:
-            A module from d_l and the state above, joined, to q(z_l | x, z_>l).
+            A module from d_l and the state above, joined, to ``q(z_l | x, z_>l)``.
         """
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Networks(ABC):
             l: the level, below the top.
 
         Returns:
-            A module from the state above to p(z_l | z_>l).
+            A module from the state above to ``p(z_l | z_>l)``.
         """
 
     @abstractmethod
