@@ -18,23 +18,16 @@ from hvae_course.pretrained import PRETRAINED, build_untrained, load, models, tr
 from hvae_course.recipes import build
 from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 
-every_model = pytest.mark.parametrize("name", PRETRAINED)
-
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture(scope="module")
-def load_data():
-    """Data sets by name with a short test split; each is generated once."""
-
-    @functools.cache
-    def find(chosen: Data) -> DataSet:
-        whole = data.load(chosen)
-        return replace(whole, test=whole.test.select(slice(0, 100)))
-
-    return find
+@functools.cache
+def few(chosen: Data) -> DataSet:
+    """A data set with a short test split."""
+    whole = data.load(chosen)
+    return replace(whole, test=whole.test.select(slice(0, 100)))
 
 
 @pytest.fixture
@@ -62,70 +55,50 @@ def put(folder, monkeypatch):
 # The files that come with the package
 
 
-@every_model
-def test_a_file_is_the_one_of_the_table_and_below_two_megabytes(name):
-    path = models.FOLDER / f"{name}.pt"
-    assert sha256(path) == PRETRAINED[name].sha256
-    assert path.stat().st_size < 2_000_000
-
-
-def test_there_is_no_file_that_the_table_does_not_know():
+def test_the_files_are_those_of_the_table():
     assert {path.stem for path in models.FOLDER.glob("*.pt")} == set(PRETRAINED)
 
 
-@every_model
+@pytest.mark.parametrize("name", PRETRAINED)
 def test_a_file_holds_weights_in_single_precision_and_no_run(name):
-    checkpoint = load_checkpoint(models.FOLDER / f"{name}.pt")
-    assert checkpoint.run == {}
+    path = models.FOLDER / f"{name}.pt"
+    assert sha256(path) == PRETRAINED[name].sha256 and path.stat().st_size < 2_000_000
+    checkpoint = load_checkpoint(path)
     weights = [w for w in checkpoint.weights.values() if w.is_floating_point()]
     assert weights and all(w.dtype == torch.float32 and w.isfinite().all() for w in weights)
+    assert checkpoint.run == {}
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("shapes_bottom_up", -340.71), ("shapes_top_down", -336.40), ("digits", -87.65)],
 )
-def test_a_loaded_model_has_the_bound_that_its_training_reached(name, expected, load_data):
-    model, few = load(name), load_data(PRETRAINED[name].experiment.data)
-    bound = evaluate(model, few, num_samples=2).elbo.mean
+def test_a_loaded_model_has_the_bound_and_the_grey_values_of_its_training(name, expected):
+    entry, before = PRETRAINED[name], torch.get_rng_state()
+    model, spec = load(name), entry.spec
+    assert torch.equal(torch.get_rng_state(), before) and not model.training
+    bound = evaluate(model, few(entry.experiment.data), num_samples=2).elbo.mean
     assert bound == pytest.approx(expected, abs=0.05)  # its standard error is 1 or more
-    assert bound > evaluate(build_untrained(name), few, num_samples=2).elbo.mean
-    assert not model.training
-
-
-@every_model
-def test_a_loaded_model_generates_images_with_its_grey_values(name):
-    px, spec = load(name).generate(8).px, PRETRAINED[name].spec
-    level = px.sample() * (spec.num_values - 1)
+    level = model.generate(8).px.sample() * (spec.num_values - 1)
     assert level.shape == (8, spec.num_features)
     torch.testing.assert_close(level, level.round().clamp(0, spec.num_values - 1))
-
-
-@every_model
-def test_loading_leaves_the_random_numbers_of_the_caller_as_they_were(name):
-    before = torch.get_rng_state()
-    load(name)
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 # The table
 
 
-@every_model
-def test_the_table_knows_what_its_data_are(name, load_data):
-    entry = PRETRAINED[name]
-    assert entry.spec == load_data(entry.experiment.data).spec
-
-
-@every_model
-def test_the_first_weights_follow_from_the_recipe_and_its_seed(name):
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_first_weights_follow_from_the_recipe_and_its_seed_and_are_worse(name):
     entry, before = PRETRAINED[name], torch.get_rng_state()
-    model = build_untrained(name)
+    chosen, model = entry.experiment, build_untrained(name)
     assert torch.equal(torch.get_rng_state(), before)
-    torch.manual_seed(entry.experiment.training.seed)
-    again = build(entry.experiment.model, entry.spec)
+    assert entry.spec == few(chosen.data).spec
+    torch.manual_seed(chosen.training.seed)
+    again = build(chosen.model, entry.spec)
     torch.testing.assert_close(model.state_dict(), again.state_dict(), rtol=0, atol=0)
     assert model.config == again.config
+    bounds = (evaluate(m, few(chosen.data), num_samples=2).elbo.mean for m in (model, load(name)))
+    assert next(bounds) < next(bounds)
 
 
 def test_the_models_of_the_shapes_differ_in_their_recipe_alone_and_share_a_generative_network():
@@ -167,20 +140,17 @@ def test_a_changed_byte_is_refused_before_anything_is_unpickled(place, put, monk
     assert "retrain with hvae_course.pretrained.train('digits')" in str(error.value)
 
 
-def test_a_file_that_is_as_the_recipe_says_is_read_weight_for_weight(put):
-    put()
-    untrained = build_untrained("digits")
-    torch.testing.assert_close(load("digits").state_dict(), untrained.state_dict())
-
-
 @pytest.mark.parametrize(
     "changes",
-    [{"generative_normalisation": ...}, {"shape": ..., "num_features": 64}],
-    ids=["option", "shape"],
+    [{}, {"generative_normalisation": ...}, {"recipe": "bidirectional_vae"}]
+    + [{"shape": ..., "num_features": 64}],
+    ids=["same", "younger option", "longer name", "features"],
 )
-def test_what_is_younger_than_the_file_has_its_default(changes, put):
-    put(recipe="bidirectional_vae", **changes)
-    assert load("digits").config == build_untrained("digits").config
+def test_a_file_that_is_as_the_table_says_is_read_weight_for_weight(changes, put):
+    put(**changes)
+    loaded, untrained = load("digits"), build_untrained("digits")
+    torch.testing.assert_close(loaded.state_dict(), untrained.state_dict())
+    assert loaded.config == untrained.config
 
 
 @pytest.mark.parametrize(
@@ -208,12 +178,12 @@ def test_a_file_with_another_configuration_is_stale(changes, message, put):
 
 
 @pytest.fixture
-def few(monkeypatch, tiny_data) -> None:
+def short(monkeypatch, tiny_data) -> None:
     """Train on a few of the digits."""
     monkeypatch.setattr(data, "load", lambda chosen: tiny_data)
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("short")
 def test_retraining_gives_the_same_weights(make_accelerator):
     before = torch.get_rng_state()
     settings = {"epochs": 1, "progress": False}
@@ -225,7 +195,7 @@ def test_retraining_gives_the_same_weights(make_accelerator):
     assert history.best_epoch == 1 and not first.training
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("short")
 def test_training_takes_objective_settings_and_seed_from_the_table(
     monkeypatch, tmp_path, make_accelerator
 ):
@@ -243,7 +213,7 @@ def test_training_takes_objective_settings_and_seed_from_the_table(
 
 
 @pytest.fixture
-def run_benchmark(monkeypatch, tmp_path, few, make_accelerator):
+def run_benchmark(monkeypatch, tmp_path, short, make_accelerator):
     """Run the script for the digits into a folder; the fixture's accelerators are reset after."""
 
     def run(*arguments: str) -> Path:
