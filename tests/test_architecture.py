@@ -41,7 +41,7 @@ ALLOWED = {
         "analysis": "compatibility data files gaussians hierarchy seeding",
         "oracles": "gaussians hierarchy likelihoods posteriors priors",
         "checks": "gaussians hierarchy likelihoods objectives oracles posteriors priors seeding",
-        "plots": "training",
+        "plots": "",
         "recipes": "config data gaussians hierarchy likelihoods nets posteriors priors",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "

@@ -25,7 +25,10 @@ def has_compiler() -> bool:
     return True
 
 
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+def compiles(test):
+    """Mark a test that compiles, where there is a compiler."""
+    without = pytest.mark.skipif(not has_compiler(), reason="there is no C++ compiler")
+    return pytest.mark.slow(without(test))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def assert_compiled(run, model, objective, x, num_samples=1):
     torch.testing.assert_close(compiled, expected, rtol=2e-4, atol=2e-5)
 
 
-@needs_compiler
+@compiles
 def test_the_compiled_step_is_the_other_one_up_to_rounding(run, make_model, tiny_data):
     """A model with parts of every kind that has a state: buffers, a price, an estimated prior."""
     settings = {"prior": "vhp", "prior_options": {"num_samples": 3, "hidden": (6,)}}
@@ -69,7 +72,7 @@ def test_the_compiled_step_is_the_other_one_up_to_rounding(run, make_model, tiny
     assert_compiled(run, model, objective, tiny_data.train.batch(slice(0, 40)))
 
 
-@needs_compiler
+@compiles
 def test_prices_that_change_with_every_epoch_are_compiled_once(run, make_model, tiny_data):
     warm_up = WarmUp((4, 2), FreeBits(0.5, weights=(0.3, 1.0)))
     model, before = make_model("ladder_vae"), compilations()
@@ -79,7 +82,7 @@ def test_prices_that_change_with_every_epoch_are_compiled_once(run, make_model, 
     assert compilations() == before + 1
 
 
-@needs_compiler
+@compiles
 def test_a_compiled_run_repeats_itself_and_resumes_bitwise(
     run, train, make_model, tmp_path, monkeypatch
 ):
