@@ -66,7 +66,13 @@ class Benchmark:
 _COSINE = {"decay": 1.0, "decay_shape": "cosine"}
 _DIGITS = Experiment(
     data=Data(data="digits"),
-    model=Model(likelihood="discretized_logistic", normalisation="layer", dropout=0.1),
+    model=Model(
+        latent_sizes=(16, 8),
+        hidden=(256,),
+        likelihood="discretized_logistic",
+        normalisation="layer",
+        dropout=0.1,
+    ),
     objective=Objective(warm_up=(50,)),
     training=Training(epochs=150, learning_rate=3e-3, averaging=0.99, **_COSINE),
 )
