@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from earlier_version import rewrite_checkpoint
 from torch import Tensor
 
 from hvae_course import Trace, fit
@@ -91,28 +92,11 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(
     assert_same_run(resumed, resumed_history, first, history)
 
 
-@pytest.fixture
-def as_before(path) -> Callable[[], None]:
-    """Write the checkpoint as version 0.1.0 did, which had fewer options."""
-
-    def change() -> None:
-        checkpoint = load_checkpoint(path)
-        config = {"recipe": "bottom_up_vae", "num_features": 64, "num_values": 17}
-        names = "latent_sizes hidden inference_hidden normalisation generative_normalisation "
-        names += "activation dropout state likelihood likelihood_options prior prior_options"
-        checkpoint.config = config | {name: checkpoint.config[name] for name in names.split()}
-        for name in ("optimiser", "clip_norm", "skip_norm"):
-            del checkpoint.run["settings"][name]
-        save_checkpoint(checkpoint, path)
-
-    return change
-
-
-def test_a_run_of_an_earlier_version_goes_on(path, make_model, train, as_before):
+def test_a_run_of_an_earlier_version_goes_on(path, make_model, train):
     first, second = make_model(), make_model()
     history = train(first, epochs=3)
     train(second, epochs=2, checkpoint=path)
-    as_before()
+    rewrite_checkpoint(path)
     resumed = build(load_checkpoint(path).config)
     assert_same_run(resumed, train(resumed, epochs=3, checkpoint=path), first, history)
 
@@ -187,11 +171,11 @@ def test_a_run_that_ended_is_given_back_as_it_ended(settings, last, path, make_m
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_run_with_other_settings_is_not_resumed(
-    changes, message, earlier, path, make_model, train, as_before
+    changes, message, earlier, path, make_model, train
 ):
     train(make_model(), epochs=1, checkpoint=path)
     if earlier:
-        as_before()
+        rewrite_checkpoint(path)
     content = path.read_bytes()
     with pytest.raises(ValueError, match="belongs to a run with other settings: ") as error:
         train(make_model(), checkpoint=path, **changes)
@@ -216,13 +200,11 @@ def test_a_run_on_other_data_or_in_another_precision_is_not_resumed(
     [{"latent_sizes": (4, 2)}, {"likelihood": "discretized_logistic"}],
     ids=["other shapes", "equal shapes"],
 )
-def test_a_run_of_another_model_is_not_resumed(
-    change, earlier, path, make_model, train, as_before
-):
+def test_a_run_of_another_model_is_not_resumed(change, earlier, path, make_model, train):
     settings = {"likelihood": "gaussian"}
     train(make_model(**settings), epochs=1, checkpoint=path)
     if earlier:
-        as_before()
+        rewrite_checkpoint(path)
     with pytest.raises(ValueError, match=f"{path}.*{next(iter(change))} was"):
         train(make_model(**(settings | change)), checkpoint=path)
 

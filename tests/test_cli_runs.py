@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from earlier_version import rewrite_folder
 
 import hvae_course
 from hvae_course import evaluate, fit
@@ -227,32 +228,15 @@ def test_an_objective_that_is_no_longer_finite_fails_in_one_line(tmp_path, capsy
 # Folders of earlier versions
 
 
-def as_before(folder: Path) -> Path:
-    """Write the configurations of a run as version 0.1.0 did."""
-    config = read(folder, "config.json")
-    recent = ("reads_state", "merge_top", "optimiser", "clip_norm", "skip_norm")
-    settings = {name: v for name, v in config["settings"].items() if name not in recent}
-    settings |= {"recipe": "ladder_vae", "recipe_options": {}, "activation": None}
-    checkpoint = load_checkpoint(folder / "checkpoint.pt")
-    model = {name: v for name, v in checkpoint.config.items() if name not in ("shape", *recent)}
-    model |= {"recipe": "ladder_vae", "num_features": 64}
-    for name in recent[2:]:
-        del checkpoint.run["settings"][name]
-    (folder / "config.json").write_text(json.dumps({"settings": settings, "model": model}))
-    checkpoint.config = model
-    save_checkpoint(checkpoint, folder / "checkpoint.pt")
-    return folder
-
-
 def test_a_run_of_an_earlier_version_goes_on(finished, interrupted, copy, capsys):
-    folder = as_before(copy(interrupted))
+    folder = rewrite_folder(copy(interrupted))
     assert train(folder, *BUSY) == 0
     assert "after epoch 2" in capsys.readouterr().out
     assert_same_run(folder, finished)
 
 
 def test_a_finished_run_of_an_earlier_version_is_recognised(finished, copy, capsys):
-    folder = as_before(copy(finished))
+    folder = rewrite_folder(copy(finished))
     assert train(folder, *BUSY) == 0
     assert "already holds the finished run" in capsys.readouterr().out
     found = find(folder)
@@ -285,7 +269,7 @@ def test_options_of_one_recipe_are_read_from_earlier_versions():
 def test_a_folder_with_other_settings_is_refused_with_both_values(
     words, message, before, interrupted, copy, capsys
 ):
-    folder = as_before(copy(interrupted)) if before else interrupted
+    folder = rewrite_folder(copy(interrupted)) if before else interrupted
     files = contents(folder)
     with pytest.raises(SystemExit, match="2"):
         train(folder, *BUSY, *words.split())
