@@ -42,137 +42,54 @@ class Networks(ABC):
 
     @abstractmethod
     def latent_shape(self, l: int) -> tuple[int, ...]:
-        """Event shape of a latent.
-
-        Args:
-            l: the level.
-
-        Returns:
-            ``(Z_l,)`` for vectors, ``(C, H, W)`` for images.
-        """
+        """Event shape of z_l, ``(Z_l,)`` for vectors or ``(C, H, W)`` for images."""
 
     @abstractmethod
     def feature(self, l: int) -> nn.Module:
-        """One step of the deterministic bottom-up path.
-
-        Args:
-            l: the level.
-
-        Returns:
-            A module from the feature below, or from x, to d_l.
-        """
+        """A module from the feature below, or from x, to the feature d_l."""
 
     @abstractmethod
     def message(self, l: int) -> nn.Module:
-        """What the data say about a latent.
-
-        Args:
-            l: the level.
-
-        Returns:
-            A module from d_l to a Gaussian over z_l.
-        """
+        """A module from d_l to a Gaussian over z_l."""
 
     @abstractmethod
     def upward(self, l: int) -> nn.Module:
-        """One step of bottom-up inference.
-
-        Args:
-            l: the level, above the lowest.
-
-        Returns:
-            A module from the latent below to q(z_l | z_l-1).
-        """
+        """A module from the latent below to q(z_l | z_l-1), for all levels but the lowest."""
 
     @abstractmethod
     def head(self, l: int) -> nn.Module:
-        """A posterior from both directions.
-
-        Args:
-            l: the level.
-
-        Returns:
-            A module from d_l and the state above, joined, to ``q(z_l | x, z_>l)``.
-        """
+        """A module from d_l and the state above, joined, to ``q(z_l | x, z_>l)``."""
 
     @abstractmethod
     def delta(self, l: int, *, reads_state: bool) -> nn.Module:
-        """A change of the prior.
-
-        Args:
-            l: the level.
-            reads_state: whether it reads d_l joined with the state above, or d_l alone.
-
-        Returns:
-            A module to shift and log-scale, joined.
-        """
+        """A module to shift and log-scale, joined, from d_l alone or joined with the state."""
 
     @abstractmethod
     def update(self, l: int) -> nn.Module:
-        """How a latent enters the state of the walk down.
-
-        Args:
-            l: the level.
-
-        Returns:
-            A module ``(h, z_l) -> h``.
-        """
+        """A module ``(h, z_l) -> h``, by which z_l enters the state of the walk down."""
 
     @abstractmethod
     def prior(self, l: int) -> nn.Module:
-        """A conditional prior.
-
-        Args:
-            l: the level, below the top.
-
-        Returns:
-            A module from the state above to ``p(z_l | z_>l)``.
-        """
+        """A module from the state above to ``p(z_l | z_>l)``, for all levels but the top."""
 
     @abstractmethod
     def decoder(self, num_outputs: int) -> nn.Module:
-        """The network of the likelihood.
-
-        Args:
-            num_outputs: parameters of the likelihood per example.
-
-        Returns:
-            A module from the last state to ``(B, num_outputs)``.
-        """
+        """A module from the last state to the parameters of p(x | z), ``(B, num_outputs)``."""
 
     def initial(self) -> nn.Module | None:
-        """The state before the top level.
-
-        Returns:
-            A module from a number of rows to the state; None for an empty one.
-        """
+        """A module from a number of rows to the state above the top level; None if it is empty."""
         return None
 
     def likelihood(self) -> Likelihood:
-        """The likelihood p(x | z) of the model's data.
-
-        Returns:
-            The likelihood with its network.
-        """
+        """The likelihood p(x | z) of the model's data, with its network."""
         return make_likelihood(self.model, self.spec, self.decoder)
 
     def features(self, num_levels: int | None = None) -> BottomUp:
-        """The deterministic bottom-up path.
-
-        Args:
-            num_levels: number of features, from the data upward; None for one per level.
-
-        Returns:
-            The path.
-        """
+        """The path upward, with one feature per level, or those of the lowest levels alone."""
         return BottomUp([self.feature(l) for l in self.levels[:num_levels]])
 
     def top_down(self) -> TopDown:
-        """The generative network below the top prior, the same for every recipe.
-
-        Returns:
-            The walk down.
-        """
+        """The generative network below the top prior, the same for every recipe."""
         return TopDown(
             updates=[self.update(l) for l in self.levels],
             conditionals=[self.prior(l) for l in self.levels[:-1]],
