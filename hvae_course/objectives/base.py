@@ -39,81 +39,45 @@ class Objective:
         return repr(self)
 
     def for_epoch(self, epoch: int) -> "Objective":
-        """Give the objective of one epoch.
-
-        Args:
-            epoch: counted from 1.
-
-        Returns:
-            What training maximises in that epoch.
-        """
+        """The objective that training maximises in one epoch, counted from 1."""
         return self
 
     def on(self, device: torch.device) -> "Objective":
-        """Replace numbers that change between epochs by tensors, for a compiled step.
+        """The same objective with tensors in place of numbers that change between epochs.
 
-        A Python number that changes would make the compiled function compile again.
-
-        Args:
-            device: device of the model.
-
-        Returns:
-            The same objective.
+        With a Python number a compiled step would be compiled again in every epoch.
         """
         return self
 
     def begin(self, device: torch.device) -> None:
-        """Return to the state before training, on a device.
-
-        Args:
-            device: device of the model.
-        """
+        """Return to the state before training, on the device of the model."""
 
     def train(self, mode: bool = True) -> "Objective":
-        """Switch between training, where the state moves, and validation.
-
-        Args:
-            mode: True for training.
-
-        Returns:
-            The objective.
-        """
+        """Switch between training, where the state moves, and validation."""
         return self
 
     def state_dict(self) -> dict[str, Any] | None:
-        """State for a checkpoint.
-
-        Returns:
-            Tensors by name; None without a state.
-        """
+        """The state for a checkpoint, tensors by name; None without a state."""
         return None
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Restore the state of a checkpoint.
-
-        Args:
-            state: as returned by `state_dict`.
-        """
+        """Restore the state of a checkpoint."""
 
     def report(self) -> dict[str, float]:
-        """Numbers to record after an epoch.
-
-        Returns:
-            Values by name.
-        """
+        """Numbers to record after an epoch, by name."""
         return {}
 
     def holding_back(
         self, optimizer: torch.optim.Optimizer, prior: Sequence[nn.Parameter]
     ) -> AbstractContextManager[None]:
-        """Decide at every step of the optimiser which parameters move, while a block runs.
+        """A context in which the objective decides at every step which parameters move.
 
         Args:
             optimizer: an optimiser of all parameters.
             prior: the prior's parameters.
 
         Returns:
-            A context manager.
+            The context manager; training runs inside it.
         """
         return contextlib.nullcontext()
 
