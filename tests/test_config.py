@@ -41,15 +41,17 @@ def named(value) -> str:
 every_option = pytest.mark.parametrize(("kind", "name"), EVERY, ids=named)
 
 
-def holds(kind: type, name: str, part: type) -> bool:
-    """Whether a type is part of the type of an option."""
-    left = [get_type_hints(kind)[name]]
+def parts(kind: type, name: str) -> list:
+    """All types and names in the type of an option."""
+    found, left = [], [get_type_hints(kind)[name]]
     while left:
-        hint = left.pop()
-        if hint is part or getattr(hint, "__origin__", None) is part:
-            return True
-        left += [inner for inner in get_args(hint) if isinstance(inner, type) or get_args(inner)]
-    return False
+        found.append(left.pop(0))
+        left += get_args(found[-1])
+    return [getattr(part, "__origin__", part) for part in found]
+
+
+def holds(kind: type, name: str, part: type) -> bool:
+    return part in parts(kind, name)
 
 
 def refused(kind: type, name: str, value) -> str:
@@ -64,15 +66,16 @@ def refused(kind: type, name: str, value) -> str:
 
 
 @every_option
-def test_no_option_takes_a_value_of_another_type(kind, name):
-    with pytest.raises((TypeError, ValueError), match=rf"{name}( must be .*, got| ['(]?1j)"):
+def test_no_option_takes_a_value_of_another_type_or_an_unknown_name(kind, name):
+    choices = [choice for choice in parts(kind, name) if isinstance(choice, str)]
+    known = f"unknown {name} ['(]*1j[')]*; choose one of {', '.join(choices)}$"
+    match = known if choices else f"{name} must be .*, got 1j"
+    with pytest.raises(ValueError if choices else TypeError, match=match):
         kind(**{name: 1j})
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"),
-    [e for e in EVERY if holds(*e, int) or holds(*e, float)],
-    ids=named,
+    ("kind", "name"), [e for e in EVERY if {int, float} & {*parts(*e)}], ids=named
 )
 def test_every_number_has_a_range_and_a_type(kind, name):
     refused(kind, name, -1.0 if holds(kind, name, float) else -1)
@@ -81,11 +84,18 @@ def test_every_number_has_a_range_and_a_type(kind, name):
     refused(kind, name, math.inf)
     if holds(kind, name, int):
         assert "a whole number" in refused(kind, name, 1.5)
-    for entry in (kind.positive, (0, "positive")), (kind.shares, (1.0, "at least 0 and below 1")):
-        if name in entry[0]:
-            assert f"{name} must be {entry[1][1]}" in refused(kind, name, entry[1][0])
-    if name in (*kind.not_negative, *kind.shares, "decay"):
+    if name in kind.positive:
+        assert f"{name} must be positive, got" in refused(kind, name, 0)
+    if name in kind.shares:
+        assert f"{name} must be at least 0 and below 1, got" in refused(kind, name, 1.0)
+    if name in (*kind.not_negative, *kind.shares):
         kind(**{name: (0,) if holds(kind, name, tuple) else 0})
+
+
+def test_a_decay_is_a_share_that_may_be_nothing_or_all():
+    assert (Training(decay=0).decay, Training(decay=1).decay) == (0.0, 1.0)
+    with pytest.raises(ValueError, match=r"decay is a share of the epochs in \[0, 1\], got 1.1"):
+        Training(decay=1.1)
 
 
 @pytest.mark.parametrize("number", [int, np.int64, np.int32], ids=named)
@@ -105,19 +115,7 @@ def test_numbers_of_numpy_are_stored_as_those_of_python(number, real):
     assert model.make_prior_options() == config.Mixture(num_components=6, spread=2.0)
     recorded = Experiment(model=model, objective=objective, training=training).settings()
     assert json.loads(json.dumps(recorded)) == recorded
-    assert {type(value) for value in vars(training).values()} <= {
-        int,
-        float,
-        str,
-        bool,
-        type(None),
-    }
-
-
-def test_a_decay_is_a_share_that_may_be_all():
-    assert Training(decay=1).decay == 1.0
-    with pytest.raises(ValueError, match=r"decay is a share of the epochs in \[0, 1\], got 1.1"):
-        Training(decay=1.1)
+    assert all(type(value).__module__ == "builtins" for value in vars(training).values())
 
 
 def test_options_do_not_change():
@@ -127,19 +125,8 @@ def test_options_do_not_change():
 
 CHAIN = {"latent_sizes": (4, 3, 2)}
 REFUSED = [
-    (Data, {"data": "cifar"}, "unknown data 'cifar'; choose one of digits, mnist, fashion_mnist"),
-    (Data, {"binarisation": "half"}, "binarisation 'half'; choose one of dynamic, static, thresh"),
     (Data, {"data": "pendulum", "binarisation": "static"}, "real values, .*'static'.* leave it"),
-    (Model, {"recipe": "nvae"}, "unknown recipe 'nvae'; choose one of bottom_up, mean_field"),
-    (Model, {"state": "ring"}, "unknown state 'ring'; choose one of markov, skip"),
-    (Model, {"likelihood": "poisson"}, "likelihood 'poisson'; choose one of bernoulli, categor"),
-    (Model, {"prior": "flow"}, "unknown prior 'flow'; choose one of standard, mixture, vamp, vhp"),
-    (Model, {"normalisation": "group"}, "unknown normalisation 'group'; choose one of batch, lay"),
-    (Model, {"generative_normalisation": "cube"}, "unknown generative_normalisation 'cube'; choo"),
-    (Model, {"activation": "sine"}, "unknown activation 'sine'; choose one of gelu, glu, leaky"),
     (Model, {"latent_sizes": ()}, r"latent_sizes needs one size per level, got none; give \(16,"),
-    (Model, {"latent_sizes": (4, 0)}, r"latent_sizes must be positive, got \(4, 0\)"),
-    (Model, {"hidden": ((8,), (0,))}, r"hidden must be positive, got \(\(8,\), \(0,\)\)"),
     (Model, CHAIN | {"hidden": ((8,), (8,))}, "hidden is one .* for each of 3 levels, got 2 seq"),
     (
         Model,
@@ -151,7 +138,6 @@ REFUSED = [
     (Model, {"prior": "vamp"}, "q.z_L . u. depends on the other .* choose normalisation='layer'"),
     (Objective, {"objective": "iwae", "warm_up": 3}, "the objective 'iwae' has no KL terms"),
     (Objective, {"objective": "iwae", "free_bits": 3}, "the objective 'iwae' has no KL terms"),
-    (Training, {"optimiser": "sgd"}, "unknown optimiser 'sgd'; choose one of adam, adamax, adamw"),
     (
         Training,
         {"decay_shape": "step"},
