@@ -100,7 +100,8 @@ def test_models_that_differ_in_anything_kept_have_different_fingerprints():
         prints.append(fingerprint(model))
         model[1].running_mean += 1
         prints.append(fingerprint(model))
-    assert len(set(prints)) == 3
+    prints.append(fingerprint(nn.ModuleDict({"first": model[0], "second": model[1]})))
+    assert len(set(prints)) == 4
 
 
 def test_a_failing_write_leaves_the_batches_before_it(
