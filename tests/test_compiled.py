@@ -66,7 +66,7 @@ def assert_compiled(run, model, objective, x, num_samples=1):
 @compiles
 def test_the_compiled_step_is_the_other_one_up_to_rounding(run, make_model, tiny_data):
     """A model with parts of every kind that has a state: buffers, a price, an estimated prior."""
-    settings = {"prior": "vhp", "prior_options": {"num_samples": 3, "hidden": (6,)}}
+    settings = {"prior": "vhp", "prior_options": {"num_samples": 3, "hidden": ()}}
     model = make_model("bidirectional_vae", normalisation="batch", **settings)
     objective = Constrained(0.2, rule=GECO(), first_phase=False)
     assert_compiled(run, model, objective, tiny_data.train.batch(slice(0, 40)))
@@ -75,7 +75,7 @@ def test_the_compiled_step_is_the_other_one_up_to_rounding(run, make_model, tiny
 @compiles
 def test_prices_that_change_with_every_epoch_are_compiled_once(run, make_model, tiny_data):
     warm_up = WarmUp((4, 2), FreeBits(0.5, weights=(0.3, 1.0)))
-    model, before = make_model("ladder_vae"), compilations()
+    model, before = make_model("ladder_vae", hidden=()), compilations()
     for epoch in range(1, 6):
         goal = warm_up.for_epoch(epoch)
         assert_compiled(run, model, goal, tiny_data.train.batch(slice(0, 40)), num_samples=2)
