@@ -105,7 +105,8 @@ def fingerprint(notebook: nbformat.NotebookNode) -> str:
         16 hexadecimal digits.
     """
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    trees = [ast.parse(re.sub(r"^( *)[%!].*$", r"\1pass", text, flags=re.MULTILINE)) for text in code]
+    magic = re.compile(r"^( *)[%!].*$", re.MULTILINE)
+    trees = [ast.parse(magic.sub(r"\1pass", text)) for text in code]
     files = _needed(name for tree in trees for name in _imported(tree))
     if any("benchmarks" in text for text in code):
         tables = (PROJECT / "benchmarks").rglob("*.*")

@@ -522,6 +522,8 @@ _EARLIER = {
 def _parse(words: Sequence[str]) -> Any:  # noqa: ANN401
     """Make the chosen command from the words of the command line."""
     words = [_EARLIER.get(word, word) for word in words]
+    if words[:1] == ["train"] and words[1:]:
+        words[1] = words[1].removesuffix("_vae")
     name = words[0] if words else "--help"
     if name in COMMANDS:
         kind, prog, words = COMMANDS[name], f"hvae {name}", words[1:]

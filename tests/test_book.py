@@ -183,8 +183,8 @@ def built():
     program = Path(sys.executable).with_name("jupyter-book")
     strict = ["-W", "-n", "--keep-going", "--quiet"]
     build = subprocess.run([program, "build", ".", *strict], cwd=PROJECT, capture_output=True)
-    if build.returncode:
-        shutil.rmtree(PROJECT / "_build/.doctrees", ignore_errors=True)  # or it would not warn again
+    if build.returncode:  # the next build would not warn again
+        shutil.rmtree(PROJECT / "_build/.doctrees", ignore_errors=True)
     return build
 
 

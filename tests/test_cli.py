@@ -255,8 +255,8 @@ def test_options_are_read_by_the_type_of_their_field():
 
 def test_earlier_names_of_options_are_accepted():
     words = ["--levels", "3", "2", "--draws", "2", "--compile"]
-    found = cli._parse(["train", "ladder", *words])
-    assert found.model.latent_sizes == (3, 2)
+    found = cli._parse(["train", "ladder_vae", *words])
+    assert (found.model.recipe, found.model.latent_sizes) == ("ladder", (3, 2))
     assert found.training == config.Training(num_samples=2, compiled=True)
     assert cli._parse(["evaluate", "digits", "--samples", "7"]).num_samples == 7
     assert cli._parse(["diagnose", "digits", "--examples", "7"]).max_examples == 7

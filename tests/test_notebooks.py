@@ -8,9 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from torch import nn
-
 from notebook_cells import cells, code_cells, run
+from torch import nn
 
 from hvae_course import data, objectives, recipes
 from hvae_course.claims import read

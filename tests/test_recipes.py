@@ -256,3 +256,9 @@ def test_a_configuration_of_no_recipe_is_refused_with_the_known_ones(config):
 def test_a_model_without_data_is_refused():
     with pytest.raises(ValueError, match="built for data; pass a data set or its specification"):
         build(Model())
+
+
+def test_a_configuration_with_options_of_a_later_version_is_refused():
+    config = build(Model(recipe="ladder"), DataSpec(6, 2)).config
+    with pytest.raises(ValueError, match="unknown options depth, width; read it with the version"):
+        build({**config, "width": 3, "depth": 2})

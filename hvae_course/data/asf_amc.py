@@ -48,11 +48,9 @@ def _fail(path: Path, number: int, what: str) -> NoReturn:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and words of every line that holds any, comments left out.
-
-    A comment begins with a separate word, because a value may be "1.#QNAN", which is how some
-    programs write NaN; cut at "#", it would parse as 1.
-    """
+    """Number and words of every line that holds any, comments left out."""
+    # a comment begins with a separate word, because a value may be "1.#QNAN", which is how some
+    # programs write NaN; cut at "#", it would parse as 1
     text = path.read_text(encoding="latin-1")  # knows every byte, so comments may hold any
     for number, line in enumerate(text.split("\n"), start=1):
         words = (COMMENT.split(line, maxsplit=1)[0] if "#" in line else line).split()

@@ -43,10 +43,7 @@ class Objective:
         return self
 
     def on(self, device: torch.device) -> "Objective":
-        """The same objective with tensors in place of numbers that change between epochs.
-
-        With a Python number a compiled step would be compiled again in every epoch.
-        """
+        """The same objective with tensors for changing numbers, so that it is compiled once."""
         return self
 
     def begin(self, device: torch.device) -> None:

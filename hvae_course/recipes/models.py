@@ -6,6 +6,7 @@ the package knows which model is the ladder VAE.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -121,7 +122,7 @@ def build(
         raise TypeError(
             f"the top level's posterior of {model.recipe} is relative to a diagonal Gaussian "
             f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
-            "inferred from the data alone, such as ladder or bidirectional"
+            "inferred from the data alone, such as bidirectional, or ladder without merge_top"
         )
     described = {"shape": list(spec.shape), "num_values": spec.num_values, **plain(model)}
     built = HierarchicalVAE(
@@ -147,12 +148,18 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
         The configuration, and the specification of the data.
 
     Raises:
-        ValueError: if it does not name a known recipe.
+        ValueError: if it does not name a known recipe, or has options that are not known.
     """
     if str(config.get("recipe")).removesuffix("_vae") not in INFERENCE:
         raise ValueError(
             f"unknown recipe {config.get('recipe')!r} in the configuration; known recipes are "
             f"{', '.join(INFERENCE)}; build any other model by hand before loading its weights"
+        )
+    known = {"shape", "num_features", "num_values", *(entry.name for entry in fields(Model))}
+    if unknown := config.keys() - known:
+        raise ValueError(
+            f"the configuration has unknown options {', '.join(sorted(unknown))}; read it with "
+            "the version of hvae_course that wrote it"
         )
     shape = config["shape"] if "shape" in config else config["num_features"]
     return take(Model, config), DataSpec(shape, config["num_values"])

@@ -51,10 +51,8 @@ class _Linear(nn.Module):
 
 
 def _visible_model(*sizes: int) -> HierarchicalVAE:
-    """A model in evaluation mode whose mean images are its latents, the top level first.
-
-    Every prior depends on all levels above; the mean of q(z_l | x) is what x shows of z_l.
-    """
+    """A model in evaluation mode whose mean images are its latents, the top level first."""
+    # every prior depends on all levels above; the mean of q(z_l | x) is what x shows of z_l
     levels = [(sum(sizes[l + 1 :]), size) for l, size in enumerate(sizes)]  # above, and own
     pixels = torch.eye(_WIDTH)
     heads = [_Linear(pixels[:, n : n + size], 0.0, 0.6) for n, size in levels]
@@ -234,11 +232,8 @@ def _traversal(
     keep: Callable[[Level, Tensor], Tensor] = lambda kept, values: kept.z,
     result: Callable[[Trace], object] = attrgetter("px.mean"),
 ) -> Callable[..., object]:
-    """An answer to `traverse`; by default a right one.
-
-    ``own`` and ``above`` say, relative to the level, where the values go and from which level on
-    the trace is kept.
-    """
+    """An answer to `traverse`; by default a right one."""
+    # own and above: where the values go and from which level on the trace is kept, relative to it
 
     def answer(
         model: HierarchicalVAE, trace: Trace, level: int, values: Tensor, seed: int
