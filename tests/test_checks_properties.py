@@ -62,3 +62,15 @@ def test_what_only_a_property_shows_is_seen(exercise, when, error, hint, capsys)
     verdict = run_check(getattr(getattr(checks, sheet), name), shifted, capsys)
     assert not verdict
     assert hint in verdict.message
+
+
+def test_a_path_along_an_edge_that_does_not_exist_is_named(capsys):
+    right = solution("learned_priors", "shortest_path")
+
+    def shortcut(*inputs):
+        first, *rest = right(*inputs)
+        return [first, *rest[1:]]
+
+    verdict = run_check(checks.learned_priors.shortest_path, shortcut, capsys)
+    assert not verdict
+    assert "the path uses an edge that does not exist, from 0 to" in verdict.message

@@ -54,10 +54,19 @@ def test_gradients_are_compared_with_the_right_ones():
     check_gradients(lambda x: x**2, torch.square, [x], names=["x"])
     with pytest.raises(Mistake, match="the gradient with respect to x is not"):
         check_gradients(lambda x: x * x.detach(), torch.square, [x], names=["x"])
+    with pytest.raises(Mistake, match="the gradient with respect to x is not"):
+        check_gradients(
+            lambda x: x.detach() + (x - x.detach()).flip(0), torch.clone, [x], names=["x"]
+        )
     with pytest.raises(Mistake, match="no gradient reaches y"):
         check_gradients(lambda x, y: x**2, lambda x, y: x**2 + y - 1, [x, y], names=["x", "y"])
     with pytest.raises(Mistake, match="no gradient passes through it"):
         check_gradients(lambda x: x.detach() ** 2, torch.square, [x], names=["x"])
+
+
+def test_one_value_that_is_not_finite_is_named():
+    with pytest.raises(Mistake, match="the KL is not finite for moderate inputs"):
+        as_tensor(torch.tensor([1.0, torch.inf]), (2,), name="the KL")
 
 
 def test_draws_are_compared_in_standard_errors():
