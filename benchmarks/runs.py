@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from hvae_course.files import write_whole
+from hvae_course.processes import end_with_parent
 
 Job = TypeVar("Job")
 Row = dict[str, Any]
@@ -65,12 +66,17 @@ def side_by_side(
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, spawn, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(processes, spawn, _start_worker) as pool:
         running = {pool.submit(work, job): job for job in islice(waiting, processes)}
         while running:
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(ended), ended
                 running |= {pool.submit(work, job): job for job in islice(waiting, 1)}
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    end_with_parent()
 
 
 def run_all(

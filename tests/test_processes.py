@@ -30,6 +30,7 @@ from hvae_course.data import DataSet, Split, load
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.nets import BatchNorm
 from hvae_course.objectives import GECO, Constrained, FreeBits, Objective, ReWO, WarmUp, Weighted
+from hvae_course.processes import end_with_parent
 from hvae_course.recipes import build
 from hvae_course.run_folder import find
 from hvae_course.seeding import seed_all
@@ -395,4 +396,5 @@ def test_another_number_of_processes_is_refused(launched, tmp_path, capsys):
 
 
 if __name__ == "__main__":
+    end_with_parent()
     work(Path(sys.argv[1]))
