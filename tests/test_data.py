@@ -1,5 +1,6 @@
 """Data sets: what is in the splits, in which order, and how pixels become binary."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -77,6 +78,15 @@ def test_static_binarisation_is_one_fixed_draw(split):
     torch.manual_seed(1)
     assert torch.equal(first.batch(ALL), second.batch(ALL))
     assert torch.equal(first.batch(ALL), first.batch(ALL))
+
+
+@pytest.mark.parametrize("pair", itertools.combinations(SPLITS, 2))
+def test_every_split_has_draws_of_its_own(pair, grey):
+    static, first = load("digits", binarisation="static"), slice(350)
+    p, q = (grey.split(name).batch(first) for name in pair)
+    x, y = (static.split(name).batch(first) for name in pair)
+    equal = (p == q) & (p > 0) & (p < 1)
+    assert not torch.equal(x[equal], y[equal])
 
 
 @pytest.mark.parametrize("binarisation", ["static", "dynamic"])
