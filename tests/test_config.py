@@ -130,8 +130,8 @@ REFUSED = [
     (Model, CHAIN | {"hidden": ((8,), (8,))}, "hidden is one .* for each of 3 levels, got 2 seq"),
     (
         Model,
-        CHAIN | {"inference_hidden": ((8,),)},
-        "inference_hidden is one .* of 3 levels, got 1",
+        CHAIN | {"inference_hidden": ((8,),) * 4},
+        "inference_hidden is one .* of 3 levels, got 4",
     ),
     (Model, {"reads_state": False}, "reads_state is an option of the recipe delta, .* bottom_up"),
     (Model, {"recipe": "delta", "merge_top": True}, "merge_top is an option of the recipe ladder"),
@@ -145,7 +145,11 @@ REFUSED = [
     ),
     (Experiment, {"objective": Objective(objective="iwae")}, "num_samples=1 is the ELBO; choose"),
     (Experiment, {"objective": Objective(warm_up=(1, 2, 3))}, "warm_up has 3 values for 2 levels"),
-    (Experiment, {"objective": Objective(free_bits=(1, 2, 3))}, "free_bits has 3 values for 2 le"),
+    (
+        Experiment,
+        {"objective": Objective(free_bits=(1, 2)), "model": Model(**CHAIN)},
+        "free_bits has 2 values for 3 levels",
+    ),
     (
         Experiment,
         {"data": Data(data="pendulum"), "model": Model(likelihood="bernoulli")},
