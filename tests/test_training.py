@@ -120,10 +120,25 @@ def test_every_step_sees_a_full_batch_of_different_images(batch_size, expected, 
 def test_every_validation_has_the_same_noise_and_every_epoch_of_training_its_own(
     make_model, train
 ):
-    model = make_model(normalisation="none")
-    values = train(model, learning_rate=1e-30).frame.groupby(["split", "quantity"])["value"]
+    model, noise = make_model(normalisation="none"), []
+
+    def objective(trace: Trace, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            noise.append((trace.levels[0].z - trace.levels[0].q.mean) / trace.levels[0].q.stddev)
+        return elbo(trace, x)
+
+    history = train(model, objective=objective, learning_rate=1e-30, batch_size=120)
+    values = history.frame.groupby(["split", "quantity"])["value"]
     assert (values.nunique().loc["validation"] == [1, 2, 1, 1]).all()  # information of two levels
     assert (values.nunique().loc["train"] == [2, 4, 2, 2]).all()
+    assert not torch.allclose(*noise, atol=1e-2)
+
+
+def test_a_model_trains_in_training_mode_and_is_validated_in_evaluation_mode(make_model, train):
+    model, modes = make_model(), set()
+    model.register_forward_hook(lambda m, *_: modes.add((torch.is_grad_enabled(), m.training)))
+    train(model)
+    assert modes == {(True, True), (False, False)}
 
 
 @pytest.mark.parametrize("data", ["tiny_data", "tiny_binary"])
