@@ -278,6 +278,16 @@ def test_a_folder_with_other_settings_is_refused_with_both_values(
     assert contents(folder) == files
 
 
+def test_a_folder_of_a_later_version_is_refused_with_the_option_it_has(interrupted, copy, capsys):
+    path = copy(interrupted) / "config.json"
+    content = json.loads(path.read_text())
+    content["settings"]["annealing"] = 0.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match="2"):
+        train(path.parent, *BUSY)
+    assert "annealing was 0.5 and is missing" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
