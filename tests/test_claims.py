@@ -98,7 +98,7 @@ def test_the_last_place_of_a_number_is_read_from_its_print():
     [
         ("9.3", "9.3", True),
         ("9.31", "9.3", True),  # more precise than the print
-        ("9", "9.3", False),  # less precise
+        ("9", "9.0", False),  # less precise
         ("9.5", "9.3", False),
         ("9.3 ± 0.4", "9.6", True),  # the tolerance is stated
         ("9.3 ± 0.4", "9.8", False),
