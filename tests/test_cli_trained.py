@@ -14,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from hvae_course import analysis, data, evaluate, machine, run_folder
-from hvae_course.cli import main
-from hvae_course.config import Machine, plain
+from hvae_course.cli import Source, main
+from hvae_course.config import Data, Machine, plain
 from hvae_course.pretrained import load as load_pretrained
 from hvae_course.run_folder import find
 
@@ -69,13 +69,14 @@ def test_an_evaluation_is_that_of_the_package_on_the_data_of_the_run(
     assert {name: written[name] for name in entries} == entries
     assert written["model"] == found.model.config and written["best_epoch"] == found.best_epoch
     assert written["command"].startswith("hvae evaluate") and found.best_epoch in (1, 2)
+    assert not found.model.training
     text = capsys.readouterr().out
     assert expected.frame.to_string(float_format="%.3f") in text and str(expected) in text
     assert "binarisation threshold" in text
 
 
 def test_an_interrupted_evaluation_goes_on_with_the_same_command(folder, monkeypatch, capsys):
-    words = "--num-samples 4 --batch-size 100 --quiet"
+    words = "--num-samples 4 --batch-size 100"
     assert run("evaluate", folder, words) == 0
     path = folder / "evaluation-test-4.json"
     expected = read(path)
@@ -92,8 +93,10 @@ def test_an_interrupted_evaluation_goes_on_with_the_same_command(folder, monkeyp
     assert run("evaluate", folder, words) == 130
     assert "interrupted; to resume, give the same command again" in capsys.readouterr().out
     assert not path.exists() and (folder / "evaluation-test-4.part.pt").exists()
+    monkeypatch.setattr(run_folder, "tqdm", partial(tqdm, mininterval=0, miniters=1))
     assert run("evaluate", folder, words) == 0
     assert len(calls) == 3 + 3  # two of five batches were kept
+    assert "1.79k/1.79k" in capsys.readouterr().err  # their draws among them
     assert expected["max_rows"] == 2000  # the usual number on a CPU
     assert read(path) == expected
     assert not (folder / "evaluation-test-4.part.pt").exists()
@@ -154,6 +157,11 @@ def test_data_in_another_form_go_to_a_file_of_their_own(folder):
     assert [path.name for path in folder.glob("evaluation-*")] == ["evaluation-static-test-2.json"]
 
 
+def test_other_data_are_made_binary_as_usual():
+    trained = Data(data="mnist", binarisation="static")
+    assert Source(data="fashion_mnist").given(trained) == Data(data="fashion_mnist")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -181,6 +189,7 @@ def test_samples_are_a_picture_that_follows_from_the_seed(pixels, trained, tmp_p
 
     first = picture(0)
     assert first.min() < 0.5 and first.max() == 1
+    assert (len(np.unique(first)) == 2) == (pixels == "drawn")  # black and white
     assert np.array_equal(first, picture(0)) and not np.array_equal(first, picture(1))
 
 
@@ -196,9 +205,10 @@ def test_any_number_of_samples_fills_a_grid(count, trained, tmp_path):
 
 def test_a_diagnosis_is_the_table_of_the_package(trained, threshold, tmp_path, capsys):
     path = tmp_path / "levels.json"
-    words = f"--num-samples 3 --max-examples 50 --split validation --json {path} --device cpu"
-    assert run("diagnose", trained, words) == 0
-    settings = {"split": "validation", "num_samples": 3, "max_examples": 50}
+    settings = {"split": "validation", "num_samples": 3, "max_examples": 50, "seed": 2}
+    settings |= {"threshold": 0.3, "unit_threshold": 1e-4}
+    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    assert run("diagnose", trained, f"{words} --json {path} --device cpu") == 0
     table = analysis.diagnose(find(trained).model, threshold, **settings)
     assert table.to_string(index=False, float_format="%.3f") in capsys.readouterr().out
     written = read(path)
