@@ -95,6 +95,37 @@ def test_a_fingerprint_depends_on_what_a_notebook_reads(changed, matters, monkey
     assert (notebook_results.fingerprint(notebook) != first) == matters
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "matters"),
+    [
+        ("hvae_course/part.py", '"""Another docstring."""\nx = 1  # a comment', False),
+        ("hvae_course/part.py", '"""A docstring."""\nx = 2', True),
+        ("benchmarks/table.json", "{}", True),
+        ("requirements.txt", "torch==3\n# the book\nsphinx==1", True),
+        ("requirements.txt", "torch==2\n# the book\nsphinx==2", False),
+    ],
+)
+def test_a_fingerprint_depends_on_code_tables_and_versions(
+    name, content, matters, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(notebook_results, "PROJECT", tmp_path)
+    files = {
+        "hvae_course/part.py": '"""A docstring."""\nx = 1',
+        "benchmarks/table.json": "[]",
+        "requirements.txt": "torch==2\n# the book\nsphinx==1",
+    }
+    source = ("from hvae_course import part", "read('benchmarks/table.json')")
+    notebook = nbformat.v4.new_notebook(cells=[*map(nbformat.v4.new_code_cell, source)])
+    prints = set()
+    for written in (files, {name: content}):
+        for path, text in written.items():
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(text)
+        notebook_results._digest.cache_clear()
+        prints.add(notebook_results.fingerprint(notebook))
+    assert len(prints) == 1 + matters
+
+
 @pytest.mark.parametrize("num_values", [2, 17])
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_written_by_hand_is_the_model_of_the_package(num_values, training):
