@@ -53,9 +53,17 @@ def _file_of(module: str) -> Path | None:
     return None
 
 
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those for type checkers."""
+    yield tree
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from _running(node)
+
+
 def _imported(tree: ast.AST) -> Iterator[str]:
     """Modules of the package that some code imports, with the packages they are in."""
-    for node in ast.walk(tree):
+    for node in _running(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]

@@ -43,6 +43,11 @@ def _refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Any:  # noqa: AN
         raise UsageError(str(error)) from error
 
 
+def _check_file(path: Path | None) -> None:
+    if path is not None and path.is_dir():
+        raise ValueError(f"--json must be a file for the result, but {path} is a folder")
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Model(Model):
     recipe: tyro.conf.Positional[Annotated[config.Recipe, tyro.conf.arg(metavar="RECIPE")]] = (
@@ -190,8 +195,7 @@ class Evaluate(Options):
             data = found.load(other, root=self.source.data_root)
             seed = [f"seed{self.seed}"] if self.seed else []
             path = Path(self.json) if self.json else found.result(other, self.split, draws, *seed)
-            if path is not None and path.is_dir():
-                raise ValueError(f"--json must be a file for the result, but {path} is a folder")
+            _check_file(path)
             partial = path and path.with_suffix(".part.pt")
             done = batches_done(partial) * self.batch_size * draws
         model = found.model.to(device)
@@ -306,7 +310,7 @@ class Diagnose(Options):
     """File for the table."""
     source: Source = field(default_factory=Source)
     positive = ("num_samples", "max_examples")
-    not_negative = ("seed",)
+    not_negative = ("seed", "threshold", "unit_threshold")
 
     def run(self, command: str) -> int:
         """Print the table, and write it if a file is named."""
@@ -318,6 +322,7 @@ class Diagnose(Options):
         names = ("split", "num_samples", "max_examples", "threshold", "unit_threshold", "seed")
         settings = {name: getattr(self, name) for name in names}
         with _refusing():
+            _check_file(Path(self.json) if self.json else None)
             device = make_accelerator(Machine(device=self.source.device)).device
             found = find(self.model)
             data = found.load(self.source.given(found.data), root=self.source.data_root)
@@ -477,6 +482,26 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
             else [",".join(map(str, e)) + "," if isinstance(e, tuple) else str(e) for e in value],
         )
 
+    @registry.primitive_rule
+    def one_or_more(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
+        kinds = [kind for kind in get_args(info.type) if get_origin(kind) is tuple]
+        if len(kinds) != 1 or type(None) not in get_args(info.type):
+            return None
+        number, letter = (int, "N") if get_args(kinds[0])[0] is int else (float, "X")
+
+        def parse(words: Sequence[str]) -> tuple[float, ...]:
+            if not words:
+                raise ValueError("expected one number or more")
+            return tuple(map(number, words))
+
+        return spec(
+            nargs="*",
+            metavar=f"{letter} [{letter} ...]",
+            instance_from_str=parse,
+            is_instance=lambda value: value is None or isinstance(value, tuple),
+            str_from_instance=lambda value: ["None"] if value is None else [*map(str, value)],
+        )
+
     return registry
 
 
@@ -521,9 +546,11 @@ _EARLIER = {
 
 def _parse(words: Sequence[str]) -> Any:  # noqa: ANN401
     """Make the chosen command from the words of the command line."""
-    words = [_EARLIER.get(word, word) for word in words]
-    if words[:1] == ["train"] and words[1:]:
-        words[1] = words[1].removesuffix("_vae")
+    parts = [word.partition("=") for word in words]
+    words = [_EARLIER.get(name, name) + equals + value for name, equals, value in parts]
+    if words[:1] == ["train"]:
+        recipes = {f"{name}_vae": name for name in get_args(config.Recipe)}
+        words = [recipes.get(word, word) for word in words]
     name = words[0] if words else "--help"
     if name in COMMANDS:
         kind, prog, words = COMMANDS[name], f"hvae {name}", words[1:]

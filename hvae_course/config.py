@@ -519,7 +519,7 @@ class Training(Options):
     num_samples: int = 1
     """K, draws of the latents per example."""
     epochs: int = 100
-    """Total number of epochs, including epochs before resuming."""
+    """Total number of epochs."""
     batch_size: int = 100
     """Examples per step, over all processes; a smaller last batch is dropped (other examples in
     every epoch, because the order is shuffled)."""
@@ -558,6 +558,8 @@ class Training(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is a share of the epochs in [0, 1], got {self.decay}")
 
@@ -583,6 +585,12 @@ class Experiment:
     machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
+        for entry in fields(self):
+            if not isinstance(getattr(self, entry.name), entry.type):
+                raise TypeError(
+                    f"{entry.name} is a hvae_course.config.{entry.type.__name__} object, got "
+                    f"{getattr(self, entry.name)!r}"
+                )
         if self.objective.objective == "iwae" and self.training.num_samples == 1:
             raise ValueError(
                 "the importance-weighted bound with num_samples=1 is the ELBO; choose num_samples "

@@ -30,6 +30,8 @@ def make_accelerator(machine: Machine | None = None) -> Accelerator:
         raise ValueError("device cuda, but PyTorch finds no CUDA device; choose cpu or auto")
     if machine.precision == "tf32" and (machine.device == "cpu" or not torch.cuda.is_available()):
         raise ValueError("precision tf32 needs a CUDA device; choose no or bf16")
+    if machine.precision == "fp16" and (machine.device == "cpu" or not torch.cuda.is_available()):
+        raise ValueError("precision fp16 needs a CUDA device; choose no or bf16")
     precise = machine.precision != "tf32"
     torch.set_float32_matmul_precision("highest" if precise else "high")
     return Accelerator(

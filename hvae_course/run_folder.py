@@ -129,6 +129,8 @@ class Run:
             raise ValueError(
                 f"{self.folder / CONFIG} holds no settings; choose another folder with --out"
             )
+        if not (self.folder / CHECKPOINT).exists():
+            return  # that run has ended before its first epoch
         before, now = found["settings"], self.settings
         unknown = before.keys() - now.keys() - {"recipe_options"}
         # options newer than the folder have their defaults
@@ -182,7 +184,7 @@ class Prepared:
         """
         run, folder, main = self.run, self.run.folder, self.accelerator.is_main_process
         if main:
-            if not (folder / CONFIG).exists():
+            if not (folder / CHECKPOINT).exists():
                 about = {"command": run.command, "settings": run.settings}
                 about |= {"model": self.model.config, "data": str(self.data)}
                 write_json(folder / CONFIG, about)

@@ -52,7 +52,7 @@ def notebook(request):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-@pytest.mark.filterwarnings("ignore:the constraint was never met")
+@pytest.mark.filterwarnings("default")  # a notebook shows its warnings
 def test_a_notebook_runs_with_small_settings(name, monkeypatch):
     """A notebook whose results are not those of the present code also runs in full."""
     monkeypatch.chdir(PROJECT / "notebooks")

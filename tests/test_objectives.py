@@ -404,3 +404,24 @@ def test_warm_up_times_for_another_number_of_weights_are_refused():
 def test_what_has_no_weights_cannot_warm_up(objective):
     with pytest.raises(TypeError, match=r"changes the weights of Weighted\(\) or FreeBits"):
         WarmUp(5, objective)
+
+
+class Scaled(Objective):
+    """An objective as a user writes it, without a representation of its own."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, trace, x):
+        return self.factor * elbo(trace, x)
+
+
+def test_an_objective_of_ones_own_is_recognised_by_its_settings():
+    assert Scaled(2.0).description == Scaled(2.0).description == "Scaled({'factor': 2.0})"
+    assert Scaled(2.0).description != Scaled(3.0).description
+
+
+@pytest.mark.parametrize("wrong", [FreeBits, "elbo", config.Objective()])
+def test_what_is_no_objective_is_refused(wrong):
+    with pytest.raises(TypeError, match="make_objective makes one from a hvae_course.config"):
+        as_objective(wrong)

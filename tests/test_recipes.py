@@ -253,9 +253,15 @@ def test_a_configuration_of_no_recipe_is_refused_with_the_known_ones(config):
         build(config)
 
 
-def test_a_model_without_data_is_refused():
-    with pytest.raises(ValueError, match="built for data; pass a data set or its specification"):
-        build(Model())
+@pytest.mark.parametrize(("model", "data"), [(Model(), None), ("ladder", DataSpec(6, 2))])
+def test_a_model_without_configuration_or_data_is_refused(model, data):
+    with pytest.raises(TypeError, match="a data set or its DataSpec, got (Model and None|str)"):
+        build(model, data)
+
+
+def test_a_configuration_without_the_shape_of_the_data_is_refused():
+    with pytest.raises(ValueError, match="does not name shape and num_values of the data; build"):
+        build({"recipe": "ladder", "latent_sizes": [2]}, DataSpec(6, 2))
 
 
 def test_a_configuration_with_options_of_a_later_version_is_refused():

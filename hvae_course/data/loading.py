@@ -84,6 +84,8 @@ def load(
         >>> print(load("digits"))
         digits, binarisation none, split 1000/350/447 in file order
     """
+    if isinstance(name, Data) and not (binarisation is root is None):
+        raise TypeError("a Data object holds binarisation and folder; give one or the other")
     if not isinstance(name, Data):
         root = None if root is None else str(root)
         name = Data(data=name, binarisation=binarisation, data_root=root)

@@ -36,6 +36,8 @@ class Objective:
     @property
     def description(self) -> str:
         """Text by which a checkpoint recognises the objective and its settings."""
+        if type(self).__repr__ is object.__repr__:  # which would name a place in memory
+            return f"{type(self).__name__}({vars(self)})"
         return repr(self)
 
     def for_epoch(self, epoch: int) -> "Objective":
@@ -110,6 +112,9 @@ def as_objective(objective: Objective | Callable[[Trace, Tensor], Tensor]) -> Ob
     """
     if isinstance(objective, Objective):
         return objective
-    if not callable(objective):
-        raise TypeError(f"an objective is a function (trace, x) -> (B,), got {objective!r}")
+    if not callable(objective) or isinstance(objective, type):
+        raise TypeError(
+            f"an objective is a function (trace, x) -> (B,), got {objective!r}; make_objective "
+            "makes one from a hvae_course.config.Objective, and a class needs its settings"
+        )
     return _Function(objective)

@@ -97,8 +97,8 @@ def build(
         The untrained model.
 
     Raises:
-        ValueError: if a configuration does not name a known recipe, or the data are missing.
-        TypeError: if the posterior cannot be combined with the prior.
+        ValueError: if a configuration does not name a known recipe.
+        TypeError: if there are no data, or the posterior cannot be combined with the prior.
 
     Example:
         >>> ladder = Model(recipe="ladder", latent_sizes=(8, 4, 2))
@@ -108,8 +108,11 @@ def build(
     if isinstance(model, Mapping):
         model, spec = read_config(model)
         data = spec if data is None else data
-    if data is None:
-        raise ValueError("a model is built for data; pass a data set or its specification")
+    if not isinstance(model, Model) or not isinstance(data, DataSet | DataSpec):
+        raise TypeError(
+            "a model is built from a hvae_course.config.Model and a data set or its DataSpec, got "
+            f"{type(model).__name__} and {type(data).__name__}"
+        )
     if seed is not None:
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also reset the generators of other devices
@@ -160,6 +163,11 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
         raise ValueError(
             f"the configuration has unknown options {', '.join(sorted(unknown))}; read it with "
             "the version of hvae_course that wrote it"
+        )
+    if not {"shape", "num_features"} & config.keys() or "num_values" not in config:
+        raise ValueError(
+            "the configuration does not name shape and num_values of the data; build a new model "
+            "from a hvae_course.config.Model and its data"
         )
     shape = config["shape"] if "shape" in config else config["num_features"]
     return take(Model, config), DataSpec(shape, config["num_values"])

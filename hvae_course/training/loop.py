@@ -70,6 +70,8 @@ def _train_epoch(
             optimizer.step()
             if average is not None:
                 average.update(model)
+        elif accelerator.scaler is not None:
+            accelerator.scaler.update()  # as a step would have done
         total, steps = total + statistics, steps + 1
     return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
 
@@ -196,6 +198,11 @@ def fit(
     if training is not None and options:
         raise TypeError(f"give options or a Training object, got both: {', '.join(options)}")
     training = Training(**options) if training is None else training
+    if not isinstance(training, Training):
+        raise TypeError(
+            f"training is a hvae_course.config.Training object, got {training!r}; or give options "
+            "such as epochs=60"
+        )
     objective = as_objective(objective)
     accelerator = accelerator or Accelerator()
     if training.batch_size % accelerator.num_processes:
