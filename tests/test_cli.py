@@ -169,6 +169,12 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
         pytest.param("train ladder --device cuda", "finds no CUDA device", marks=no_cuda),
         pytest.param("evaluate digits --device cuda", "finds no CUDA device", marks=no_cuda),
         pytest.param("train ladder --precision tf32", "tf32 needs a CUDA device", marks=no_cuda),
+        pytest.param("train ladder --precision fp16", "fp16 needs a CUDA device", marks=no_cuda),
+        ("train ladder --precision fp16 --device cpu", "fp16 needs a CUDA device; choose no or"),
+        ("diagnose digits --json .", "--json must be a file for the result, but . is a folder"),
+        ("diagnose digits --threshold nan", "threshold must be zero or more, got nan"),
+        ("train ladder --warm-up", "--warm-up: expected one number or more"),
+        ("train ladder --seed 99999999999999999999", "seed must be below 2..63"),
         ("evaluate nothing", "is not a run folder, a checkpoint, or one of the trained models"),
         ("evaluate digits --data pendulum", "the model takes DataSpec"),
         ("evaluate digits --json .", "--json must be a file for the result, but . is a folder"),
@@ -255,6 +261,7 @@ def test_options_are_read_by_the_type_of_their_field():
 
 def test_earlier_names_of_options_are_accepted():
     words = ["--levels", "3", "2", "--draws", "2", "--compile"]
+    assert cli._parse(["train", "--draws=3", "delta_vae"]).training.num_samples == 3
     found = cli._parse(["train", "ladder_vae", *words])
     assert (found.model.recipe, found.model.latent_sizes) == ("ladder", (3, 2))
     assert found.training == config.Training(num_samples=2, compiled=True)

@@ -223,6 +223,9 @@ def test_an_objective_that_is_no_longer_finite_fails_in_one_line(tmp_path, capsy
     assert error.count("\n") == 1
     assert error.startswith("hvae train: failed: the objective is no longer finite")
     assert not (tmp_path / "run/result.json").exists()
+    # before the first epoch has ended, the folder takes other settings, as the message advises
+    assert train(tmp_path / "run", "--epochs", "1", "--quiet") == 0
+    assert read(tmp_path / "run", "config.json")["settings"]["learning_rate"] == 1e-3
 
 
 # Folders of earlier versions
