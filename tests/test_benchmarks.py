@@ -22,6 +22,8 @@ from hvae_course import data
 from hvae_course.gaussians import diag_normal
 from hvae_course.recipes import build
 
+pytestmark = pytest.mark.slow
+
 JOBS = [{"rule": "delta", "seed": seed} for seed in (0, 1, 2)]
 
 

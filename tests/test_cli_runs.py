@@ -22,6 +22,8 @@ from hvae_course.recipes import build
 from hvae_course.run_folder import find
 from hvae_course.training import Checkpoint, load_checkpoint, loop, save_checkpoint
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
 SMALL = "ladder --latent-sizes 4 3 --hidden 16 --validation-samples 2 --device cpu".split()
 # everything that draws random numbers or changes with the epoch

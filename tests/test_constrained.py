@@ -21,6 +21,8 @@ from hvae_course.objectives.constrained import (
 from hvae_course.oracles import LinearGaussian
 from hvae_course.posteriors import Chain
 
+pytestmark = pytest.mark.slow
+
 STD = 0.3
 # antithetic data and noise, over which every mean of a quadratic function is exact
 X, EPSILON = (torch.tensor(v, dtype=D) for v in ([1.0, 1, -1, -1], [1.0, -1, 1, -1]))

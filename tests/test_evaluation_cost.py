@@ -16,6 +16,8 @@ from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes import PRIORS, RECIPES
 from hvae_course.seeding import isolated_random, seed_all
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {
     "standard": {},
     "mixture": {"num_components": 5},

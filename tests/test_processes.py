@@ -36,6 +36,7 @@ from hvae_course.run_folder import find
 from hvae_course.seeding import seed_all
 from hvae_course.training import load_checkpoint
 
+pytestmark = pytest.mark.slow
 ROOT = Path(hvae_course.__file__).parents[1]
 WORDS = "train ladder --latent-sizes 4 3 --hidden 16 --free-bits 0.5 --batch-size 500 --epochs 2"
 WORDS = f"{WORDS} --seed 2 --validation-samples 2 --device cpu --quiet".split()

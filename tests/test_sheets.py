@@ -26,6 +26,7 @@ SMALL = {
 """Parameters of the main sheets, smaller than in the notebook."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
 """Checks of what was computed, not of a function."""
+pytestmark = pytest.mark.slow
 sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=lambda path: path.stem)
 main_sheets = pytest.mark.parametrize("name", SMALL)
 

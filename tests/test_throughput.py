@@ -16,6 +16,8 @@ from hvae_course.data import Split
 from hvae_course.objectives import elbo
 from hvae_course.training.step import step
 
+pytestmark = pytest.mark.slow
+
 TINY = Case("tiny", "two_level_vae", (3, 2), 8, "textbook", (16,))
 TINY_LADDER = Case("tiny ladder", "ladder_vae", (4, 3, 2), 8, "bound", (16,))
 
