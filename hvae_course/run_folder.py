@@ -129,7 +129,7 @@ class Run:
             raise ValueError(
                 f"{self.folder / CONFIG} holds no settings; choose another folder with --out"
             )
-        if not (self.folder / CHECKPOINT).exists():
+        if not (self.folder / CHECKPOINT).exists() and not self.finished:
             return  # that run has ended before its first epoch
         before, now = found["settings"], self.settings
         unknown = before.keys() - now.keys() - {"recipe_options"}

@@ -230,6 +230,16 @@ def test_an_objective_that_is_no_longer_finite_fails_in_one_line(tmp_path, capsy
     assert read(tmp_path / "run", "config.json")["settings"]["learning_rate"] == 1e-3
 
 
+def test_a_result_without_its_checkpoint_is_not_taken_for_one_of_other_settings(
+    finished, copy, capsys
+):
+    folder = copy(finished)
+    (folder / "checkpoint.pt").unlink()
+    with pytest.raises(SystemExit):
+        train(folder, *BUSY, "--learning-rate", "0.5")
+    assert "learning_rate was 0.001 and is 0.5" in capsys.readouterr().err
+
+
 # Folders of earlier versions
 
 
