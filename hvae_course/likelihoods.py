@@ -9,6 +9,7 @@ Images are vectors with values in [0, 1]. An image with V grey values lies on th
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,9 @@ class Likelihood(nn.Module, ABC):
 
     outputs_per_pixel = 1
     """Number of network outputs per data dimension (for `Categorical`, per grey value)."""
+    measure: ClassVar[Literal["probability", "density"]] = "density"
+    """What ``log_prob`` is the logarithm of: the probability of discrete values, which is at most
+    1, or a density, which has no upper limit. The two cannot be compared."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -94,6 +98,8 @@ class Bernoulli(Likelihood):
     :math:`-\log p(y \mid z)` over binarisations y of x (:eq:`eq-grey-cross-entropy`).
     """
 
+    measure = "probability"
+
     def check(self, x: Tensor) -> None:
         """Refuse grey values."""
         super().check(x)
@@ -118,6 +124,8 @@ class GreyLikelihood(Likelihood):
         net: module from the top-down state to the parameters of the distribution.
         num_values: V, number of grey values.
     """
+
+    measure = "probability"
 
     def __init__(self, net: nn.Module, num_values: int) -> None:
         super().__init__(net)
