@@ -1,35 +1,68 @@
 """Check that a model fits the data, once before any work starts."""
 
+from dataclasses import replace
+
 from hvae_course.data import DataSet, DataSpec, Split
+from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.recipes.models import read_config
 
 
 def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
-    """Check that a model was built for the data.
+    """Check that a model was built for the data, and that the data are what it can score.
 
-    Reads every example, which synchronises with the device, and draws random numbers if the
-    binarisation is dynamic.
+    `hvae_course.training.fit` and `hvae_course.analysis.evaluate` call it; a training loop of
+    your own should call it once before its first step. It reads every example, which waits for
+    the device, and draws random numbers if the binarisation is dynamic.
 
     Args:
         model: the model; without a recipe's configuration only its likelihood is checked.
         data: the data set.
-        *splits: its splits that will be used, on the model's device.
+        *splits: its splits that will be used, on the model's device; all splits if none is given.
 
     Raises:
-        ValueError: if the model was built for data of another size, or values lie outside the
-            support of its likelihood.
+        ValueError: if the model was built for other data, a split is empty, values lie outside
+            the support of its likelihood, or labels are missing or not those of the model.
     """
     if model.config:
-        shape = model.config.get("shape", model.config.get("num_features"))
-        expected = DataSpec(shape, model.config["num_values"])
-        given = data.spec
-        if len(expected.shape) == 1:  # a model of vectors takes any shape of that size
-            given = DataSpec(given.num_features, given.num_values)
-        if given != expected:
-            raise ValueError(
-                f"the model takes {expected}, got {data} with {data.spec}; load the data that it "
-                "was built for, or build a model for these data"
-            )
-    for split in splits:
+        _check_spec(read_config(model.config)[1], data.spec, data)
+    for split in splits or [data.split(name) for name in SPLITS]:
+        if len(split) == 0:
+            raise ValueError(f"a split of {data} is empty; give it at least one example")
+        if getattr(model, "num_classes", None) is not None:
+            _check_labels(split, model.num_classes)
         for start in range(0, len(split), 1000):
             model.top_down.likelihood.check(split.batch(slice(start, start + 1000)))
+
+
+def _check_spec(expected: DataSpec, given: DataSpec, data: DataSet) -> None:
+    """Compare what a model was built for with the data, in all that the model depends on."""
+    if len(expected.shape) == 1:  # a model of vectors takes any shape of that size
+        given = replace(given, shape=given.num_features)
+    pairs = {name: (getattr(expected, name), getattr(given, name)) for name in _ALWAYS}
+    if given.missing and not expected.missing:
+        pairs["missing"] = (False, True)
+    if expected.feature_names and given.feature_names:
+        pairs["feature_names"] = (expected.feature_names, given.feature_names)
+    if wrong := [f"{name}={a} and they have {b}" for name, (a, b) in pairs.items() if a != b]:
+        raise ValueError(
+            f"the model does not take {data}: it was built for data with {', '.join(wrong)}; load "
+            "the data that it was built for, or build a model for these data"
+        )
+
+
+_ALWAYS = ("shape", "num_values", "counts", "standardisation")
+
+
+def _check_labels(split: Split, num_classes: int) -> None:
+    """Require labels that a conditional model knows."""
+    if split.labels is None:
+        raise ValueError(
+            "a conditional model needs labels, and the data have none; give labels, or build the "
+            "model without conditional"
+        )
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"the model knows the labels 0 to {num_classes - 1}, got labels from {low} to {high}"
+        )

@@ -17,13 +17,14 @@ the same. It is one of:
 
 from hvae_course.data import motion, nested_shapes, pendulum
 from hvae_course.data.loading import BINARISATION_SEED, load, load_motion
-from hvae_course.data.splits import DataSet, DataSpec, Split
+from hvae_course.data.splits import DataSet, DataSpec, Split, Standardisation
 
 __all__ = [
     "BINARISATION_SEED",
     "DataSet",
     "DataSpec",
     "Split",
+    "Standardisation",
     "load",
     "load_motion",
     "motion",

@@ -49,7 +49,9 @@ def _split(name: str, raw: Raw, binarisation: str) -> DataSet:
         splits.append(Split(pixels, raw.labels[part], max_value, redraw, factors))
         start += size
     num_values = None if real else 2 if binary else raw.max_value + 1
-    return DataSet(name, raw.image_shape, num_values, binarisation, *splits)
+    num_classes = None if raw.labels is None else int(raw.labels.max()) + 1
+    kinds = {"num_classes": num_classes}
+    return DataSet(name, raw.image_shape, num_values, binarisation, *splits, **kinds)
 
 
 def load(

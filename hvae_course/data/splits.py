@@ -1,11 +1,72 @@
 """A data set as three splits that live on the device that trains."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+SPLITS = ("train", "validation", "test")
+"""Names of the splits."""
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """How real values were shifted and scaled, so that samples can be given in their old units."""
+
+    mean: tuple[float, ...]
+    """Subtracted from every feature; a single number is that of all."""
+    std: tuple[float, ...]
+    """Divided by afterwards."""
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        if len(self.mean) != len(self.std) or not all(std > 0 for std in self.std):
+            raise ValueError(
+                "a standardisation needs as many positive scales as means, got "
+                f"{len(self.mean)} means and the scales {self.std}"
+            )
+
+    @classmethod
+    def of(cls, x: Tensor) -> "Standardisation":
+        """Take mean and standard deviation of every column; NaN is left out.
+
+        Args:
+            x: ``(N, D)``; a column without spread keeps its scale.
+
+        Returns:
+            The standardisation that gives the columns mean 0 and standard deviation 1.
+        """
+        x = x.double()
+        mean = x.nanmean(dim=0).nan_to_num()
+        std = (x - mean).square().nanmean(dim=0).sqrt().nan_to_num()
+        return cls(tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist()))
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Standardise.
+
+        Args:
+            x: ``(..., D)``, old units.
+
+        Returns:
+            The same shape, standardised.
+        """
+        return (x - x.new_tensor(self.mean)) / x.new_tensor(self.std)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Give standardised values, such as samples of a model, in their old units.
+
+        Args:
+            x: ``(..., D)``, standardised.
+
+        Returns:
+            The same shape, old units.
+        """
+        return x * x.new_tensor(self.std) + x.new_tensor(self.mean)
 
 
 @dataclass(frozen=True)
@@ -13,16 +74,42 @@ class DataSpec:
     """What a model must know of its data."""
 
     shape: int | tuple[int, ...]
-    """Shape of an example, such as ``(28, 28)``; a number D for vectors. Models take examples as
-    rows ``(B, D)``, and a convolutional network restores the shape."""
+    """Shape of an example, ``(28, 28)`` or ``(3, 32, 32)`` for images; a number D for vectors.
+    Models take examples as rows ``(B, D)``, and a convolutional network restores the shape."""
     num_values: int | None
-    """V, the number of values a pixel can take; 2 after binarisation, None for real values."""
+    """V, the number of values a pixel can take; 2 after binarisation, None for real values and
+    counts."""
+    counts: bool = False
+    """Whether the values are whole numbers from 0 on, without a largest."""
+    missing: bool = False
+    """Whether NaN stands for a value that was not observed."""
+    num_classes: int | None = None
+    """C, the labels being 0 to C - 1; None if they are unknown."""
+    feature_names: tuple[str, ...] = ()
+    """Names of the D columns of a table."""
+    standardisation: Standardisation | None = None
+    """What was done to real values before they came here."""
 
     def __post_init__(self) -> None:
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-        object.__setattr__(self, "shape", shape)
-        if not shape or min(shape) < 1:
-            raise ValueError(f"an example needs positive sizes, got the shape {shape}")
+        shape = (self.shape,) if isinstance(self.shape, Integral) else self.shape
+        object.__setattr__(self, "shape", tuple(map(int, shape)))
+        object.__setattr__(self, "feature_names", tuple(map(str, self.feature_names)))
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"an example needs positive sizes, got the shape {self.shape}")
+        if self.counts and self.num_values is not None:
+            raise ValueError(
+                f"counts have no largest value, got num_values={self.num_values}; give None"
+            )
+        names, size = self.feature_names, self.num_features
+        if names and (len(names) != size or len(set(names)) != size):
+            raise ValueError(
+                f"{size} features need as many different names, got {len(names)}: {names}"
+            )
+        if self.standardisation and len(self.standardisation.mean) not in (1, size):
+            raise ValueError(
+                f"the standardisation is of {len(self.standardisation.mean)} features, the data "
+                f"have {size}"
+            )
 
     @property
     def num_features(self) -> int:
@@ -32,18 +119,26 @@ class DataSpec:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: examples as they are kept, and how to make a batch of them."""
+    """One part of a data set: examples as they are kept, and how to make a batch of them.
+
+    NumPy arrays become tensors, images become rows, and real values float32, or stay float64.
+    """
 
     pixels: Tensor
-    """``(N, D)``, bytes 0 to ``max_value``, or real values in float32."""
-    labels: Tensor
-    """``(N,)``, int64."""
+    """``(N, D)``, bytes 0 to ``max_value``, or real values."""
+    labels: Tensor | None
+    """``(N,)``, int64; None without labels."""
     max_value: int | None
-    """The byte that stands for white; None for real values."""
+    """The byte that stands for white; None for real values and counts."""
     redraw: bool = False
     """Whether every batch draws its binary pixels again."""
     factors: Mapping[str, Tensor] = field(default_factory=dict)
     """What generated data were made from, by name, each ``(N,)``; empty where unknown."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", _rows(self.pixels, self.max_value))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _labels(self.labels, len(self.pixels)))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -55,7 +150,7 @@ class Split:
             index: which examples.
 
         Returns:
-            ``(B, D)``, float32, in [0, 1] for images kept as bytes.
+            ``(B, D)``; float32 in [0, 1] for images kept as bytes, else as the values are kept.
         """
         if self.max_value is None:
             return self.pixels[index]
@@ -90,27 +185,113 @@ class Split:
         return replace(
             self,
             pixels=change(self.pixels),
-            labels=change(self.labels),
+            labels=None if self.labels is None else change(self.labels),
             factors={name: change(values) for name, values in self.factors.items()},
         )
 
 
+def _rows(pixels: Tensor, max_value: int | None) -> Tensor:
+    """Examples as rows, in the type that a split keeps."""
+    pixels = torch.as_tensor(pixels)
+    if pixels.dim() < 2:
+        raise ValueError(
+            f"a split needs examples (N, D), got the shape {tuple(pixels.shape)}; give features "
+            "of one dimension as x[:, None]"
+        )
+    if pixels.dim() > 2:
+        pixels = pixels.flatten(1)
+    if pixels.is_complex():
+        raise TypeError("a split needs real numbers, got complex ones; split them into two parts")
+    if max_value is None:
+        if pixels.dtype in (torch.uint8, torch.bool):
+            raise ValueError(
+                f"pixels of type {pixels.dtype} need max_value, the value that stands for white "
+                "(255 for images, 1 for binary data); convert real values and counts with .float()"
+            )
+        return pixels if pixels.dtype == torch.float64 else pixels.float()
+    if not 1 <= max_value <= 255:
+        raise ValueError(f"max_value must be between 1 and 255, got {max_value}")
+    if pixels.dtype == torch.uint8:
+        return pixels
+    stored = pixels.to(torch.uint8)
+    if not torch.equal(stored.to(pixels.dtype), pixels):
+        raise ValueError(
+            f"with max_value={max_value}, pixels are whole numbers from 0 to {max_value}, got "
+            f"{pixels.dtype} values between {pixels.min():g} and {pixels.max():g}; give bytes, or "
+            "max_value=None for real values"
+        )
+    return stored
+
+
+def _labels(labels: Tensor, count: int) -> Tensor:
+    """Labels as whole numbers, one per example."""
+    labels = torch.as_tensor(labels)
+    whole = labels.long()
+    exact = whole is labels or torch.equal(whole.to(labels.dtype), labels)
+    if labels.shape != (count,) or not exact:
+        raise ValueError(
+            f"{count} examples need as many whole numbers as labels, got a tensor of shape "
+            f"{tuple(labels.shape)} and type {labels.dtype}; give None without labels"
+        )
+    return whole
+
+
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Training, validation and test split with what a result must state about them."""
+    """Training, validation and test split with what a result must state about them.
+
+    `hvae_course.data.from_arrays` makes one from arrays and checks them.
+    """
 
     name: str
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]
+    """Shape of an example, ``(H, W)``, ``(C, H, W)``, or ``(D,)`` for the rows of a table."""
     num_values: int | None
     binarisation: str
     train: Split
     validation: Split
     test: Split
+    counts: bool = field(default=False, kw_only=True)
+    missing: bool = field(default=False, kw_only=True)
+    num_classes: int | None = field(default=None, kw_only=True)
+    feature_names: tuple[str, ...] = field(default=(), kw_only=True)
+    standardisation: Standardisation | None = field(default=None, kw_only=True)
+    order: str = field(default="in file order", kw_only=True)
+    """How the examples were distributed over the splits, for the description."""
+
+    def __post_init__(self) -> None:
+        size = self.spec.num_features
+        for name in SPLITS:
+            pixels = self.split(name).pixels
+            if pixels.shape[1] != size:
+                raise ValueError(
+                    f"examples of shape {self.image_shape} have {size} values, the {name} split "
+                    f"has {pixels.shape[1]} per example"
+                )
 
     @property
     def spec(self) -> DataSpec:
         """What a model must know of the data."""
-        return DataSpec(self.image_shape, self.num_values)
+        names = (entry.name for entry in fields(DataSpec) if entry.name != "shape")
+        return DataSpec(self.image_shape, **{name: getattr(self, name) for name in names})
+
+    def fingerprint(self) -> str:
+        """Identify the data by their content, wherever they are kept.
+
+        Returns:
+            A hash of all splits, of the specification and of the binarisation, in hexadecimal
+            digits. The name is no part of it.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(repr((self.spec, self.binarisation)).encode())
+        for name in SPLITS:
+            part = self.split(name)
+            digest.update(repr((len(part), part.max_value, part.redraw)).encode())
+            for values in (part.pixels, part.labels):
+                if values is not None:
+                    digest.update(repr((values.dtype, values.shape)).encode())
+                    digest.update(values.cpu().contiguous().numpy())
+        return digest.hexdigest()
 
     def split(self, name: str) -> Split:
         """Look up a split by name.
@@ -124,7 +305,7 @@ class DataSet:
         Raises:
             ValueError: if the name is none of these.
         """
-        if name not in ("train", "validation", "test"):
+        if name not in SPLITS:
             raise ValueError(f"unknown split {name!r}; choose 'train', 'validation' or 'test'")
         return getattr(self, name)
 
@@ -137,10 +318,11 @@ class DataSet:
         Returns:
             The data set on that device.
         """
-        splits = {name: self.split(name).to(device) for name in ("train", "validation", "test")}
+        splits = {name: self.split(name).to(device) for name in SPLITS}
         return replace(self, **splits)
 
     def __str__(self) -> str:
         sizes = f"{len(self.train)}/{len(self.validation)}/{len(self.test)}"
-        values = f"binarisation {self.binarisation}" if self.num_values else "real-valued"
-        return f"{self.name}, {values}, split {sizes} in file order"
+        values = "counts" if self.counts else "real-valued"
+        values = f"binarisation {self.binarisation}" if self.num_values else values
+        return f"{self.name}, {values}, split {sizes} {self.order}"
