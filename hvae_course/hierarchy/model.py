@@ -62,6 +62,11 @@ class HierarchicalVAE(nn.Module):
         """The device that the model is on."""
         return self.top_down.no_state.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights, which data must have."""
+        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+
     def forward(
         self, x: Tensor, num_samples: int = 1, *, features: Sequence[Tensor] | None = None
     ) -> Trace:
