@@ -68,7 +68,9 @@ def merge(answer: Answer) -> str:
         if not torch.isfinite(slope).all():
             raise Mistake(
                 f"right values, but the gradient of {name} is not finite at log stds of -60 or "
-                "60; the branch that torch.where discards still passes NaN back"
+                "60; an exp that overflows passes NaN back, also from the branch that a "
+                "torch.where discards: write the share as torch.sigmoid and the precision with "
+                "torch.logaddexp"
             )
     return (
         "agrees with the closed form and with the product of the densities in 15 cases, and stays "
@@ -122,11 +124,18 @@ for _hint, _wrong in {
     merge.mistake(_hint)(_wrong)
 
 
-@merge.mistake("that torch.where discards still passes NaN back")
+@merge.mistake("an exp that overflows passes NaN back")
 def _(mean_a, log_std_a, mean_b, log_std_b):
     right, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
     mean, _ = _textbook()(mean_a, log_std_a, mean_b, log_std_b)
     return torch.where(mean.isfinite(), mean, right.detach()), log_std
+
+
+@merge.mistake("an exp that overflows passes NaN back")
+def _(mean_a, log_std_a, mean_b, log_std_b):
+    _, log_std = merge_parameters(mean_a, log_std_a, mean_b, log_std_b)
+    share = 1 / (1 + torch.exp(2 * (log_std_a - log_std_b)))
+    return torch.lerp(mean_b, mean_a, share), log_std
 
 
 def _changed(result: Callable[[Tensor, Tensor], object], right: Answer) -> Answer:
