@@ -29,7 +29,14 @@ Normalisation = Literal["batch", "layer", "none"]
 Activation = Literal["gelu", "glu", "leaky_relu", "relu", "silu", "tanh"]
 State = Literal["markov", "skip"]
 LikelihoodName = Literal[
-    "bernoulli", "categorical", "discretized_logistic", "gaussian", "isotropic_gaussian"
+    "bernoulli",
+    "categorical",
+    "discretized_logistic",
+    "gaussian",
+    "isotropic_gaussian",
+    "mixed",
+    "negative_binomial",
+    "poisson",
 ]
 PriorName = Literal["standard", "mixture", "vamp", "vhp"]
 ObjectiveName = Literal["elbo", "iwae"]
@@ -289,6 +296,95 @@ class BoundedScale(Options):
     positive = ("log_std_bound",)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BoundedRate(Options):
+    """Options of the Poisson likelihood."""
+
+    log_rate_bound: float = 16.0
+    """Largest magnitude of the logarithm of a mean count."""
+    positive = ("log_rate_bound",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedDispersion(BoundedRate):
+    """Options of the negative binomial."""
+
+    log_dispersion_bound: float = 10.0
+    """Largest magnitude of the logarithm of a dispersion."""
+    positive = ("log_rate_bound", "log_dispersion_bound")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks(Options):
+    """Options of a table with columns of several kinds."""
+
+    blocks: tuple[Mapping[str, Any], ...] = ()
+    """One mapping per block of columns: ``columns``, their numbers from 0 or their names,
+    ``likelihood``, ``num_values`` for categorical and discretized_logistic, and the options of
+    that likelihood."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.blocks:
+            raise ValueError(
+                "blocks must say which columns have which likelihood, such as "
+                '[{"columns": [0, 1], "likelihood": "gaussian"}], got none'
+            )
+        seen: dict[Any, int] = {}
+        for number, block in enumerate(self.blocks, start=1):
+            columns = block.get("columns")
+            if not isinstance(columns, tuple) or not columns or not all(map(_is_column, columns)):
+                raise ValueError(
+                    f"block {number}: columns must be a list of column numbers from 0 on, or of "
+                    f"names, got {columns!r}"
+                )
+            try:
+                block_options(block)
+            except ValueError as error:
+                shown = ", ".join(map(str, columns))
+                raise ValueError(f"block {number} (columns {shown}): {error}") from None
+            for column in columns:
+                if column in seen:
+                    raise ValueError(
+                        f"block {number}: column {column!r} is in block {seen[column]} already; "
+                        "name every column once"
+                    )
+                seen[column] = number
+
+
+def _is_column(column: Any) -> bool:  # noqa: ANN401
+    return isinstance(column, str) or (type(column) is int and column >= 0)
+
+
+def block_options(block: Mapping[str, Any]) -> Options:
+    """Check one block of a table and make the options of its likelihood.
+
+    Args:
+        block: as in `Blocks`.
+
+    Returns:
+        An object of the class in `LIKELIHOODS`.
+
+    Raises:
+        ValueError: if the likelihood is unknown, or an option is missing or wrong.
+    """
+    name, num_values = block.get("likelihood"), block.get("num_values")
+    if name not in LIKELIHOODS or name == "mixed":
+        known = ", ".join(known for known in LIKELIHOODS if known != "mixed")
+        raise ValueError(f"unknown likelihood {name!r}; choose one of {known}")
+    categories = name in GREY_LIKELIHOODS and name != "bernoulli"
+    if categories and not (type(num_values) is int and num_values >= 2):
+        raise ValueError(
+            f"the likelihood {name!r} needs num_values, the number V >= 2 of the values 0 to "
+            f"V - 1 of these columns, got {num_values!r}"
+        )
+    if not categories and num_values is not None:
+        raise ValueError(f"the likelihood {name!r} takes no num_values, got {num_values!r}")
+    others = block.keys() - {"columns", "likelihood", "num_values"}
+    given = {option: value for option, value in block.items() if option in others}
+    return make_options(LIKELIHOODS, name, given, of="likelihood")
+
+
 PRIORS: dict[str, type[Options]] = {
     "standard": Standard,
     "mixture": Mixture,
@@ -305,6 +401,9 @@ LIKELIHOODS: dict[str, type[Options]] = {
     "discretized_logistic": Fixed,
     "gaussian": BoundedScale,
     "isotropic_gaussian": Scale,
+    "mixed": Blocks,
+    "negative_binomial": BoundedDispersion,
+    "poisson": BoundedRate,
 }
 """Options of every likelihood.
 
@@ -312,6 +411,8 @@ LIKELIHOODS: dict[str, type[Options]] = {
 """
 GREY_LIKELIHOODS = ("bernoulli", "categorical", "discretized_logistic")
 """Likelihoods of grey or binary pixels, which give real values no density."""
+COUNT_LIKELIHOODS = ("negative_binomial", "poisson")
+"""Likelihoods of counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -395,9 +496,10 @@ class Model(Options):
     """What a generative network sees, z_l alone (markov), or all latents above it too (skip)."""
     likelihood: LikelihoodName | None = None
     """Likelihood p(x | z); None for Bernoulli on binary pixels, categorical up to 32 grey values,
-    discretised logistic above, isotropic Gaussian for real values."""
+    discretised logistic above, negative binomial for counts, isotropic Gaussian for real values."""
     likelihood_options: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the likelihood, such as std=0.1 for the isotropic Gaussian."""
+    """Options of the likelihood, such as std=0.1 for the isotropic Gaussian; those of mixed are
+    blocks=[{"columns": [0, 1], "likelihood": "gaussian"}, ...], see `Blocks`."""
     prior: PriorName = "standard"
     """Prior over the top level."""
     prior_options: Mapping[str, Any] = field(default_factory=dict)
@@ -406,6 +508,8 @@ class Model(Options):
     """Whether the delta of a level depends on the levels above, or on x alone (delta only)."""
     merge_top: bool = False
     """Whether the top level is merged with N(0, I) as well (ladder only)."""
+    conditional: bool = False
+    """Whether the model is of x given its label."""
     positive = ("latent_sizes", "hidden", "inference_hidden")
     shares = ("dropout",)
 
@@ -432,6 +536,11 @@ class Model(Options):
                 raise ValueError(
                     f"{name} is an option of the recipe {recipe}, got it with {self.recipe}"
                 )
+        if self.prior == "vamp" and self.conditional:
+            raise ValueError(
+                "the pseudo-inputs of the prior 'vamp' have no labels, so a conditional model "
+                "cannot read them; choose 'standard', 'mixture' or 'vhp'"
+            )
         if self.prior == "vamp" and self.normalisation == "batch":
             raise ValueError(
                 "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "

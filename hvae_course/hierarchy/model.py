@@ -1,5 +1,6 @@
 """The hierarchical VAE: one assembly of four parts, whatever the model is called."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +10,25 @@ from torch.distributions import Distribution
 
 from hvae_course.hierarchy.bottom_up import BottomUp
 from hvae_course.hierarchy.choices import from_prior
+from hvae_course.hierarchy.states import with_label
 from hvae_course.hierarchy.top_down import TopDown
 from hvae_course.hierarchy.trace import Choose, Trace
 
 
 class HierarchicalVAE(nn.Module):
-    """A variational autoencoder with any number of latent levels.
+    r"""A variational autoencoder with any number of latent levels.
 
     The posterior decides which model this is: bottom-up inference, a ladder and the others share
     the rest. `hvae_course.recipes` assembles the named models.
+
+    A model with ``num_classes`` is *conditional*: it is a model of x given its label y, and every
+    part but the prior over the top level reads y.
+
+    .. math:: p(x, z \mid y) = p(z_L) \prod_{l<L} p(z_l \mid z_{>l}, y)\, p(x \mid z, y), \qquad
+              q(z \mid x, y)
+
+    Under the prior :math:`z_L` is independent of y, so it can hold only what varies within every
+    class, such as the style of writing (Kingma et al. 2014, model M2, arXiv:1406.5298).
 
     Args:
         prior: module that returns p(z_L) with an empty batch shape; it is given q(z_L | x) as a
@@ -26,9 +37,12 @@ class HierarchicalVAE(nn.Module):
         posterior: module from the features to a choice for the top-down path.
         top_down: the generative network.
         config: what a recipe needs to build this model again; saved with every checkpoint.
+        num_features: D, to which data are held; None if they need not be rows ``(B, D)``.
+        num_classes: C, the number of labels of a conditional model; None for a model of x alone.
 
     Raises:
-        ValueError: if posterior and top-down path differ in their number of levels.
+        ValueError: if posterior and top-down path differ in their number of levels, or there is
+            no class.
     """
 
     def __init__(
@@ -39,6 +53,8 @@ class HierarchicalVAE(nn.Module):
         posterior: nn.Module,
         top_down: TopDown,
         config: Mapping[str, Any] | None = None,
+        num_features: int | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if posterior.num_levels != top_down.num_levels:
@@ -46,11 +62,17 @@ class HierarchicalVAE(nn.Module):
                 f"the posterior has {posterior.num_levels} levels and the top-down path has "
                 f"{top_down.num_levels}; give each latent one posterior and one prior"
             )
+        if num_classes is not None and num_classes < 1:
+            raise ValueError(
+                f"a conditional model needs at least one class, got num_classes={num_classes}; "
+                "give None for a model without labels"
+            )
         self.prior = prior
         self.bottom_up = bottom_up
         self.posterior = posterior
         self.top_down = top_down
         self.config = dict(config or {})
+        self.num_features, self.num_classes = num_features, num_classes
 
     @property
     def num_levels(self) -> int:
@@ -65,61 +87,126 @@ class HierarchicalVAE(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The floating-point type of the weights, which data must have."""
-        return next((p.dtype for p in self.parameters()), torch.get_default_dtype())
+        return next((p.dtype for p in self.parameters()), self.top_down.no_state.dtype)
 
     def forward(
-        self, x: Tensor, num_samples: int = 1, *, features: Sequence[Tensor] | None = None
+        self,
+        x: Tensor,
+        num_samples: int = 1,
+        *,
+        features: Sequence[Tensor] | None = None,
+        y: Tensor | None = None,
     ) -> Trace:
         """Infer the latents of x and walk down with them.
 
         Args:
             x: data ``(B, D)``.
             num_samples: K, draws of the latents per example.
-            features: ``bottom_up(x)`` if it has been computed already, as in an evaluation that
+            features: ``features(x, y)`` if it has been computed already, as in an evaluation that
                 draws many times for the same x.
+            y: labels ``(B,)``, int64 from 0 to C - 1, of a conditional model; None otherwise.
 
         Returns:
             A trace of ``B K`` rows; the draws of one example lie next to each other.
 
         Raises:
-            ValueError: if x is not a batch of vectors or K is not positive.
+            TypeError: if x is not a tensor of the model's type.
+            ValueError: if x is not a batch of vectors on the model's device, K is not positive, or
+                labels are missing, wrong, or not wanted.
         """
-        if x.dim() < 2 or len(x) == 0 or num_samples < 1:
-            raise ValueError(
-                f"expected a batch (B, D) with B >= 1 and num_samples >= 1, got x of shape "
-                f"{tuple(x.shape)} and num_samples={num_samples}; add a batch axis with x[None]"
-            )
-        features = self.bottom_up(x) if features is None else features
+        self._check(x, num_samples)
+        label = self.one_hot(y, len(x))
+        features = self._features(x, label) if features is None else features
         if num_samples > 1:  # else it would copy
             features = [d.repeat_interleave(num_samples, dim=0) for d in features]
+            label = None if label is None else label.repeat_interleave(num_samples, dim=0)
         choose = self.posterior(features)  # Choose: (l, h, p_l) -> (q_l, z_l)
         n = len(x) * num_samples
-        return self.top_down(self.top_prior(), choose, n, num_samples=num_samples)
+        return self.top_down(self.top_prior(), choose, n, label, num_samples=num_samples)
 
-    def encode_top(self, x: Tensor) -> Distribution:
+    def features(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Compute what the posterior reads of x, and of y in a conditional model.
+
+        Args:
+            x: data ``(B, D)``.
+            y: labels ``(B,)`` of a conditional model; None otherwise.
+
+        Returns:
+            ``(d_1, d_2, ...)``; for a posterior that reads the label, also y, one-hot ``(B, C)``.
+        """
+        self._check(x)
+        return self._features(x, self.one_hot(y, len(x)))
+
+    def one_hot(self, y: Tensor | None, n: int) -> Tensor | None:
+        """Check labels and write each as a vector, as the parts of a conditional model read it.
+
+        Args:
+            y: labels ``(n,)``, int64 from 0 to C - 1; None for a model of x alone.
+            n: number of rows.
+
+        Returns:
+            ``(n, C)``, 1 at the label and 0 elsewhere; None for a model of x alone. Where a check
+            of the range would wait for the device, a label outside it gives a row of NaN.
+
+        Raises:
+            ValueError: if labels are missing, wrong, or not wanted.
+        """
+        if self.num_classes is None:
+            if y is not None:
+                raise ValueError(
+                    "this model is of x alone and takes no labels, got y; leave it out, or build "
+                    "a model of x given its label with conditional=True"
+                )
+            return None
+        wanted = f"int64 labels from 0 to {self.num_classes - 1}, one for each of {n} rows"
+        if y is None:
+            raise ValueError(
+                f"this model is of x given its label, and got no labels; pass y=, {wanted}, such "
+                "as split.labels"
+            )
+        if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (n,):
+            given = f"{tuple(y.shape)} {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"y must be a tensor of {wanted}, got {given}")
+        if y.device != self.device:
+            raise ValueError(
+                f"y is on {y.device} and the model on {self.device}; move it with "
+                "y.to(model.device)"
+            )
+        if y.device.type == "cpu" and not torch.compiler.is_compiling():
+            low, high = y.min().item(), y.max().item()
+            if low < 0 or high >= self.num_classes:
+                raise ValueError(f"y must be {wanted}, got labels from {low} to {high}")
+        classes = torch.arange(self.num_classes, device=y.device)
+        outside = (y < 0) | (y >= self.num_classes)
+        hot = (y[:, None] == classes).to(self.dtype)
+        return hot.masked_fill(outside[:, None], math.nan)
+
+    def encode_top(self, x: Tensor, y: Tensor | None = None) -> Distribution:
         """Infer the top level alone.
 
         Args:
             x: data ``(B, D)``.
+            y: labels ``(B,)`` of a conditional model; None otherwise.
 
         Returns:
-            q(z_L | x), batch shape ``(B,)``.
+            q(z_L | x), or q(z_L | x, y), batch shape ``(B,)``.
 
         Raises:
             TypeError: if the posterior has no such distribution in closed form.
         """
-        return self.posterior.top(self.bottom_up(x), self.top_down.initial_state(len(x)))
+        h = with_label(self.top_down.initial_state(len(x)), self.one_hot(y, len(x)))
+        return self.posterior.top(self.features(x, y), h)
 
     def top_prior(self) -> Distribution:
         """Give the prior over the top level.
 
         Returns:
-            p(z_L), with an empty batch shape.
+            p(z_L), with an empty batch shape, which does not depend on a label.
         """
         return self.prior(self.encode_top)
 
     @torch.no_grad()
-    def generate(self, n: int, choose: Choose = from_prior) -> Trace:
+    def generate(self, n: int, choose: Choose = from_prior, y: Tensor | None = None) -> Trace:
         """Walk down without data: ancestral samples, or whatever ``choose`` holds fixed.
 
         The model stays in its mode: in training mode dropout is active, and batch normalisation
@@ -129,8 +216,46 @@ class HierarchicalVAE(nn.Module):
         Args:
             n: number of rows.
             choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
+            y: labels ``(n,)`` of a conditional model; None otherwise.
 
         Returns:
             A trace without gradients; ``trace.px.sample()`` gives data.
         """
-        return self.top_down(self.top_prior(), choose, n)
+        return self.top_down(self.top_prior(), choose, n, self.one_hot(y, n))
+
+    def _features(self, x: Tensor, label: Tensor | None) -> tuple[Tensor, ...]:
+        features = self.bottom_up(x) if label is None else self.bottom_up(x, label)
+        return (*features, label) if self.posterior.reads_label else features
+
+    def _check(self, x: Tensor, num_samples: int = 1) -> None:
+        """Check what does not wait for the device."""
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x must be a tensor (B, D), got {type(x).__name__}; convert an array with "
+                "torch.as_tensor, or take a batch of a data set with split.batch(slice(0, 100))"
+            )
+        if x.dim() < 2 or len(x) == 0 or num_samples < 1:
+            raise ValueError(
+                f"expected a batch (B, D) with B >= 1 and num_samples >= 1, got x of shape "
+                f"{tuple(x.shape)} and num_samples={num_samples}; add a batch axis with x[None]"
+            )
+        size = self.num_features
+        if size is not None and x.shape[1:] != (size,):
+            flatten = x.dim() > 2 and math.prod(x.shape[1:]) == size
+            raise ValueError(
+                f"this model takes batches of shape (B, {size}), got x of shape "
+                f"{tuple(x.shape)}; "
+                + ("use x.flatten(1)" if flatten else "give the data that it was built for")
+            )
+        whole, has_weights = not x.is_floating_point(), next(self.parameters(), None) is not None
+        if whole or (has_weights and x.dtype != self.dtype):
+            scaled = ", whole numbers that stand for grey values first divided by the largest"
+            raise TypeError(
+                f"x is {x.dtype} and the model {self.dtype}; convert it with x.to(model.dtype)"
+                + (scaled if whole else "")
+            )
+        if x.device != self.device:
+            raise ValueError(
+                f"x is on {x.device} and the model on {self.device}; move it with "
+                "x.to(model.device)"
+            )

@@ -40,6 +40,26 @@ def join(*tensors: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
+def with_label(h: State, y: Tensor | None) -> State:
+    """Join a state, or a latent, with the label that a conditional model reads beside it.
+
+    Args:
+        h: ``(B, H)`` or ``(B, H, ...)``.
+        y: one-hot labels ``(B, C)``, repeated at every position of an image; None without labels.
+
+    Returns:
+        ``(B, H + C, ...)``, or h itself without labels.
+
+    Raises:
+        TypeError: if there are labels and the state is not a tensor.
+    """
+    if y is None:
+        return h
+    if isinstance(h, Tensor) and h.dim() > 2:
+        y = y.reshape(*y.shape, *(1,) * (h.dim() - 2)).expand(-1, -1, *h.shape[2:])
+    return join(h, y)
+
+
 class LearnedState(nn.Module):
     """An initial state that is learned, one value for all examples; zero at the start.
 

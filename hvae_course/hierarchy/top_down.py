@@ -2,15 +2,17 @@ r"""The top-down path, the only loop over levels in the package.
 
 The generative model is :math:`p(z_L) \prod_{l<L} p(z_l \mid z_{>l})\, p(x \mid z)`
 (:eq:`eq-generative`). Inference, generation, reconstruction and traversal walk the same path; they
-differ in the function ``choose`` that picks each latent.
+differ in the function ``choose`` that picks each latent. In a conditional model everything but
+:math:`p(z_L)` depends on a label y too, which the walk joins with the state that each part reads.
 """
 
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae_course.hierarchy.states import with_label
 from hvae_course.hierarchy.trace import Choose, Level, State, Trace
 
 
@@ -65,7 +67,13 @@ class TopDown(nn.Module):
         return self.no_state.expand(n, 0) if self.initial is None else self.initial(n)
 
     def forward(
-        self, prior: Distribution, choose: Choose, n: int, *, num_samples: int = 1
+        self,
+        prior: Distribution,
+        choose: Choose,
+        n: int,
+        y: Tensor | None = None,
+        *,
+        num_samples: int = 1,
     ) -> Trace:
         """Walk from z_L down to the likelihood.
 
@@ -73,21 +81,25 @@ class TopDown(nn.Module):
             prior: p(z_L), with an empty batch shape.
             choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
             n: number of rows to walk with.
+            y: one-hot labels ``(n, C)`` of a conditional model; None otherwise.
             num_samples: how many of those rows belong to one example; recorded in the trace.
 
         Returns:
             The trace, levels bottom to top.
         """
-        levels, h = self.walk(prior, choose, n)
+        levels, h = self.walk(prior, choose, n, y)
         return Trace(levels, self.likelihood(h), num_samples)
 
-    def walk(self, prior: Distribution, choose: Choose, n: int) -> tuple[tuple[Level, ...], State]:
+    def walk(
+        self, prior: Distribution, choose: Choose, n: int, y: Tensor | None = None
+    ) -> tuple[tuple[Level, ...], State]:
         """Walk from z_L down to z_1, without the likelihood.
 
         Args:
             prior: p(z_L), with an empty batch shape.
             choose: how each latent is picked; see `hvae_course.hierarchy.choices`.
             n: number of rows to walk with.
+            y: one-hot labels ``(n, C)`` of a conditional model; None otherwise.
 
         Returns:
             The levels, bottom to top, and the state that the likelihood reads.
@@ -96,8 +108,9 @@ class TopDown(nn.Module):
             ValueError: if a chosen q or z is not over the same latent as its prior.
         """
         h, p, levels = self.initial_state(n), prior.expand((n,)), []
+        seen = with_label(h, y)
         for l in reversed(range(self.num_levels)):
-            q, z = choose(l, h, p)
+            q, z = choose(l, seen, p)
             if q.event_shape != p.event_shape or z.shape != (n, *p.event_shape):
                 raise ValueError(
                     f"p(z_{l + 1}) has event shape {tuple(p.event_shape)} and {n} rows, but the "
@@ -106,6 +119,7 @@ class TopDown(nn.Module):
                 )
             levels.append(Level(z, q, p))
             h = self.updates[l](h, z)  # the state carries z_>=l downward
+            seen = with_label(h, y)
             if l > 0:
-                p = self.conditionals[l - 1](h)  # p(z_l-1 | z_>=l)
-        return tuple(reversed(levels)), h
+                p = self.conditionals[l - 1](seen)  # p(z_l-1 | z_>=l)
+        return tuple(reversed(levels)), seen

@@ -35,6 +35,9 @@ class Posterior(nn.Module, ABC):
 
     reads_top_prior = False
     """Whether the posterior of the top level depends on the prior p(z_L)."""
+    reads_label = False
+    """Whether the last feature is the label of a conditional model, one-hot ``(B, C)``. What draws
+    on the way down finds the label in the state."""
 
     @property
     @abstractmethod

@@ -4,7 +4,8 @@ r"""Bottom-up inference, the posterior of chapter 1 (:eq:`eq-chain`).
 
 The chain reverses the arrows of the generative model. Each draw is the input of the next one, so
 all latents are drawn on the way up, before the walk down begins. The walk down reads *the same*
-joint draw; this makes the log-ratio of a trace an unbiased estimate of the ELBO.
+joint draw; this makes the log-ratio of a trace an unbiased estimate of the ELBO. In a conditional
+model the links read the label too, :math:`q(z_l \mid z_{l-1}, y)`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae_course.hierarchy.states import with_label
 from hvae_course.hierarchy.trace import Choose, State
 from hvae_course.posteriors.base import Posterior, draw
 
@@ -21,16 +23,19 @@ class Chain(Posterior):
 
     Args:
         heads: modules d_1 -> q(z_1 | x), z_1 -> q(z_2 | z_1), ..., bottom to top.
+        reads_label: whether all heads but the first read the latent below joined with the label,
+            which is then the last feature.
 
     Raises:
         ValueError: if there is no head.
     """
 
-    def __init__(self, heads: Sequence[nn.Module]) -> None:
+    def __init__(self, heads: Sequence[nn.Module], *, reads_label: bool = False) -> None:
         super().__init__()
         if len(heads) == 0:
             raise ValueError("Chain needs at least one head, d_1 -> q(z_1 | x)")
         self.heads = nn.ModuleList(heads)
+        self.reads_label = reads_label
 
     @property
     def num_levels(self) -> int:
@@ -43,12 +48,13 @@ class Chain(Posterior):
         return (True,) * self.num_levels
 
     def forward(self, features: Sequence[Tensor]) -> Choose:
-        """Draw every latent on the way up; only d_1 is used."""
-        below, draws = features[0], []
+        """Draw every latent on the way up; of the features of x only d_1 is used."""
+        below, y, draws = features[0], self._label(features), []
         for head in self.heads:
             q = head(below)
-            below = draw(q)  # the input of the next level
-            draws.append((q, below))
+            z = draw(q)
+            draws.append((q, z))
+            below = with_label(z, y)  # the input of the next level
 
         def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
             return draws[l]
@@ -57,7 +63,8 @@ class Chain(Posterior):
 
     def score(self, features: Sequence[Tensor], latents: Sequence[Tensor]) -> Choose:
         """Fix all latents; the q of each level reads the value below it."""
-        below = (features[0], *latents)
+        y = self._label(features)
+        below = (features[0], *(with_label(z, y) for z in latents[:-1]))
 
         def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
             return self.heads[l](below[l]), latents[l]
@@ -73,3 +80,6 @@ class Chain(Posterior):
                 "the top level from the data"
             )
         return self.heads[0](features[0])
+
+    def _label(self, features: Sequence[Tensor]) -> Tensor | None:
+        return features[-1] if self.reads_label else None

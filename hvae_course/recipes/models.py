@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hvae_course.config import Model, plain, take
-from hvae_course.data import DataSet, DataSpec
+from hvae_course.data import DataSet, DataSpec, Standardisation
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE
 from hvae_course.posteriors import (
     Chain,
@@ -30,7 +30,7 @@ from hvae_course.recipes.priors import make_prior
 
 def _chain(networks: Networks) -> tuple[BottomUp, Posterior]:
     heads = [networks.message(0), *(networks.upward(l) for l in networks.levels[1:])]
-    return networks.features(1), Chain(heads)
+    return networks.features(1), Chain(heads, reads_label=networks.model.conditional)
 
 
 def _top_down(
@@ -85,6 +85,9 @@ def build(
 ) -> HierarchicalVAE:
     """Build an untrained model.
 
+    With ``conditional=True`` it is a model of x given its label, for data that have labels; `fit`
+    and `evaluate` hand it those of the data, ``generate`` is told which to draw.
+
     Args:
         model: its configuration, or ``config`` of a model or checkpoint, which holds the
             specification of the data too.
@@ -97,7 +100,8 @@ def build(
         The untrained model.
 
     Raises:
-        ValueError: if a configuration does not name a known recipe.
+        ValueError: if a configuration does not name a known recipe, or a conditional model is to
+            be built for data without labels.
         TypeError: if there are no data, or the posterior cannot be combined with the prior.
 
     Example:
@@ -119,6 +123,11 @@ def build(
             torch.default_generator.manual_seed(seed)
             return build(model, data, networks=networks)
     spec = data if isinstance(data, DataSpec) else data.spec
+    if model.conditional and spec.num_classes is None:
+        raise ValueError(
+            "a conditional model needs the number of classes, and the data have no labels; give "
+            "the data labels, DataSpec(..., num_classes=10), or leave conditional out"
+        )
     parts = networks(model, spec)
     bottom_up, posterior = INFERENCE[model.recipe](parts)
     if model.prior != "standard" and posterior.reads_top_prior:
@@ -127,18 +136,32 @@ def build(
             f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
             "inferred from the data alone, such as bidirectional, or ladder without merge_top"
         )
-    described = {"shape": list(spec.shape), "num_values": spec.num_values, **plain(model)}
     built = HierarchicalVAE(
         make_prior(model, parts.latent_shape(model.num_levels - 1), data),
         bottom_up,
         posterior=posterior,
         top_down=parts.top_down(),
-        config=described if networks is MLPs else None,
+        config=_recorded(spec, model) if networks is MLPs else None,
+        num_features=spec.num_features,
+        num_classes=spec.num_classes if model.conditional else None,
     )
     if model.prior == "vamp":
         with torch.no_grad():
             built.eval().top_prior()  # fails here if the posterior has no q(z_L | x)
     return built.train()
+
+
+def _recorded(spec: DataSpec, model: Model) -> dict[str, Any]:
+    """Specification and configuration in plain types; of the newer entries what is not usual."""
+    entries = {entry.name: entry for entry in fields(spec)}
+    if not model.conditional:
+        del entries["num_classes"]
+    known = {
+        name: plain(getattr(spec, name))
+        for name, entry in entries.items()
+        if name in ("shape", "num_values") or getattr(spec, name) != entry.default
+    }
+    return known | plain(model)
 
 
 def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
@@ -158,7 +181,8 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
             f"unknown recipe {config.get('recipe')!r} in the configuration; known recipes are "
             f"{', '.join(INFERENCE)}; build any other model by hand before loading its weights"
         )
-    known = {"shape", "num_features", "num_values", *(entry.name for entry in fields(Model))}
+    described = {entry.name for entry in fields(DataSpec)}
+    known = {"num_features", *described, *(entry.name for entry in fields(Model))}
     if unknown := config.keys() - known:
         raise ValueError(
             f"the configuration has unknown options {', '.join(sorted(unknown))}; read it with "
@@ -169,8 +193,11 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
             "the configuration does not name shape and num_values of the data; build a new model "
             "from a hvae_course.config.Model and its data"
         )
-    shape = config["shape"] if "shape" in config else config["num_features"]
-    return take(Model, config), DataSpec(shape, config["num_values"])
+    spec = {name: config[name] for name in described & config.keys()}
+    spec.setdefault("shape", config.get("num_features"))
+    if scale := spec.get("standardisation"):
+        spec["standardisation"] = Standardisation(**scale)
+    return take(Model, config), DataSpec(**spec)
 
 
 def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401

@@ -36,6 +36,11 @@ class Networks(ABC):
         self.model, self.spec = model, spec
 
     @property
+    def num_classes(self) -> int:
+        """C, the width of the label that a conditional model reads; 0 for a model of x alone."""
+        return self.spec.num_classes if self.model.conditional else 0
+
+    @property
     def levels(self) -> range:
         """0, ..., L - 1."""
         return range(self.model.num_levels)
@@ -46,7 +51,10 @@ class Networks(ABC):
 
     @abstractmethod
     def feature(self, l: int) -> nn.Module:
-        """A module from the feature below, or from x, to the feature d_l."""
+        """A module from the feature below, or from x, to the feature d_l.
+
+        In a conditional model that of level 0 reads x joined with the label, ``(B, D + C)``.
+        """
 
     @abstractmethod
     def message(self, l: int) -> nn.Module:
@@ -54,7 +62,10 @@ class Networks(ABC):
 
     @abstractmethod
     def upward(self, l: int) -> nn.Module:
-        """A module from the latent below to q(z_l | z_l-1), for all levels but the lowest."""
+        """A module from the latent below to q(z_l | z_l-1), for all levels but the lowest.
+
+        In a conditional model it reads the latent below joined with the label.
+        """
 
     @abstractmethod
     def head(self, l: int) -> nn.Module:
@@ -70,7 +81,11 @@ class Networks(ABC):
 
     @abstractmethod
     def prior(self, l: int) -> nn.Module:
-        """A module from the state above to ``p(z_l | z_>l)``, for all levels but the top."""
+        """A module from the state above to ``p(z_l | z_>l)``, for all levels but the top.
+
+        In a conditional model every part that reads a state finds the label joined to it, in the
+        last C channels; updates see the state without the label.
+        """
 
     @abstractmethod
     def decoder(self, num_outputs: int) -> nn.Module:
@@ -111,7 +126,8 @@ class MLPs(Networks):
         return GaussianHead(self._feature_size(l), *self.latent_shape(l))
 
     def upward(self, l: int) -> nn.Module:  # noqa: D102
-        return self._gaussian(self.model.latent_sizes[l - 1], self.model.latent_sizes[l], l)
+        width = self.model.latent_sizes[l - 1] + self.num_classes
+        return self._gaussian(width, self.model.latent_sizes[l], l)
 
     def head(self, l: int) -> nn.Module:  # noqa: D102
         width = self._feature_size(l) + self._state_size(l)
@@ -132,14 +148,16 @@ class MLPs(Networks):
         return self._network(self._state_size(-1), num_outputs, 0, generative=True)
 
     def _state_size(self, l: int) -> int:
-        """Width of the state that reaches a level, 0 at the top; -1 for the likelihood."""
+        """Width of the state, label included, that a level reads; -1 for the likelihood."""
         above = self.model.latent_sizes[l + 1 :]
-        return sum(above) if self.model.state == "skip" else (*above, 0)[0]
+        size = sum(above) if self.model.state == "skip" else (*above, 0)[0]
+        return size + self.num_classes
 
     def _feature_size(self, l: int) -> int:
-        """Width of d_l; D for l = -1, and where there is no hidden layer on the way up."""
+        """Width of d_l; that of x and label for l = -1, and without hidden layers on the way."""
         below = [self.model.widths(k, generative=False) for k in range(l + 1)]
-        return (self.spec.num_features, *(width for widths in below for width in widths))[-1]
+        size = self.spec.num_features + self.num_classes
+        return (size, *(width for widths in below for width in widths))[-1]
 
     def _body(self, size_in: int, l: int, *, generative: bool = False) -> nn.Sequential:
         """Hidden layers of one network, with the widths of level l."""
