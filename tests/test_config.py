@@ -248,7 +248,7 @@ EXPERIMENTS = [
             inference_hidden=(9,), normalisation="layer", generative_normalisation="none",
             activation="glu", dropout=0.1, state="skip", likelihood="isotropic_gaussian",
             likelihood_options={"std": 0.1, "learned": True}, prior="vhp",
-            prior_options={"hidden": [6]}, merge_top=True,
+            prior_options={"hidden": [6]}, merge_top=True, conditional=True,
         ),
         objective=Objective(warm_up=3, free_bits=(0.5, 0.0, 2.0)),
         training=Training(
