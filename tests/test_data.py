@@ -48,7 +48,7 @@ def test_the_spec_says_how_many_pixels_and_values_there_are(binarisation):
     digits = load("digits", binarisation=binarisation)
     assert torch.equal(torch.get_rng_state(), before)
     expected = 17 if binarisation == "none" else 2
-    assert digits.spec == DataSpec((8, 8), expected)
+    assert digits.spec == DataSpec((8, 8), expected, num_classes=10)
     assert str(digits) == f"digits, binarisation {binarisation}, split 1000/350/447 in file order"
     assert str(load(Data(data="digits", binarisation=binarisation))) == str(digits)
 
@@ -174,7 +174,7 @@ def test_the_last_training_images_of_mnist_are_the_validation_split(name, fake_t
     labels = torch.cat([mnist.split(split).labels for split in SPLITS])
     assert torch.equal(labels, torch.arange(70_000))
     assert [len(mnist.split(split)) for split in SPLITS] == [50_000, 10_000, 10_000]
-    assert mnist.spec == DataSpec((28, 28), 256) and mnist.image_shape == (28, 28)
+    assert mnist.spec == DataSpec((28, 28), 256, num_classes=70_000)
     x = mnist.validation.batch(slice(7, 8))
     torch.testing.assert_close(x, torch.full((1, 784), 50_007 % 256 / 255))
     assert all(not download for _, _, download in fake_torchvision.calls)

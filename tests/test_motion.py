@@ -51,7 +51,7 @@ def test_every_file_is_cut_in_time_and_scaled_by_its_training_frames(mocap):
         expected = torch.tensor(np.array([x for _, _, x in rows])).float()
         torch.testing.assert_close(split.batch(slice(None)), expected, rtol=1e-6, atol=1e-6)
     assert str(dataset) == "motion, real-valued, split 65/8/9 in file order"
-    assert (dataset.spec, dataset.image_shape) == (data.DataSpec((1, 6), None), (1, 6))
+    assert dataset.spec == data.DataSpec((1, 6), None, num_classes=2)
 
 
 def test_standardised_poses_turn_back_into_degrees(mocap):

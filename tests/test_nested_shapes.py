@@ -287,7 +287,7 @@ def test_the_splits_are_parts_of_one_draw_in_order(raw, load_raw):
 def test_pixels_lie_on_the_grid_of_16_grey_values_or_are_made_binary(binarisation, load_raw):
     data = load_raw(binarisation=binarisation)
     num_values = 16 if binarisation == "none" else 2
-    assert data.spec == DataSpec((SIDE, SIDE), num_values) and data.image_shape == (SIDE, SIDE)
+    assert data.spec == DataSpec((SIDE, SIDE), num_values, num_classes=4)
     for name in SPLITS:
         values = data.split(name).batch(slice(None)).unique()
         torch.testing.assert_close(values, torch.arange(num_values) / (num_values - 1))

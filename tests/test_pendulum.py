@@ -156,7 +156,7 @@ def test_the_splits_are_disjoint_parts_of_one_draw_in_order(raw):
 
 def test_the_data_set_says_that_its_values_are_real():
     data = load("pendulum")
-    assert data.spec == DataSpec((SIDE, SIDE), None) and data.image_shape == (SIDE, SIDE)
+    assert data.spec == DataSpec((SIDE, SIDE), None, num_classes=8)
     assert str(data) == "pendulum, real-valued, split 10000/2500/2500 in file order"
     x = data.train.batch(torch.tensor([3, 1]))
     assert x.dtype == torch.float32 and torch.equal(x, data.train.pixels[[3, 1]])

@@ -58,12 +58,12 @@ def _on_shapes(recipe: str) -> Experiment:
 PRETRAINED: dict[str, Pretrained] = {
     "shapes_bottom_up": Pretrained(
         experiment=_on_shapes("bottom_up"),
-        spec=DataSpec((16, 16), num_values=16),
+        spec=DataSpec((16, 16), num_values=16, num_classes=4),
         sha256="259678a9eb10c8576a61a64797873bf87d1cf2eb53210f036e9ae7cd026c74ee",
     ),
     "shapes_top_down": Pretrained(
         experiment=_on_shapes("bidirectional"),
-        spec=DataSpec((16, 16), num_values=16),
+        spec=DataSpec((16, 16), num_values=16, num_classes=4),
         sha256="42cdaf96c092fcf8d556cd53e7c9a158b30ba46a2c1d68e63f6f115eddfcdb8e",
     ),
     "digits": Pretrained(
@@ -80,7 +80,7 @@ PRETRAINED: dict[str, Pretrained] = {
             objective=Objective(warm_up=(50,)),
             training=Training(epochs=400, batch_size=100, learning_rate=1e-3, decay=0.3, seed=0),
         ),
-        spec=DataSpec((8, 8), num_values=17),
+        spec=DataSpec((8, 8), num_values=17, num_classes=10),
         sha256="9ce59420924c2de16cec8ff9bdf6ac64a9132184c25a4f3db209e9f031ab5cd6",
     ),
 }
