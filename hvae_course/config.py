@@ -638,10 +638,13 @@ class Training(Options):
     """Step size of the optimiser."""
     prior_learning_rate: float | None = None
     """Step size for the prior over the top level; None for the same one."""
+    weight_decay: float | None = None
+    """Weight decay of adamw, decoupled from the gradient, for all weights; None for PyTorch's
+    0.01. With adam and adamax it would be an L2 penalty, and is refused."""
     decay: float = 0.0
     """Last share of the epochs, over which both step sizes fall towards zero."""
     decay_shape: Decay = "linear"
-    """How they fall."""
+    """How they fall; cosine needs a decay above 0."""
     clip_norm: float | None = None
     """Largest norm of the gradient; a longer one is scaled down to it. None for no limit."""
     skip_norm: float | None = None
@@ -662,7 +665,7 @@ class Training(Options):
         *("num_samples", "epochs", "batch_size", "learning_rate", "prior_learning_rate"),
         *("clip_norm", "skip_norm", "patience"),
     )
-    not_negative = ("seed",)
+    not_negative = ("seed", "weight_decay")
     shares = ("averaging",)
 
     def __post_init__(self) -> None:
@@ -671,6 +674,16 @@ class Training(Options):
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is a share of the epochs in [0, 1], got {self.decay}")
+        if self.decay_shape != "linear" and self.decay == 0:
+            raise ValueError(
+                f"decay_shape={self.decay_shape!r} says how the step sizes fall, and with decay=0 "
+                "they do not; give decay, such as decay=0.5 for the last half of the epochs"
+            )
+        if self.weight_decay and self.optimiser != "adamw":
+            raise ValueError(
+                f"weight_decay={self.weight_decay} with {self.optimiser} would be an L2 penalty, "
+                "which its step sizes distort; choose optimiser='adamw'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
