@@ -446,14 +446,38 @@ DATA_SETS: dict[str, DataInfo] = {
 
 :meta hide-value:
 """
+FILE_ENDING = ".npz"
+"""How the name of a file with data of your own ends."""
+
+
+def data_info(name: str) -> DataInfo:
+    """Say what is known about a data set before it is read.
+
+    Args:
+        name: a key of `DATA_SETS`, or a file that ends in ``.npz``, whether or not it exists.
+
+    Returns:
+        What is known; of a file, that its pixels are binarised only if you say so.
+
+    Raises:
+        ValueError: if the name is neither.
+    """
+    if name.endswith(FILE_ENDING):
+        return DataInfo(about=f"your own data, from {name}")
+    if name not in DATA_SETS:
+        raise ValueError(
+            f"unknown data {name!r}; choose one of {', '.join(DATA_SETS)}, or give a file that "
+            f"ends in {FILE_ENDING}"
+        )
+    return DATA_SETS[name]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Options):
     """Which data, and how their pixels become binary."""
 
-    data: DataName = "digits"
-    """Data set."""
+    data: DataName | str = "digits"
+    """Data set, or a file .npz with data of your own."""
     binarisation: Binarisation | None = None
     """How grey pixels become binary; None for dynamic with mnist and fashion_mnist, none with the
     others."""
@@ -462,9 +486,10 @@ class Data(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        info = data_info(self.data)
         if self.binarisation is None:
-            object.__setattr__(self, "binarisation", DATA_SETS[self.data].binarisation)
-        if DATA_SETS[self.data].real and self.binarisation != "none":
+            object.__setattr__(self, "binarisation", info.binarisation)
+        if info.real and self.binarisation != "none":
             raise ValueError(
                 f"{self.data} holds real values, which binarisation={self.binarisation!r} cannot "
                 "make binary; leave it out"
@@ -496,7 +521,8 @@ class Model(Options):
     """What a generative network sees, z_l alone (markov), or all latents above it too (skip)."""
     likelihood: LikelihoodName | None = None
     """Likelihood p(x | z); None for Bernoulli on binary pixels, categorical up to 32 grey values,
-    discretised logistic above, negative binomial for counts, isotropic Gaussian for real values."""
+    discretised logistic above, negative binomial for counts, isotropic Gaussian for real
+    values."""
     likelihood_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the likelihood, such as std=0.1 for the isotropic Gaussian; those of mixed are
     blocks=[{"columns": [0, 1], "likelihood": "gaussian"}, ...], see `Blocks`."""
@@ -722,7 +748,7 @@ class Experiment:
             values = getattr(self.objective, name)
             if values is not None and len(values) != 1:
                 per_level(values, self.model.num_levels, name)
-        if DATA_SETS[self.data.data].real and self.model.likelihood in GREY_LIKELIHOODS:
+        if data_info(self.data.data).real and self.model.likelihood in GREY_LIKELIHOODS:
             raise ValueError(
                 f"the likelihood {self.model.likelihood!r} scores grey values and "
                 f"{self.data.data} holds real ones; choose isotropic_gaussian or gaussian"
