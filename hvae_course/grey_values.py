@@ -38,10 +38,20 @@ class GreyCategorical(Distribution):
         # a product and a sum, because autocast computes matrix products in half precision
         return (probs * _grid(self.num_values, like=probs)).sum(dim=-1)
 
+    def log_prob_each(self, value: Tensor) -> Tensor:
+        """Log-probability of single pixels.
+
+        Args:
+            value: broadcast against ``(B, D)``, on the grid.
+
+        Returns:
+            Broadcast shape, nats per pixel.
+        """
+        return self.base.log_prob((value * (self.num_values - 1)).round().long())
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of images ``(B, D)`` on the grid, ``(B,)``, nats per example."""
-        index = (value * (self.num_values - 1)).round().long()
-        return sum_event(self.base.log_prob(index), self)
+        return sum_event(self.log_prob_each(value), self)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw images, ``sample_shape + (B, D)``, on the grid."""

@@ -6,9 +6,13 @@ mean over pixels instead would weight the KL terms D times as much).
 
 Images are vectors with values in [0, 1]. An image with V grey values lies on the grid
 :math:`\{0, \tfrac{1}{V-1}, \dots, 1\}`, which `Categorical` and `DiscretizedLogistic` score.
+Counts are the whole numbers 0, 1, 2, ... themselves. A table may hold columns of several kinds
+(`Mixed`), and rows of which a part was not observed (`MissingValues`).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -17,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent
 
+from hvae_course.counts import NegativeBinomialCounts, PoissonCounts
 from hvae_course.gaussians import (
     LOG_STD_BOUND,
     at_least_float32,
@@ -26,6 +31,15 @@ from hvae_course.gaussians import (
     sum_event,
 )
 from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
+from hvae_course.tables import ObservedValues, Rows
+
+LOG_RATE_BOUND = 16.0
+"""Largest magnitude of a logarithm of a rate, whose largest value is then 9 million."""
+LOG_DISPERSION_BOUND = 10.0
+"""Largest magnitude of a logarithm of a dispersion; at 22,000 the negative binomial is a Poisson
+distribution for counts up to some hundreds."""
+LARGEST_COUNT = 2**24
+"""Up to here float32 holds all whole numbers."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -67,13 +81,21 @@ class Likelihood(nn.Module, ABC):
         Raises:
             ValueError: if values lie outside the support.
         """
-        if not torch.isfinite(x).all():
-            raise ValueError("the data hold NaN or infinite values; remove them before training")
+        if torch.isfinite(x).all():
+            return
+        if x.isnan().any():
+            raise ValueError(
+                "the data hold NaN; remove them, or say that they are missing values "
+                "(missing=True)"
+            )
+        raise ValueError("the data hold infinite values; remove them before training")
 
 
 def _check_grid(x: Tensor, num_values: int, name: str) -> None:
     level = x * (num_values - 1)
-    if not (torch.isclose(level, level.round(), atol=1e-3) & (x >= 0) & (x <= 1)).all():
+    grey = level.round()
+    near = torch.isclose(level, grey, rtol=1e-6, atol=1e-3)  # float32 has seven digits
+    if not (near & (grey >= 0) & (grey < num_values)).all():
         raise ValueError(
             f"{name} scores {num_values} grey values 0, 1/{num_values - 1}, ..., 1, got values "
             f"between {x.min():g} and {x.max():g} off that grid; load the data with the "
@@ -213,3 +235,205 @@ class Gaussian(Likelihood):
     def forward(self, h: Tensor) -> Independent:
         """Give p(x | z)."""
         return split_normal(self.net(h), self.log_std_bound)
+
+
+class CountLikelihood(Likelihood):
+    """Likelihood over the counts 0, 1, 2, ...
+
+    Args:
+        net: module from the top-down state to the parameters of the distribution.
+        log_rate_bound: largest magnitude of the logarithm of a mean, which is bounded smoothly, as
+            scales are; see `hvae_course.gaussians.bound_log_std`.
+    """
+
+    measure = "probability"
+
+    def __init__(self, net: nn.Module, *, log_rate_bound: float = LOG_RATE_BOUND) -> None:
+        super().__init__(net)
+        self.log_rate_bound = log_rate_bound
+
+    def check(self, x: Tensor) -> None:
+        """Refuse what is not a count."""
+        super().check(x)
+        if wrong := _first(x, (x >= 0) & (x <= LARGEST_COUNT) & (x == x.round())):
+            raise ValueError(
+                f"the likelihood {type(self).__name__} scores counts, whole numbers from 0 to "
+                f"{LARGEST_COUNT:,}, got {wrong}; correct the data, or choose the likelihood "
+                "'gaussian' for real values"
+            )
+
+
+def _first(x: Tensor, good: Tensor) -> str:
+    """Describe the first value that is not good; empty if all are."""
+    if good.all():
+        return ""
+    row, column = (~good).nonzero()[0].tolist()
+    return f"{x[row, column].item():g} in column {column}"
+
+
+class Poisson(CountLikelihood):
+    r"""Counts with a rate per dimension, which is both their mean and their variance.
+
+    .. math:: \log p(x \mid z) = \sum_i x_i \log \lambda_i - \lambda_i - \log x_i!
+    """
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z)."""
+        counts = PoissonCounts(bound_log_std(self.net(h), self.log_rate_bound))
+        return Independent(counts, len(counts.batch_shape) - 1, validate_args=False)
+
+
+class NegativeBinomial(CountLikelihood):
+    r"""Counts with a mean m and a dispersion r per dimension, and the variance m + m^2 / r.
+
+    The network gives both, as it gives mean and scale of a `Gaussian`, so that the dispersion may
+    depend on z. It is the usual likelihood of counts: most real counts vary more than those of a
+    Poisson distribution, which would make the latents explain their noise, and where they do not,
+    a large r leads back to it.
+
+    Args:
+        net: module from the top-down state to ``(B, 2 D)``.
+        log_rate_bound: see `CountLikelihood`.
+        log_dispersion_bound: largest magnitude of log r, likewise.
+    """
+
+    outputs_per_pixel = 2
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        log_rate_bound: float = LOG_RATE_BOUND,
+        log_dispersion_bound: float = LOG_DISPERSION_BOUND,
+    ) -> None:
+        super().__init__(net, log_rate_bound=log_rate_bound)
+        self.log_dispersion_bound = log_dispersion_bound
+
+    def forward(self, h: Tensor) -> Independent:
+        """Give p(x | z)."""
+        log_mean, log_dispersion = self.net(h).chunk(2, dim=1)
+        counts = NegativeBinomialCounts(
+            bound_log_std(log_mean, self.log_rate_bound),
+            bound_log_std(log_dispersion, self.log_dispersion_bound),
+        )
+        return Independent(counts, len(counts.batch_shape) - 1, validate_args=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Columns of a table that have one kind of likelihood."""
+
+    columns: Sequence[int]
+    """Their numbers, from 0."""
+    likelihood: Likelihood
+    """Their likelihood; its network is the identity."""
+    num_outputs: int
+    """Number of network outputs that it reads."""
+
+
+class Mixed(Likelihood):
+    """Columns of several kinds, one likelihood per block of columns of a table.
+
+    A column of a grey or binary likelihood holds the whole numbers 0 to V - 1 (0 and 1 for
+    `Bernoulli`), and not the grid in [0, 1]: the likelihood of its block sees them divided by
+    V - 1. The mean of such a column is in the same numbers, which says little if they are the
+    names of categories; draw samples instead.
+
+    Args:
+        net: module from the top-down state to the outputs of all blocks, joined.
+        blocks: the blocks; together they hold every column once.
+        names: names of the columns, for messages.
+
+    Raises:
+        ValueError: if a column is in no block or in several.
+    """
+
+    def __init__(
+        self, net: nn.Module, blocks: Sequence[Block], *, names: Sequence[str] = ()
+    ) -> None:
+        super().__init__(net)
+        columns = [column for block in blocks for column in block.columns]
+        if sorted(columns) != [*range(len(columns))] or not columns:
+            raise ValueError(
+                f"every column of a table must be in exactly one block, got the columns {columns}"
+            )
+        self.blocks = nn.ModuleList(block.likelihood for block in blocks)
+        self.num_outputs = [block.num_outputs for block in blocks]
+        self.of_block = [tuple(block.columns) for block in blocks]
+        self.names = tuple(names)
+        self.scales = [_largest(likelihood) or 1 for likelihood in self.blocks]
+        densities = [likelihood.measure == "density" for likelihood in self.blocks]
+        self.measure = "density" if any(densities) else "probability"
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+
+    def check(self, x: Tensor) -> None:
+        """Refuse rows of which a column lies outside the support of its block."""
+        super().check(x)
+        for number, likelihood in enumerate(self.blocks, start=1):
+            columns, largest = self.of_block[number - 1], _largest(likelihood)
+            part = x[:, list(columns)]
+            shown = ", ".join(f"{c} ({self.names[c]})" if self.names else str(c) for c in columns)
+            try:
+                if largest is None:
+                    likelihood.check(part)
+                elif wrong := _first(
+                    part, (part >= 0) & (part <= largest) & (part == part.round())
+                ):
+                    raise ValueError(
+                        f"{type(likelihood).__name__} scores the whole numbers 0 to {largest} of "
+                        f"a table, got {wrong}; number the categories from 0"
+                    )
+            except ValueError as error:
+                raise ValueError(f"block {number} (columns {shown}): {error}") from None
+
+    def forward(self, h: Tensor) -> Rows:
+        """Give p(x | z)."""
+        outputs = self.net(h).split(self.num_outputs, dim=1)
+        blocks = [block(part) for block, part in zip(self.blocks, outputs, strict=True)]
+        return Rows(blocks, self.columns, self.scales)
+
+
+def _largest(likelihood: Likelihood) -> int | None:
+    """The largest whole number in a column of a grey or binary likelihood; None for others."""
+    if isinstance(likelihood, GreyLikelihood):
+        return likelihood.num_values - 1
+    return 1 if isinstance(likelihood, Bernoulli) else None
+
+
+class MissingValues(Likelihood):
+    r"""The likelihood of what was observed of an example, where NaN marks what was not.
+
+    .. math:: \log p(x_{\mathrm{obs}} \mid z) = \sum_{d\ \mathrm{observed}} \log p(x_d \mid z)
+
+    So the ELBO bounds :math:`\log p(x_{\mathrm{obs}})`. That is the right likelihood if whether a
+    value is missing does not depend on the value itself, given what was observed (missing at
+    random); else the mask must be modelled too. Mean and samples of p(x | z) are complete, and the
+    mean over draws of z imputes.
+
+    Args:
+        net: the likelihood of complete data.
+
+    Example:
+        >>> from hvae_course import recipes
+        >>> from hvae_course.data import DataSpec
+        >>> model = recipes.vae(DataSpec(3, None, missing=True), hidden=(8,)).eval()
+        >>> x = torch.tensor([[0.3, torch.nan, -1.2]])
+        >>> expected = model(x, 100).px.mean.mean(dim=0)  # E[x | what was observed]
+        >>> torch.where(x.isnan(), expected, x).isnan().any()
+        tensor(False)
+
+    Source:
+        Nazabal et al. (2020), Handling Incomplete Heterogeneous Data using VAEs, arXiv:1807.03653.
+    """
+
+    def __init__(self, net: Likelihood) -> None:
+        super().__init__(net)
+        self.measure = net.measure
+
+    def check(self, x: Tensor) -> None:
+        """Refuse observed values outside the support; 0 stands in for what is missing."""
+        self.net.check(x.masked_fill(x.isnan(), 0))
+
+    def forward(self, h: Tensor) -> ObservedValues:
+        """Give p(x | z)."""
+        return ObservedValues(self.net(h))

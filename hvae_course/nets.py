@@ -1,7 +1,9 @@
-"""Multilayer perceptrons, with normalisations and activations by name."""
+"""Multilayer perceptrons, with normalisations and activations by name, and what they read."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -97,3 +99,71 @@ def mlp(
         if dropout > 0:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
+
+
+class ReadTable(nn.Module):
+    """What a network reads of rows that are not plain real numbers.
+
+    Counts enter as log(1 + x), because counts in the thousands would saturate a network.
+    Categories enter one-hot, ordered values scaled to [0, 1]. Where values may be missing, NaN
+    enters as 0 (all zeros if one-hot), and the row is followed by its mask, 1 where a value was
+    observed.
+
+    Args:
+        num_features: D.
+        counts: columns that hold counts.
+        categories: columns that hold the whole numbers 0 to V - 1 as names, with their V.
+        ordered: columns that hold the whole numbers 0 to V - 1 as amounts, with their V.
+        missing: whether NaN marks values that were not observed.
+
+    Example:
+        >>> read = ReadTable(2, categories={1: 3}, missing=True)
+        >>> read(torch.tensor([[0.5, 2.0], [torch.nan, 0.0]]))
+        tensor([[0.5000, 0.0000, 0.0000, 1.0000, 1.0000, 1.0000],
+                [0.0000, 1.0000, 0.0000, 0.0000, 0.0000, 1.0000]])
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        counts: Sequence[int] = (),
+        categories: Mapping[int, int] | None = None,
+        ordered: Mapping[int, int] | None = None,
+        missing: bool = False,
+    ) -> None:
+        super().__init__()
+        categories, ordered = dict(categories or {}), dict(ordered or {})
+        plain = [column for column in range(num_features) if column not in categories]
+        one_hot = [(column, k) for column, size in categories.items() for k in range(size)]
+        self.has_counts, self.has_categories, self.missing = bool(counts), bool(one_hot), missing
+        self.num_outputs = len(plain) + len(one_hot) + (num_features if missing else 0)
+        """Width of what is read."""
+        for name, value in {
+            "plain": torch.tensor(plain, dtype=torch.int64),
+            "is_count": torch.tensor([column in counts for column in plain]),
+            "largest": torch.tensor([float(ordered.get(column, 2) - 1) for column in plain]),
+            "of_category": torch.tensor([column for column, _ in one_hot], dtype=torch.int64),
+            "category": torch.tensor([k for _, k in one_hot]),
+        }.items():
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Prepare rows for a network.
+
+        Args:
+            x: ``(B, D)``.
+
+        Returns:
+            ``(B, F)``, without NaN: real numbers and counts, categories, then the mask.
+        """
+        seen = ~x.isnan()
+        values = (x.masked_fill(~seen, 0) if self.missing else x)[:, self.plain] / self.largest
+        if self.has_counts:
+            values = torch.where(self.is_count, values.clamp(min=0).log1p(), values)
+        parts = [values]
+        if self.has_categories:
+            parts.append((x[:, self.of_category] == self.category).to(x.dtype))  # NaN: all zeros
+        if self.missing:
+            parts.append(seen.to(x.dtype))
+        return torch.cat(parts, dim=1)

@@ -33,7 +33,9 @@ ALLOWED = {
         "grey_values": "gaussians",
         "hierarchy": "gaussians",
         "compatibility": "data hierarchy",
-        "likelihoods": "gaussians grey_values",
+        "counts": "gaussians",
+        "tables": "gaussians",
+        "likelihoods": "counts gaussians grey_values tables",
         "priors": "gaussians",
         "posteriors": "gaussians hierarchy",
         "objectives": "config hierarchy",
@@ -46,8 +48,9 @@ ALLOWED = {
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",
-        "cli": "analysis config files machine objectives plots pretrained recipes run_folder "
-        "seeding",
+        "parsing": "config",
+        "cli": "analysis config data files machine objectives parsing plots pretrained recipes "
+        "run_folder seeding",
         "__main__": "cli",
     }.items()
 }

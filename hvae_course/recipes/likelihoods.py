@@ -1,21 +1,28 @@
-"""Likelihoods by name, with their options."""
+"""Likelihoods by name, with their options, and what inference networks read of such data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from torch import nn
 
-from hvae_course.config import GREY_LIKELIHOODS, Model
+from hvae_course.config import COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model, block_options
 from hvae_course.data import DataSpec
 from hvae_course.likelihoods import (
     Bernoulli,
+    Block,
     Categorical,
     DiscretizedLogistic,
     Gaussian,
     GreyLikelihood,
     IsotropicGaussian,
     Likelihood,
+    MissingValues,
+    Mixed,
+    NegativeBinomial,
+    Poisson,
 )
+from hvae_course.nets import ReadTable
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
@@ -23,6 +30,9 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "discretized_logistic": DiscretizedLogistic,
     "gaussian": Gaussian,
     "isotropic_gaussian": IsotropicGaussian,
+    "mixed": Mixed,
+    "negative_binomial": NegativeBinomial,
+    "poisson": Poisson,
 }
 """Likelihoods by name.
 
@@ -30,20 +40,22 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
 """
 
 
-def usual_likelihood(num_values: int | None) -> str:
+def usual_likelihood(spec: DataSpec) -> str:
     """Choose the default likelihood for a kind of data.
 
     Args:
-        num_values: number of values a pixel can take; None for real values.
+        spec: the data.
 
     Returns:
         A key of `LIKELIHOODS`.
     """
-    if num_values is None:
+    if spec.counts:
+        return "negative_binomial"
+    if spec.num_values is None:
         return "isotropic_gaussian"
-    if num_values == 2:
+    if spec.num_values == 2:
         return "bernoulli"
-    return "categorical" if num_values <= 32 else "discretized_logistic"
+    return "categorical" if spec.num_values <= 32 else "discretized_logistic"
 
 
 def make_likelihood(
@@ -62,16 +74,99 @@ def make_likelihood(
     Raises:
         ValueError: if it does not have one of the options, or cannot score such data.
     """
-    name = model.likelihood or usual_likelihood(spec.num_values)
-    kind, options = LIKELIHOODS[name], asdict(model.make_likelihood_options(name))
-    if spec.num_values is None and name in GREY_LIKELIHOODS:
+    name = model.likelihood or usual_likelihood(spec)
+    _check_kind(name, spec)
+    if name == "mixed":
+        blocks = [_make_block(columns, block) for columns, block in _blocks(model, spec)]
+        net = make_net(sum(block.num_outputs for block in blocks))
+        likelihood = Mixed(net, blocks, names=spec.feature_names)
+    else:
+        options = asdict(model.make_likelihood_options(name))
+        kind, outputs = LIKELIHOODS[name], _num_outputs(name, spec.num_features, spec.num_values)
+        if issubclass(kind, GreyLikelihood):
+            options["num_values"] = spec.num_values
+        likelihood = kind(make_net(outputs), **options)
+    return MissingValues(likelihood) if spec.missing else likelihood
+
+
+def make_reader(model: Model, spec: DataSpec) -> ReadTable | None:
+    """Build the layer between x and the inference networks.
+
+    Args:
+        model: the likelihood and its options.
+        spec: shape and kind of the data.
+
+    Returns:
+        The layer; None for complete images and real values, which the networks read as they are.
+    """
+    counts, categories, ordered = range(spec.num_features) if spec.counts else (), {}, {}
+    if model.likelihood == "mixed":
+        of_column = {c: block for columns, block in _blocks(model, spec) for c in columns}
+        kinds = {c: block["likelihood"] for c, block in of_column.items()}
+        counts = [c for c, kind in kinds.items() if kind in COUNT_LIKELIHOODS]
+        for found, name in ((categories, "categorical"), (ordered, "discretized_logistic")):
+            found |= {c: of_column[c]["num_values"] for c, kind in kinds.items() if kind == name}
+    if not (spec.missing or counts or categories or ordered):
+        return None
+    columns = {"counts": counts, "categories": categories, "ordered": ordered}
+    return ReadTable(spec.num_features, **columns, missing=spec.missing)
+
+
+def _check_kind(name: str, spec: DataSpec) -> None:
+    """Refuse a likelihood that scores other values than the data hold."""
+    if name in GREY_LIKELIHOODS and spec.num_values is None:
+        held, better = "are real-valued", "'isotropic_gaussian' or 'gaussian'"
+        if spec.counts:
+            held, better = "are counts", "'negative_binomial' or 'poisson'"
         raise ValueError(
-            f"the likelihood {name!r} scores grey values and the data are real-valued; choose "
-            "'isotropic_gaussian' or 'gaussian'"
+            f"the likelihood {name!r} scores grey values and the data {held}; choose {better}"
         )
-    outputs = spec.num_features * kind.outputs_per_pixel
-    if issubclass(kind, GreyLikelihood):
-        options["num_values"] = spec.num_values
-    if kind is Categorical:
-        outputs *= spec.num_values
-    return kind(make_net(outputs), **options)
+    if name in COUNT_LIKELIHOODS and not spec.counts:
+        raise ValueError(
+            f"the likelihood {name!r} scores counts, and these data are not said to be counts; "
+            "make the data set with counts=True, or choose another likelihood"
+        )
+    if name == "mixed" and spec.num_values is not None:
+        raise ValueError(
+            f"the likelihood 'mixed' scores tables, and the data are images of {spec.num_values} "
+            "grey values; choose a likelihood of grey values"
+        )
+
+
+def _num_outputs(name: str, num_features: int, num_values: int | None) -> int:
+    """Number of parameters of p(x | z)."""
+    kind = LIKELIHOODS[name]
+    per_value = num_values if kind is Categorical else 1
+    return num_features * kind.outputs_per_pixel * per_value
+
+
+def _make_block(columns: tuple[int, ...], block: Mapping[str, Any]) -> Block:
+    """The likelihood of one block of columns, which reads its outputs as they are."""
+    name, num_values = block["likelihood"], block.get("num_values")
+    options = asdict(block_options(block)) | ({"num_values": num_values} if num_values else {})
+    likelihood = LIKELIHOODS[name](nn.Identity(), **options)
+    return Block(columns, likelihood, _num_outputs(name, len(columns), num_values))
+
+
+def _blocks(model: Model, spec: DataSpec) -> list[tuple[tuple[int, ...], Mapping[str, Any]]]:
+    """Blocks of a table with their columns by number; refuse columns in no block or in two."""
+    numbers: dict[int | str, int] = {column: column for column in range(spec.num_features)}
+    numbers |= {name: column for column, name in enumerate(spec.feature_names)}
+    found, seen = [], set()
+    for number, block in enumerate(model.make_likelihood_options("mixed").blocks, start=1):
+        for column in block["columns"]:
+            if column not in numbers:
+                have = f"{spec.num_features} columns, numbered from 0"
+                have += f", named {', '.join(spec.feature_names)}" if spec.feature_names else ""
+                raise ValueError(f"block {number}: no column {column!r}; the table has {have}")
+            if numbers[column] in seen:
+                raise ValueError(f"block {number}: column {column!r} is in a block already")
+            seen.add(numbers[column])
+        found.append((tuple(numbers[column] for column in block["columns"]), block))
+    if left := [c for c in range(spec.num_features) if c not in seen]:
+        shown = [f"{c} ({spec.feature_names[c]})" if spec.feature_names else str(c) for c in left]
+        raise ValueError(
+            f"the likelihood 'mixed' has no block for column {', '.join(shown)}; name every "
+            "column of the table in one block"
+        )
+    return found

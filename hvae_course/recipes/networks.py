@@ -15,7 +15,7 @@ from hvae_course.gaussians import GaussianHead
 from hvae_course.hierarchy import BottomUp, MarkovUpdate, SkipUpdate, TopDown
 from hvae_course.likelihoods import Likelihood
 from hvae_course.nets import mlp
-from hvae_course.recipes.likelihoods import make_likelihood
+from hvae_course.recipes.likelihoods import make_likelihood, make_reader
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
 """Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
@@ -99,9 +99,14 @@ class Networks(ABC):
         """The likelihood p(x | z) of the model's data, with its network."""
         return make_likelihood(self.model, self.spec, self.decoder)
 
+    def reader(self) -> nn.Module | None:
+        """The layer between x and these networks, if x is not plain numbers; None for x itself."""
+        return make_reader(self.model, self.spec)
+
     def features(self, num_levels: int | None = None) -> BottomUp:
         """The path upward, with one feature per level, or those of the lowest levels alone."""
-        return BottomUp([self.feature(l) for l in self.levels[:num_levels]])
+        blocks = [self.feature(l) for l in self.levels[:num_levels]]
+        return BottomUp(blocks, read=self.reader())
 
     def top_down(self) -> TopDown:
         """The generative network below the top prior, the same for every recipe."""
@@ -156,7 +161,8 @@ class MLPs(Networks):
     def _feature_size(self, l: int) -> int:
         """Width of d_l; that of x and label for l = -1, and without hidden layers on the way."""
         below = [self.model.widths(k, generative=False) for k in range(l + 1)]
-        size = self.spec.num_features + self.num_classes
+        reader = self.reader()
+        size = (reader.num_outputs if reader else self.spec.num_features) + self.num_classes
         return (size, *(width for widths in below for width in widths))[-1]
 
     def _body(self, size_in: int, l: int, *, generative: bool = False) -> nn.Sequential:
