@@ -347,7 +347,7 @@ def test_an_objective_that_overrides_nothing_changes_nothing():
     assert plain.description == "elbo" and as_objective(plain) is plain
     assert plain.for_epoch(3) is plain.on(torch.device("cpu")) is plain.train(False) is plain
     assert (plain.duration, plain.state_dict(), plain.report()) == (0, None, {})
-    assert as_objective(nn.Identity()).description == "Identity"
+    assert as_objective(nn.Identity()).description == "Identity()"
 
 
 @pytest.mark.parametrize(

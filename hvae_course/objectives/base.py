@@ -5,6 +5,7 @@ state that checkpoints hold, report numbers, and hold parameters back.
 """
 
 import contextlib
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.identity import describe, identify
 
 
 class Objective:
@@ -31,14 +33,29 @@ class Objective:
         Returns:
             ``(B,)``, nats per example; to be maximised.
         """
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what it computes; define "
+            "__call__(self, trace, x) -> (B,), nats per example"
+        )
 
     @property
     def description(self) -> str:
-        """Text by which a checkpoint recognises the objective and its settings."""
-        if type(self).__repr__ is object.__repr__:  # which would name a place in memory
-            return f"{type(self).__name__}({vars(self)})"
-        return repr(self)
+        """Name and settings, to be read; it begins with the name of the function or class."""
+        return describe(self)
+
+    @property
+    def identity(self) -> str | None:
+        """Text by which a checkpoint recognises the objective, see `identify`.
+
+        Attributes count as they are after `begin`, so what changes in training must be reset
+        there. None if some code cannot be read; then a checkpoint cannot be resumed.
+        """
+        try:
+            beginning = copy.deepcopy(self)
+            beginning.begin(torch.device("cpu"))
+            return identify(beginning.train())
+        except Exception:  # of an objective that cannot be copied
+            return None
 
     def for_epoch(self, epoch: int) -> "Objective":
         """The objective that training maximises in one epoch, counted from 1."""
@@ -95,7 +112,13 @@ class _Function(Objective):
 
     @property
     def description(self) -> str:
-        return getattr(self.function, "__name__", type(self.function).__name__)
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        text = describe(self.function)
+        return text if text.startswith(name) else f"{name}: {text}"
+
+    @property
+    def identity(self) -> str | None:
+        return identify(self.function)
 
 
 def as_objective(objective: Objective | Callable[[Trace, Tensor], Tensor]) -> Objective:
