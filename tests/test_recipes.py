@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from hvae_course import likelihoods, recipes
-from hvae_course.config import GREY_LIKELIHOODS, Model
+from hvae_course.config import COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model
 from hvae_course.data import DataSpec
 from hvae_course.gaussians import kl_normal
 from hvae_course.hierarchy import HierarchicalVAE
@@ -23,13 +24,32 @@ depths = pytest.mark.parametrize("sizes", DEPTHS.values(), ids=len)
 likelihood_names = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
 
+MIXED = [
+    {"columns": [0, 3], "likelihood": "gaussian"},
+    {"columns": [1], "likelihood": "bernoulli"},
+    {"columns": [5], "likelihood": "poisson"},
+    {"columns": [4, 2], "likelihood": "categorical", "num_values": 2},
+]
+
+
 def spec_for(likelihood: str, num_features: int = 6) -> DataSpec:
+    if likelihood == "mixed":
+        return DataSpec(num_features, None)
+    if likelihood in COUNT_LIKELIHOODS:
+        return DataSpec(num_features, None, counts=True)
     return DataSpec(num_features, 2 if likelihood == "bernoulli" else 17)
 
 
 def data_for(likelihood: str, batch: int, num_features: int = 6) -> Tensor:
-    steps = spec_for(likelihood).num_values - 1
+    if likelihood in COUNT_LIKELIHOODS:
+        return torch.poisson(torch.full((batch, num_features), 30.0))
+    steps = (spec_for(likelihood).num_values or 2) - 1
     return torch.randint(steps + 1, (batch, num_features)) / steps
+
+
+def options_for(likelihood: str) -> dict[str, Any]:
+    options = {"blocks": MIXED} if likelihood == "mixed" else {}
+    return {"likelihood": likelihood, "likelihood_options": options}
 
 
 @recipe_names
@@ -38,7 +58,7 @@ def data_for(likelihood: str, batch: int, num_features: int = 6) -> Tensor:
 def test_every_parameter_receives_a_gradient(
     recipe, sizes, likelihood, make_model, assert_finite_gradients
 ):
-    model = make_model(recipe, spec_for(likelihood), latent_sizes=sizes, likelihood=likelihood)
+    model = make_model(recipe, spec_for(likelihood), latent_sizes=sizes, **options_for(likelihood))
     x = data_for(likelihood, 7)
     assert_finite_gradients(model, -elbo(model(x), x).mean())
     normalised = {  # a shift before batch normalisation has no effect, so its gradient is zero
@@ -101,7 +121,7 @@ def last_layers(model: HierarchicalVAE) -> list[nn.Linear]:
 def test_extreme_network_outputs_give_finite_losses_and_gradients(
     recipe, likelihood, value, part, make_model, assert_finite_gradients
 ):
-    model = make_model(recipe, spec_for(likelihood), likelihood=likelihood)
+    model = make_model(recipe, spec_for(likelihood), **options_for(likelihood))
     for layer in last_layers(model):
         half = layer.out_features // 2
         chosen = {"all": slice(None), "means": slice(half), "scales": slice(half, None)}[part]
@@ -116,7 +136,7 @@ def test_extreme_network_outputs_give_finite_losses_and_gradients(
 @recipe_names
 @likelihood_names
 def test_under_autocast_every_density_is_float32(recipe, likelihood, make_model):
-    model = make_model(recipe, spec_for(likelihood), likelihood=likelihood)
+    model = make_model(recipe, spec_for(likelihood), **options_for(likelihood))
     x = data_for(likelihood, 5)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         trace = model(x, 3)
