@@ -8,9 +8,16 @@ from hvae_course.hierarchy.choices import (
     hold,
     mean_of,
     prior_mean,
+    tempered,
 )
 from hvae_course.hierarchy.model import HierarchicalVAE
-from hvae_course.hierarchy.states import LearnedState, MarkovUpdate, SkipUpdate, join
+from hvae_course.hierarchy.states import (
+    LearnedState,
+    MarkovUpdate,
+    SkipUpdate,
+    join,
+    with_label,
+)
 from hvae_course.hierarchy.top_down import TopDown
 from hvae_course.hierarchy.trace import Choose, Level, State, Trace
 
@@ -32,4 +39,5 @@ __all__ = [
     "join",
     "mean_of",
     "prior_mean",
+    "tempered",
 ]

@@ -5,7 +5,9 @@ the state h from above and the prior p to a distribution over z_l and its value.
 traversal and reconstruction from a level upward are combinations of these functions.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -25,20 +27,59 @@ def mean_of(distribution: Distribution) -> Tensor:
         ``(B, *event)``.
 
     Raises:
-        TypeError: if there is no closed form, as for a flow.
+        TypeError: if there is no closed form, as for a flow, or no mean, as for categories.
     """
     try:
-        return distribution.mean
-    except NotImplementedError:
+        mean = distribution.mean
+    except (NotImplementedError, AttributeError):
+        mean = None
+    if mean is None or mean.isnan().all():  # PyTorch's answer where a mean has no meaning
         raise TypeError(
             f"{type(distribution).__name__} has no mean in closed form; take draws instead "
             "(below=from_prior, or vary a level between two draws)"
-        ) from None
+        )
+    return mean
 
 
 def from_prior(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
     """Ancestral sampling: draw z_l from its prior."""
     return p, p.sample()
+
+
+def tempered(temperature: float) -> Choose:
+    r"""Ancestral sampling with the standard deviation of every prior multiplied by a factor.
+
+    .. math:: z_l \sim N(\mu_p, (T \sigma_p)^2)
+
+    Args:
+        temperature: T, zero or more; 1 is `from_prior`, 0 takes the mean of every prior. Draws of
+            one seed differ in T alone.
+
+    Returns:
+        A choice for the top-down path. Unless T is 1, it raises TypeError for a prior that is not
+        a diagonal Gaussian.
+
+    Raises:
+        ValueError: if the temperature is negative or not finite.
+
+    Source:
+        Vahdat and Kautz (2020), NVAE, arXiv:2007.03898, and Child (2021), arXiv:2011.10650, sample
+        at reduced temperatures in this sense.
+    """
+    if not (isinstance(temperature, Real) and 0 <= temperature < math.inf):
+        raise ValueError(f"temperature must be a number of at least 0, got {temperature!r}")
+    if temperature == 1:
+        return from_prior
+
+    def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+        if not is_diag_normal(p):
+            raise TypeError(
+                f"a temperature scales a diagonal Gaussian, and the prior of z_{l + 1} is a "
+                f"{type(p).__name__}; sample with temperature=1"
+            )
+        return p, torch.normal(p.mean, float(temperature) * p.base_dist.scale)
+
+    return choose
 
 
 def prior_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:

@@ -165,8 +165,13 @@ class HierarchicalVAE(nn.Module):
                 "as split.labels"
             )
         if not isinstance(y, Tensor) or y.dtype != torch.int64 or y.shape != (n,):
-            given = f"{tuple(y.shape)} {y.dtype}" if isinstance(y, Tensor) else type(y).__name__
-            raise ValueError(f"y must be a tensor of {wanted}, got {given}")
+            tensor = isinstance(y, Tensor)
+            given = f"the shape {tuple(y.shape)} and {y.dtype}" if tensor else type(y).__name__
+            vectors = tensor and y.shape == (n, self.num_classes)
+            raise ValueError(
+                f"y must be a tensor of {wanted}, got {given}; "
+                + ("use y.argmax(dim=1)" if vectors else "use torch.as_tensor(y).long()")
+            )
         if y.device != self.device:
             raise ValueError(
                 f"y is on {y.device} and the model on {self.device}; move it with "
@@ -241,15 +246,18 @@ class HierarchicalVAE(nn.Module):
             )
         size = self.num_features
         if size is not None and x.shape[1:] != (size,):
-            flatten = x.dim() > 2 and math.prod(x.shape[1:]) == size
+            hint = "give the data that it was built for"
+            if math.prod(x.shape[1:]) == size:
+                hint = "use x.flatten(1)"
+            elif x.numel() == size:
+                hint = "use x.reshape(1, -1) for one example"
             raise ValueError(
                 f"this model takes batches of shape (B, {size}), got x of shape "
-                f"{tuple(x.shape)}; "
-                + ("use x.flatten(1)" if flatten else "give the data that it was built for")
+                f"{tuple(x.shape)}; {hint}"
             )
         whole, has_weights = not x.is_floating_point(), next(self.parameters(), None) is not None
         if whole or (has_weights and x.dtype != self.dtype):
-            scaled = ", whole numbers that stand for grey values first divided by the largest"
+            scaled = ", and divide grey values by the largest, as split.batch does"
             raise TypeError(
                 f"x is {x.dtype} and the model {self.dtype}; convert it with x.to(model.dtype)"
                 + (scaled if whole else "")
