@@ -40,4 +40,5 @@ __all__ = [
     "mean_of",
     "prior_mean",
     "tempered",
+    "with_label",
 ]
