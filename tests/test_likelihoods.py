@@ -21,7 +21,8 @@ from hvae_course.recipes import LIKELIHOODS
 
 V = 5  # grey values
 REAL = ("gaussian", "isotropic_gaussian")
-names = pytest.mark.parametrize("name", LIKELIHOODS)
+COUNTS = ("negative_binomial", "poisson")
+names = pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name != "mixed"])
 
 
 def make(name: str, net: nn.Module | None = None) -> Likelihood:
@@ -32,7 +33,7 @@ def make(name: str, net: nn.Module | None = None) -> Likelihood:
 
 
 def num_outputs(name: str, pixels: int) -> int:
-    return pixels * {"bernoulli": 1, "categorical": V, "isotropic_gaussian": 1}.get(name, 2)
+    return pixels * (V if name == "categorical" else LIKELIHOODS[name].outputs_per_pixel)
 
 
 def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -40,7 +41,9 @@ def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float
 
 
 def support(name: str) -> Tensor:
-    """Every value of a pixel, or a fine grid for the Gaussians."""
+    """Every value of a pixel, a fine grid for the Gaussians, and counts up to many."""
+    if name in COUNTS:
+        return torch.arange(4_000, dtype=torch.float64)
     if name in REAL:
         return torch.linspace(-40, 40, 80_001, dtype=torch.float64)
     return torch.linspace(0, 1, 2 if name == "bernoulli" else V, dtype=torch.float64)
@@ -185,7 +188,8 @@ def test_every_grey_value_in_float32_is_on_the_grid(kind, num_values):
 def test_data_that_are_not_finite_are_refused(name, value):
     x = torch.zeros(2, 3)
     x[1, 2] = value
-    with pytest.raises(ValueError, match="NaN or infinite values; remove them"):
+    nan = "hold NaN; remove them, or say that they are missing values .missing=True"
+    with pytest.raises(ValueError, match=nan if math.isnan(value) else "infinite values; remove"):
         make(name).check(x)
 
 
@@ -215,6 +219,28 @@ def test_grey_likelihoods_refuse_values_off_their_grid(kind, value):
 def test_a_pixel_with_fewer_than_two_values_is_refused(kind, num_values):
     with pytest.raises(ValueError, match=f"at least two grey values, got {num_values}"):
         kind(nn.Identity(), num_values)
+
+
+@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("num_values", [2, 3, 50, 256, 65536])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_grid_is_known_by_its_values_however_they_were_rounded(kind, num_values, dtype):
+    likelihood, top = kind(nn.Identity(), num_values), num_values - 1
+    index = torch.arange(num_values, dtype=dtype)
+    above = torch.nextafter(torch.ones(1, dtype=dtype), torch.tensor(2.0, dtype=dtype))
+    for x in (
+        index / top,
+        index * (1 / top),
+        torch.linspace(0, 1, num_values, dtype=dtype),
+        above,
+    ):
+        likelihood.check(x[None])
+        ends = x[[0, -1]]
+        raw = torch.zeros(1, 2 * (num_values if kind is Categorical else 2), dtype=dtype)
+        assert torch.isfinite(likelihood(raw).log_prob(ends[None]))
+    likelihood.check(torch.tensor([[-0.0]], dtype=dtype))
+    with pytest.raises(ValueError, match="off that grid"):
+        likelihood.check((index[-2:] - 0.3)[None] / top)
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -10,6 +10,7 @@ from hvae_course.data import DataSet, DataSpec
 from hvae_course.gaussians import GaussianHead
 from hvae_course.nets import mlp
 from hvae_course.priors import VHP, MixtureOfGaussians, Prior, StandardNormal, VampPrior
+from hvae_course.recipes.likelihoods import make_reader
 
 Shape = tuple[int, ...]
 
@@ -83,5 +84,14 @@ def make_prior(model: config.Model, shape: Shape, data: DataSet | DataSpec) -> P
 
     Returns:
         The prior.
+
+    Raises:
+        ValueError: if pseudo-inputs cannot stand beside such data.
     """
+    spec = data if isinstance(data, DataSpec) else data.spec
+    if model.prior == "vamp" and make_reader(model, spec) is not None:
+        raise ValueError(
+            "the pseudo-inputs of the prior 'vamp' are complete rows of free real numbers, which "
+            "counts, categories and rows with missing values are not; choose 'mixture' or 'vhp'"
+        )
     return PRIORS[model.prior](model.make_prior_options(), shape, data)
