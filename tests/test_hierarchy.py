@@ -23,6 +23,7 @@ from hvae_course.hierarchy import (
     prior_mean,
 )
 from hvae_course.objectives import elbo, importance_weighted
+from hvae_course.oracles import LinearGaussian
 from hvae_course.posteriors import Chain
 from hvae_course.priors import StandardNormal
 
@@ -204,6 +205,36 @@ def test_what_is_no_batch_or_no_draw_is_refused(model, shape, num_samples):
     with pytest.raises(ValueError, match=r"a batch \(B, D\) with B >= 1.*got x of shape") as error:
         model(torch.zeros(shape).double(), num_samples)
     assert f"{shape} and num_samples={num_samples}; add a batch axis" in str(error.value)
+
+
+OTHERS = {
+    "image": (
+        lambda x: x.unflatten(1, (1, 8, 8)),
+        ValueError,
+        r"\(B, 64\), got x of shape \(5, 1",
+    ),
+    "hint": (lambda x: x.unflatten(1, (8, 8)), ValueError, r"use x.flatten\(1\)$"),
+    "one image": (lambda x: x[0].unflatten(0, (8, 8)), ValueError, r"x.reshape\(1, -1\) for one"),
+    "size": (lambda x: x[:, :9], ValueError, r"shape \(5, 9\); give the data that it was built"),
+    "double": (lambda x: x.float(), TypeError, "x is torch.float32 and the model torch.float64; "),
+    "bytes": (lambda x: x.byte(), TypeError, r"x.to\(model.dtype\), and divide grey values by"),
+    "array": (lambda x: x.numpy(), TypeError, r"a tensor \(B, D\), got ndarray; convert an array"),
+    "list": (lambda x: x.tolist(), TypeError, r"must be a tensor \(B, D\), got list"),
+    "device": (lambda x: x.to("meta"), ValueError, "x is on meta and the model on cpu; move it"),
+}
+
+
+@pytest.mark.parametrize(("change", "error", "match"), OTHERS.values(), ids=OTHERS)
+def test_data_of_another_shape_type_or_device_are_refused(change, error, match, model, x):
+    for use in (model, model.encode_top, model.features):
+        with pytest.raises(error, match=match):
+            use(change(x))
+
+
+def test_a_model_without_weights_is_not_held_to_a_type(make_model):
+    chain = LinearGaussian((1.3,), (0.4,))
+    model, x = chain.hvae(Chain(chain.posterior_chain())).float(), chain.sample_x(3)
+    torch.testing.assert_close(model(x).log_weight(x), chain.log_px(x), rtol=0, atol=1e-5)
 
 
 # Picking latents without data

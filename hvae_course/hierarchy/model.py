@@ -41,8 +41,8 @@ class HierarchicalVAE(nn.Module):
         num_classes: C, the number of labels of a conditional model; None for a model of x alone.
 
     Raises:
-        ValueError: if posterior and top-down path differ in their number of levels, or there is
-            no class.
+        ValueError: if posterior and top-down path differ in their number of levels, there is no
+            class, or the posterior reads a label that the model does not have.
     """
 
     def __init__(
@@ -66,6 +66,11 @@ class HierarchicalVAE(nn.Module):
             raise ValueError(
                 f"a conditional model needs at least one class, got num_classes={num_classes}; "
                 "give None for a model without labels"
+            )
+        if num_classes is None and posterior.reads_label:
+            raise ValueError(
+                f"the posterior {type(posterior).__name__} reads a label and the model has none; "
+                "give num_classes, or a posterior with reads_label=False"
             )
         self.prior = prior
         self.bottom_up = bottom_up

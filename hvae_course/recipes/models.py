@@ -85,9 +85,6 @@ def build(
 ) -> HierarchicalVAE:
     """Build an untrained model.
 
-    With ``conditional=True`` it is a model of x given its label, for data that have labels; `fit`
-    and `evaluate` hand it those of the data, ``generate`` is told which to draw.
-
     Args:
         model: its configuration, or ``config`` of a model or checkpoint, which holds the
             specification of the data too.
@@ -108,6 +105,17 @@ def build(
         >>> ladder = Model(recipe="ladder", latent_sizes=(8, 4, 2))
         >>> build(ladder, DataSpec((8, 8), 17)).num_levels
         3
+
+        A conditional model is one of x given its label. `fit` and `evaluate` hand it the labels
+        of the data, and ``generate`` is told which to draw.
+
+        >>> import torch
+        >>> from hvae_course import data, fit
+        >>> digits = data.load("digits")
+        >>> model = build(Model(recipe="ladder", hidden=(16,), conditional=True), digits)
+        >>> history = fit(model, digits, epochs=1, progress=False)
+        >>> model.generate(2, y=torch.tensor([3, 8])).px.mean.shape
+        torch.Size([2, 64])
     """
     if isinstance(model, Mapping):
         model, spec = read_config(model)
