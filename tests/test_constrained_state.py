@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -161,7 +162,8 @@ def test_two_rules_of_one_kind_are_told_apart():
     + [("0 < bounds[0] <= beta <= bounds[1]", {"beta": b}) for b in (0.0, 1e-7, 2e4, math.nan)]
     + [("0 < bounds[0] <= beta <= bounds[1]", {"bounds": b}) for b in ((0.0, 1.0), (0.5, 0.1))]
     + [("0 <= smoothing < 1", {"smoothing": value}) for value in (-0.1, 1.0)]
-    + [("inner_steps >= 0", {"inner_steps": -1}), ("max_step > 0", {"max_step": 0.0})]
+    + [("whole inner_steps >= 0", {"inner_steps": value}) for value in (-1, 1.5)]
+    + [("max_step > 0", {"max_step": 0.0})]
     + [("max_violation > 1", {"max_violation": 1.0})],
     ids=str,
 )
@@ -177,6 +179,31 @@ def test_an_unknown_error_is_refused_with_the_known_ones():
     match = "unknown error 'l1'; choose one of squared_error, negative_log_likelihood"
     with pytest.raises(ValueError, match=match):
         Constrained(1.0, error="l1")
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"kappa": "0.3"}, "kappa must be a number, got '0.3'"),
+        ({"kappa": np.array([0.3, 0.4])}, "kappa must be a number, got array"),
+        ({"beta": None}, "beta must be a number, got None"),
+        ({"bounds": 3.0}, "bounds must be two numbers, got 3.0"),
+        ({"bounds": (1.0, 2.0, 3.0)}, r"bounds must be two numbers, got \(1.0, 2.0, 3.0\)"),
+        ({"rule": ReWO}, "rule must be an object such as .*, got <class"),
+        ({"rule": "geco"}, "rule must be an object such as .*, got 'geco'"),
+    ],
+    ids=str,
+)
+def test_settings_of_another_type_are_refused_by_name(settings, match):
+    with pytest.raises(TypeError, match=match):
+        Constrained(**({"kappa": 1.0} | settings))
+
+
+def test_settings_of_numpy_are_those_of_python():
+    settings = {"kappa": 0.5, "beta": 0.25, "smoothing": 0.5, "inner_steps": 3}
+    given = {name: np.array(value) for name, value in settings.items()}
+    made = Constrained(**given, bounds=np.array([0.125, 2.0]))
+    assert repr(made) == repr(Constrained(**settings, bounds=(0.125, 2.0)))
 
 
 def test_in_a_double_loop_the_weight_waits_while_the_prior_has_its_turn():

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from linear_gaussian import D
@@ -122,9 +123,13 @@ def test_the_weight_does_not_depend_on_the_unit_of_the_error(rule):
 @pytest.mark.parametrize("value", [0.0, -0.1, math.nan])
 def test_settings_that_are_not_positive_are_refused(value):
     for rule in (GECO, ReWO):
-        with pytest.raises(
-            ValueError, match=f"rate of a multiplier .* positive, got rate={value}"
-        ):
+        match = f"rate of {rule.__name__} must be positive, got rate={value}"
+        with pytest.raises(ValueError, match=match):
             rule(value)
+        with pytest.raises(
+            TypeError, match=f"rate of {rule.__name__} must be a number, got '0.1'"
+        ):
+            rule("0.1")
+        assert repr(rule(np.float64(0.5))) == repr(rule(torch.tensor(0.5))) == repr(rule(0.5))
     with pytest.raises(ValueError, match=f"slope of ReWO must be positive, got slope={value}"):
         ReWO(slope=value)

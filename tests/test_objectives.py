@@ -3,6 +3,7 @@
 import math
 from contextlib import contextmanager
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -379,6 +380,36 @@ def test_negative_settings_are_refused(name, make, value):
     assert str(value) in str(e.value)
 
 
+SETTINGS = [("weights", Weighted), ("nats", FreeBits), ("epochs", WarmUp)] + [
+    ("weights", lambda value: FreeBits(weights=value))
+]
+
+
+@pytest.mark.parametrize(("name", "make"), SETTINGS)
+@pytest.mark.parametrize(
+    "value", ["2", True, None, {1.0, 2.0}, [1.0, "2"], np.eye(2), iter([1.0]), 1j], ids=repr
+)
+def test_settings_that_are_no_numbers_are_refused(name, make, value):
+    match = f"{name} must be a number, or a sequence with one number per level, got "
+    with pytest.raises(TypeError, match=match):
+        make(value)
+
+
+@pytest.mark.parametrize(("name", "make"), SETTINGS)
+def test_settings_of_numpy_and_pytorch_are_those_of_python(name, make):
+    for several in (np.array([1, 2]), torch.tensor([1, 2]), (np.int64(1), torch.tensor(2))):
+        assert repr(make(several)) == repr(make((1, 2)))
+    for one in (np.array(3), np.int64(3), torch.tensor(3)):
+        assert repr(make(one)) == repr(make(3))
+    with pytest.raises(ValueError, match=f"{name} must be zero or more at every level, got inf"):
+        make(math.inf)
+
+
+def test_an_objective_without_a_call_says_what_is_missing():
+    with pytest.raises(NotImplementedError, match=r"Objective does not say .*; define __call__"):
+        Objective()(*trace_of(nats(0.0), nats(1.0)))
+
+
 def test_an_unknown_floor_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="unknown floor 'pixel'; choose one of batch, example"):
         FreeBits(floor="pixel")
@@ -386,8 +417,11 @@ def test_an_unknown_floor_is_refused_with_the_known_ones():
 
 @pytest.mark.parametrize(
     ("objective", "name"),
-    [(Weighted((1.0, 1.0)), "weights"), (FreeBits((1.0, 1.0)), "nats")]
-    + [(FreeBits(weights=(1.0, 1.0)), "weights"), (WarmUp((1, 1)).for_epoch(1), "weights")],
+    [(Weighted((1.0, 1.0)), "Weighted.weights"), (FreeBits((1.0, 1.0)), "FreeBits.nats")]
+    + [(FreeBits(weights=(1.0, 1.0)), "FreeBits.weights")]
+    + [(WarmUp(3, FreeBits(weights=(1.0, 1.0))).for_epoch(1), "FreeBits.weights")]
+    + [(WarmUp((1, 1)).for_epoch(1), "WarmUp.epochs")]
+    + [(WarmUp((1, 1)).for_epoch(1).on(torch.device("cpu")), "WarmUp.epochs")],
 )
 def test_settings_for_another_number_of_levels_are_refused(objective, name, given):
     match = rf"{name} has 2 values for 3 levels; .* from z_1 \(next to the data\) to z_L"
@@ -397,7 +431,7 @@ def test_settings_for_another_number_of_levels_are_refused(objective, name, give
 
 def test_warm_up_times_for_another_number_of_weights_are_refused():
     with pytest.raises(ValueError, match="3 warm-up times for 2 weights; give one per level"):
-        WarmUp((1, 2, 3), Weighted((1.0, 1.0))).for_epoch(1)
+        WarmUp((1, 2, 3), Weighted((1.0, 1.0)))
 
 
 @pytest.mark.parametrize("objective", [elbo, importance_weighted, None])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.base import Objective
-from hvae_course.objectives.multipliers import GECO, ReWO
+from hvae_course.objectives.multipliers import GECO, ReWO, plain_number
 from hvae_course.objectives.weighted import mean_over_draws, mean_over_processes
 
 
@@ -92,6 +92,7 @@ class Constrained(nn.Module, Objective):
 
     Raises:
         ValueError: if a setting is out of range.
+        TypeError: if a setting is not a number, or the rule is not a function.
 
     Source:
         Klushyn et al. (2019), arXiv:1905.04982; Rezende and Viola (2018), arXiv:1810.00597.
@@ -112,16 +113,27 @@ class Constrained(nn.Module, Objective):
         bounds: tuple[float, float] = (1e-6, 1e4),
     ) -> None:
         super().__init__()
-        if error not in ERRORS:
+        if not isinstance(error, str) or error not in ERRORS:
             raise ValueError(f"unknown error {error!r}; choose one of {', '.join(ERRORS)}")
-        low, high = bounds
+        if rule is not None and (isinstance(rule, type) or not callable(rule)):
+            raise TypeError(f"rule must be an object such as ReWO() or GECO(0.1), got {rule!r}")
+        kappa, beta = plain_number(kappa, "kappa"), plain_number(beta, "beta")
+        smoothing = plain_number(smoothing, "smoothing")
+        inner_steps = plain_number(inner_steps, "inner_steps")
+        max_step = plain_number(max_step, "max_step")
+        max_violation = plain_number(max_violation, "max_violation")
+        try:
+            low, high = (plain_number(bound, "bounds") for bound in bounds)
+        except (TypeError, ValueError):
+            raise TypeError(f"bounds must be two numbers, got {bounds!r}") from None
+        bounds = (low, high)
         settings = {
-            "kappa > 0": kappa > 0,
+            "kappa > 0": 0 < kappa < math.inf,
             "0 < bounds[0] <= beta <= bounds[1]": 0 < low <= beta <= high,
             "0 <= smoothing < 1": 0 <= smoothing < 1,
-            "inner_steps >= 0": inner_steps >= 0,
+            "whole inner_steps >= 0": inner_steps >= 0 and inner_steps % 1 == 0,
             "max_step > 0": max_step > 0,
-            "max_violation > 1": max_violation > 1,
+            "max_violation > 1": 1 < max_violation < math.inf,
         }
         for condition, holds in settings.items():
             if not holds:
@@ -132,7 +144,7 @@ class Constrained(nn.Module, Objective):
                 )
         self.kappa, self.rule, self.error = kappa, rule or ReWO(), error
         self.start, self.smoothing, self.first_phase = beta, smoothing, first_phase
-        self.inner_steps, self.bounds = inner_steps, tuple(bounds)
+        self.inner_steps, self.bounds = int(inner_steps), bounds
         self.max_step, self.max_violation = max_step, max_violation
         for name in ("beta", "average", "best", "released", "steps", "settled"):
             self.register_buffer(name, torch.zeros(()))
@@ -308,5 +320,5 @@ class Constrained(nn.Module, Objective):
             f"is {self.kappa**2:.3g}{prior}. Raise kappa, train longer, or give the model more "
             "capacity",
             ConstraintNeverMet,
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -17,9 +17,9 @@ from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.weighted import (
     WithWeights,
-    check_not_negative,
     mean_over_draws,
     mean_over_processes,
+    not_negative,
 )
 
 FLOORS = ("batch", "example")
@@ -45,6 +45,7 @@ class FreeBits(WithWeights):
 
     Raises:
         ValueError: if a setting is negative or unknown.
+        TypeError: if a floor or a weight is not a number.
 
     Source:
         Kingma et al. (2016), Improved variational inference with inverse autoregressive flow,
@@ -56,8 +57,8 @@ class FreeBits(WithWeights):
     weights: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
-        check_not_negative(self.nats, "nats")
-        check_not_negative(self.weights, "weights")
+        for name in ("nats", "weights"):
+            object.__setattr__(self, name, not_negative(getattr(self, name), name))
         if self.floor not in FLOORS:
             raise ValueError(f"unknown floor {self.floor!r}; choose one of {', '.join(FLOORS)}")
 
@@ -74,8 +75,8 @@ class FreeBits(WithWeights):
         _, reconstruction, *information = trace.terms(x)
         value = mean_over_draws(reconstruction, trace)
         settings: Sequence[tuple[float, ...]] = (
-            per_level(self.nats, len(information), "nats"),
-            per_level(self.weights, len(information), "weights"),
+            per_level(self.nats, len(information), "FreeBits.nats"),
+            self.weight_per_level(len(information)),
         )
         for nats, weight, level in zip(*settings, information, strict=True):
             level = mean_over_draws(level, trace)  # (B K,) -> (B,)

@@ -5,15 +5,43 @@ Both multiply the KL weight :math:`\beta = 1 / \lambda` by a factor, :math:`\bet
 :math:`\delta = \hat C / \kappa^2 - 1`.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def _check_rate(rate: float) -> None:
-    if not rate > 0:
-        raise ValueError(f"the rate of a multiplier must be positive, got rate={rate}")
+def plain_number(value: Any, name: str, kind: str = "a number") -> float:  # noqa: ANN401
+    """Convert a setting to one of Python's own numbers.
+
+    Args:
+        value: a number of Python, NumPy or PyTorch.
+        name: what the number is, for the error message.
+        kind: what it must be, for the error message.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: if it is not a number.
+    """
+    number = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(number, Real) or isinstance(number, bool):
+        raise TypeError(f"{name} must be {kind}, got {value!r}")
+    return number
+
+
+def _check_positive(rule: "GECO | ReWO") -> None:
+    for name, value in vars(rule).items():
+        number = plain_number(value, f"the {name} of {type(rule).__name__}")
+        if not 0 < number < math.inf:
+            raise ValueError(
+                f"the {name} of {type(rule).__name__} must be positive, got {name}={number}"
+            )
+        object.__setattr__(rule, name, number)
 
 
 @dataclass(frozen=True)
@@ -33,6 +61,7 @@ class GECO:
 
     Raises:
         ValueError: if the rate is not positive.
+        TypeError: if it is not a number.
 
     Source:
         Rezende and Viola (2018), Taming VAEs, arXiv:1810.00597.
@@ -41,7 +70,7 @@ class GECO:
     rate: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        _check_positive(self)
 
     def __call__(self, beta: Tensor, violation: Tensor) -> Tensor:
         """Give the step of log beta.
@@ -73,6 +102,7 @@ class ReWO:
 
     Raises:
         ValueError: if a setting is not positive.
+        TypeError: if a setting is not a number.
 
     Source:
         Klushyn et al. (2019), Learning Hierarchical Priors in VAEs, arXiv:1905.04982.
@@ -82,9 +112,7 @@ class ReWO:
     slope: float = 3.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
-        if not self.slope > 0:
-            raise ValueError(f"the slope of ReWO must be positive, got slope={self.slope}")
+        _check_positive(self)
 
     def __call__(self, beta: Tensor, violation: Tensor) -> Tensor:
         """Give the step of log beta.

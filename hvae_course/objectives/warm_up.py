@@ -14,7 +14,7 @@ from torch import Tensor
 from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.base import Objective
-from hvae_course.objectives.weighted import Weighted, WithWeights, check_not_negative
+from hvae_course.objectives.weighted import Weighted, WithWeights, not_negative
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class WarmUp(Objective):
         objective: the final objective, by default the ELBO.
 
     Raises:
-        ValueError: if a number of epochs is negative.
-        TypeError: if the objective has no weights.
+        ValueError: if a number of epochs is negative, or times and weights differ in number.
+        TypeError: if a time is not a number, or the objective has no weights.
 
     Source:
         Sønderby et al. (2016), Ladder Variational Autoencoders, arXiv:1602.02282.
@@ -41,11 +41,17 @@ class WarmUp(Objective):
     objective: WithWeights = field(default_factory=Weighted)
 
     def __post_init__(self) -> None:
-        check_not_negative(self.epochs, "epochs")
+        object.__setattr__(self, "epochs", not_negative(self.epochs, "epochs"))
         if not isinstance(self.objective, WithWeights):
             raise TypeError(
                 "a warm-up changes the weights of Weighted() or FreeBits(...), got "
                 f"{self.objective!r}"
+            )
+        given = (self.epochs, self.objective.weights)
+        lengths = [len(v) for v in given if isinstance(v, Sequence)]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"{lengths[0]} warm-up times for {lengths[1]} weights; give one per level"
             )
 
     @property
@@ -61,9 +67,6 @@ class WarmUp(Objective):
 
         Returns:
             The objective of that epoch.
-
-        Raises:
-            ValueError: if warm-up times and weights differ in number.
         """
 
         def risen(weight: float, epochs: int) -> float:
@@ -72,15 +75,14 @@ class WarmUp(Objective):
         weights, epochs = self.objective.weights, self.epochs
         if not isinstance(weights, Sequence) and not isinstance(epochs, Sequence):
             return replace(self.objective, weights=risen(weights, epochs))
-        lengths = [len(v) for v in (epochs, weights) if isinstance(v, Sequence)]
-        if len(set(lengths)) > 1:
-            raise ValueError(
-                f"{len(epochs)} warm-up times for {len(weights)} weights; give one per level"
-            )
-        weights = per_level(weights, lengths[0], "weights")
-        epochs = per_level(epochs, lengths[0], "epochs")
+        num_levels = len(epochs) if isinstance(epochs, Sequence) else len(weights)
+        weights = per_level(weights, num_levels, "weights")
+        epochs = per_level(epochs, num_levels, "epochs")
         pairs = zip(weights, epochs, strict=True)
-        return replace(self.objective, weights=tuple(risen(w, t) for w, t in pairs))
+        objective = replace(self.objective, weights=tuple(risen(w, t) for w, t in pairs))
+        if isinstance(self.epochs, Sequence):  # for the error if the model has other levels
+            object.__setattr__(objective, "source_of_weights", "WarmUp.epochs")
+        return objective
 
     def __call__(self, trace: Trace, x: Tensor) -> Tensor:  # noqa: D102
         return self.objective(trace, x)

@@ -9,8 +9,11 @@ where the term of a single level may be negative, it is one if the weights also 
 way up, :math:`1 \le \beta_1 \le \dots \le \beta_L`.
 """
 
+import copy
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,21 +21,29 @@ from torch import Tensor
 from hvae_course.config import per_level
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.base import Objective
+from hvae_course.objectives.multipliers import plain_number
 
 
-def check_not_negative(value: float | Sequence[float], name: str) -> None:
-    """Raise an error if a setting is negative.
+def not_negative(value: Any, name: str) -> Any:  # noqa: ANN401
+    """Convert a setting to Python's own numbers, and refuse it if one is negative.
 
     Args:
         value: a number, or one per level.
         name: what the number is, for the error message.
 
+    Returns:
+        A number; a list for a list, otherwise a tuple.
+
     Raises:
-        ValueError: if a number is negative, or there is none.
+        ValueError: if a number is negative or not finite, or there is none.
     """
-    values = tuple(value) if isinstance(value, Sequence) else (value,)
-    if not values or not all(v >= 0 for v in values):
+    given = value.tolist() if hasattr(value, "tolist") else value
+    several = isinstance(given, list | tuple)
+    kind = "a number, or a sequence with one number per level"
+    numbers = [plain_number(n, name, kind) for n in (given if several else [given])]
+    if not numbers or not all(0 <= n < math.inf for n in numbers):
         raise ValueError(f"{name} must be zero or more at every level, got {value}")
+    return (numbers if isinstance(value, list) else tuple(numbers)) if several else numbers[0]
 
 
 def mean_over_draws(values: Tensor, trace: Trace) -> Tensor:
@@ -76,7 +87,24 @@ class WithWeights(Objective):
 
         weights = self.weights
         weights = tuple(map(tensor, weights)) if isinstance(weights, Sequence) else tensor(weights)
-        return replace(self, weights=weights)
+        same = copy.copy(self)
+        object.__setattr__(same, "weights", weights)
+        return same
+
+    def weight_per_level(self, num_levels: int) -> tuple[float, ...]:
+        """KL weights from z_1 upward.
+
+        Args:
+            num_levels: L.
+
+        Returns:
+            L weights.
+
+        Raises:
+            ValueError: if they, or the times of the warm-up, are given for another number.
+        """
+        name = getattr(self, "source_of_weights", f"{type(self).__name__}.weights")
+        return per_level(self.weights, num_levels, name)
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,7 @@ class Weighted(WithWeights):
 
     Raises:
         ValueError: if a weight is negative.
+        TypeError: if it is not a number.
 
     Source:
         Higgins et al. (2017), beta-VAE, ICLR.
@@ -100,10 +129,10 @@ class Weighted(WithWeights):
     weights: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
-        check_not_negative(self.weights, "weights")
+        object.__setattr__(self, "weights", not_negative(self.weights, "weights"))
 
     def __call__(self, trace: Trace, x: Tensor) -> Tensor:  # noqa: D102
         _, reconstruction, *information = trace.terms(x)
-        weights = per_level(self.weights, len(information), "weights")
+        weights = self.weight_per_level(len(information))
         kl = sum(weight * level for weight, level in zip(weights, information, strict=True))
         return mean_over_draws(reconstruction - kl, trace)
