@@ -1,9 +1,12 @@
 """Plots of images; each takes arrays and returns its Axes."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -23,44 +26,121 @@ def new_axes(width: float = 6.0, height: float = 3.5) -> Axes:
     return axes
 
 
+Images = Tensor | np.ndarray | Sequence[Any]
+
+
+def _array(values: Images) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+    return np.asarray(values)
+
+
+def _shaped(values: Images, shape: tuple[int, ...]) -> np.ndarray:
+    """Images as ``(..., *shape)``, from rows of D numbers or from images."""
+    array, size = _array(values), math.prod(shape)
+    if array.shape[-len(shape) :] == shape:
+        return array
+    if array.shape[-1:] != (size,):
+        raise ValueError(
+            f"images of shape {shape} have {size} values each, got an array of shape {array.shape}"
+        )
+    return array.reshape(*array.shape[:-1], *shape)
+
+
+def _rows(rows: Images, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """R arrays ``(C, *shape)``."""
+    if isinstance(rows, Tensor | np.ndarray):
+        array = _shaped(rows, shape)
+        axes = array.ndim - len(shape)
+        if axes > 2:
+            raise ValueError(
+                f"a grid has rows and columns, got an array of shape {array.shape} with {axes} "
+                f"axes before the images of shape {shape}"
+            )
+        return list(array.reshape((1,) * (2 - axes) + array.shape))
+    parts = [_shaped(row, shape) for row in rows]
+    if parts and all(part.shape == shape for part in parts):  # a list of images is one row
+        return [np.stack(parts)]
+    if any(part.ndim != len(shape) + 1 for part in parts):
+        raise ValueError(
+            "rows must be rows of images, (C, D), or all single images, got the shapes "
+            f"{[part.shape for part in parts]}"
+        )
+    return parts
+
+
+def _in_unit_range(rows: list[np.ndarray], max_value: float | None) -> list[np.ndarray]:
+    """Values of which 1 is the largest; noise a little outside is left to the plot to clip."""
+    largest = max((np.nanmax(row, initial=0) for row in rows), default=0)
+    smallest = min((np.nanmin(row, initial=0) for row in rows), default=0)
+    if max_value is None:
+        whole = any(row.dtype.kind in "iu" for row in rows)
+        max_value = 255 if whole and 128 <= largest <= 255 else 1
+        limit = max_value if whole else 3
+        if not (-2 <= smallest and largest <= limit):
+            raise ValueError(
+                "image_grid shows values in [0, 1], or bytes up to 255, got values between "
+                f"{smallest:g} and {largest:g}; give the largest possible value as max_value"
+            )
+    elif not max_value > 0:
+        raise ValueError(f"max_value must be positive, got {max_value}")
+    return rows if max_value == 1 else [row / max_value for row in rows]
+
+
 def image_grid(
-    rows: Sequence[Tensor] | Tensor,
-    image_shape: tuple[int, int],
+    rows: Images,
+    image_shape: tuple[int, ...],
     *,
     labels: Sequence[str] | None = None,
     title: str | None = None,
     axes: Axes | None = None,
+    max_value: float | None = None,
 ) -> Axes:
-    """Rows of images, black on white.
+    """Rows of images: grey ones black on white, or in colour.
 
     Args:
-        rows: ``(R, C, D)``, or R tensors ``(C, D)``, values in [0, 1].
-        image_shape: height and width of an image.
+        rows: ``(R, C, D)``, or R tensors ``(C, D)``; or one row ``(C, D)``, a list of images, or
+            one image. Tensors or arrays, and images in their own shape in place of D numbers.
+        image_shape: height and width of an image, ``(H, W)`` or ``(1, H, W)``, or ``(3, H, W)``
+            in colour.
         labels: one per row.
         title: of the figure.
         axes: where to draw; by default new ones, sized to the grid.
+        max_value: the value that is shown as 1; None for 255 if the values are bytes, otherwise
+            1. Values outside [0, 1] are clipped, and NaN is left empty.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: if the rows differ in length, or there is not one label per row.
+        ValueError: if the rows differ in length, there is not one label per row, images are of
+            another shape, or values lie far outside the range.
     """
-    rows = [row.detach().cpu().numpy() for row in rows]
+    shape = tuple(image_shape)
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+        raise ValueError(
+            f"image_shape must be (H, W), (1, H, W) or (3, H, W), channels first, got {shape}"
+        )
+    rows = _rows(rows, shape)
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"rows must be equally long, got {[len(row) for row in rows]} images")
     if labels is not None and len(labels) != len(rows):
         raise ValueError(f"{len(rows)} rows need as many labels, got {len(labels)}")
-    height, width = image_shape
+    rows = _in_unit_range(rows, max_value)
+    height, width = shape[-2:]
+    colour = shape[:-2] == (3,)
     columns = len(rows[0])
     gap = max(1, height // 8)
-    canvas = np.full(
-        (len(rows) * (height + gap) - gap, columns * (width + gap) - gap), np.nan, dtype=float
-    )
+    size = (len(rows) * (height + gap) - gap, columns * (width + gap) - gap)
+    canvas = np.full((*size, 3) if colour else size, np.nan, dtype=float)
     for r, row in enumerate(rows):
         for c, image in enumerate(row):
             top, left = r * (height + gap), c * (width + gap)
-            canvas[top : top + height, left : left + width] = image.reshape(image_shape)
+            picture = np.moveaxis(image, 0, -1) if colour else image.reshape(height, width)
+            canvas[top : top + height, left : left + width] = picture
+    if colour:
+        canvas = np.nan_to_num(canvas, nan=1.0).clip(0, 1)
     axes = axes or new_axes(0.75 * columns + (1.6 if labels else 0.2), 0.78 * len(rows) + 0.4)
     axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks([])

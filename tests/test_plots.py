@@ -1,5 +1,7 @@
 """Plots: images where they belong."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -7,6 +9,12 @@ import torch
 from matplotlib.axes import Axes
 
 from hvae_course import plots
+
+
+@pytest.fixture(autouse=True)
+def close() -> Iterator[None]:
+    yield
+    plt.close("all")
 
 
 def pixels(axes: Axes) -> np.ndarray:
@@ -82,3 +90,99 @@ def test_plotting_leaves_the_style_alone():
     before = plt.rcParams.copy()
     plots.image_grid(torch.zeros(1, 1, 4), (2, 2))
     assert plt.rcParams == before
+
+
+# What users have at hand
+
+GREY, COLOUR = (4, 6), (3, 4, 6)
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR, (1, 4, 6)], ids=str)
+def test_rows_images_arrays_and_lists_give_the_same_grid(shape):
+    images = torch.rand(2, 5, *shape)
+    expected = pixels(plots.image_grid(images.flatten(2), shape))
+    forms = {
+        "images": images,
+        "an array": images.numpy(),
+        "float64": images.double(),
+        "rows of images": list(images),
+        "rows of arrays": [row.flatten(1).numpy() for row in images],
+        "numbers": images.flatten(2).tolist(),
+    }
+    for name, form in forms.items():
+        np.testing.assert_array_equal(pixels(plots.image_grid(form, shape)), expected, name)
+        plt.close()
+
+
+@pytest.mark.parametrize("shape", [GREY, COLOUR], ids=str)
+def test_a_single_row_and_a_single_image_are_shown(shape):
+    row = torch.rand(5, *shape)
+    expected = pixels(plots.image_grid(row[None], shape))
+    for form in (row, row.flatten(1), list(row), list(row.flatten(1))):
+        np.testing.assert_array_equal(pixels(plots.image_grid(form, shape)), expected)
+    one = pixels(plots.image_grid(row[0], shape))
+    height, width = one.shape[:2]
+    np.testing.assert_array_equal(one, expected[:height, :width])
+
+
+def test_colour_images_keep_their_channels_on_white():
+    image = torch.rand(3, 4, 6)
+    shown = pixels(plots.image_grid(image[None].repeat(2, 1, 1, 1), COLOUR))
+    np.testing.assert_allclose(shown[:, :6], image.movedim(0, 2), atol=1e-7)
+    assert (shown[:, 6] == 1).all()
+
+
+def test_bytes_are_shown_as_the_grey_values_they_stand_for():
+    image = torch.tensor([[0, 51, 204, 255]], dtype=torch.uint8)
+    shown = pixels(plots.image_grid(image, (2, 2)))
+    np.testing.assert_allclose(shown, [[0, 0.2], [0.8, 1]])
+    binary = pixels(plots.image_grid(torch.tensor([[0, 1, 1, 0]], dtype=torch.uint8), (2, 2)))
+    np.testing.assert_array_equal(binary, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [torch.arange(17, dtype=torch.uint8)[:16], 255 * torch.rand(16), torch.rand(16) - 5],
+    ids=["few bytes", "bytes as real numbers", "negative"],
+)
+def test_values_on_another_scale_are_refused_until_it_is_given(values):
+    with pytest.raises(ValueError, match="got values between .* give the largest possible value"):
+        plots.image_grid(values, (4, 4))
+    shown = pixels(plots.image_grid(values, (4, 4), max_value=16))
+    np.testing.assert_allclose(shown, values.reshape(4, 4) / 16, rtol=1e-6)
+
+
+def test_noise_a_little_outside_the_range_is_clipped():
+    grey = plots.image_grid(torch.tensor([[-0.3, 1.4, 0.0, 1.0]]), (2, 2)).images[0]
+    assert grey.get_clim() == (0, 1)
+    colour = pixels(plots.image_grid(torch.full((3, 2, 2), 1.4), (3, 2, 2)))
+    assert (colour == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "text"),
+    [
+        (torch.rand(2, 5, 63), (8, 8), r"have 64 values each, got an array of shape \(2, 5, 63\)"),
+        (torch.rand(2, 5, 64), (8, 9), r"have 72 values each"),
+        (torch.rand(1, 2, 5, 64), (8, 8), "rows and columns, got .* 3 axes"),
+        (torch.rand(5, 192), (8, 8, 3), r"channels first, got \(8, 8, 3\)"),
+        (torch.rand(5, 64), (64,), r"must be \(H, W\)"),
+        ([torch.rand(64), torch.rand(5, 64)], (8, 8), "or all single images, got the shapes"),
+    ],
+    ids=["too few values", "another shape", "too many axes", "channels last", "a row", "mixed"],
+)
+def test_what_is_no_grid_of_images_is_refused_with_its_shape(rows, shape, text):
+    with pytest.raises(ValueError, match=text):
+        plots.image_grid(rows, shape)
+
+
+@pytest.mark.parametrize("max_value", [0, -1, float("nan")])
+def test_a_largest_value_that_is_not_positive_is_refused(max_value):
+    with pytest.raises(ValueError, match="max_value must be positive"):
+        plots.image_grid(torch.rand(5, 64), (8, 8), max_value=max_value)
+
+
+def test_missing_values_leave_a_grid_empty_where_they_are():
+    image = torch.tensor([[float("nan"), 1.0, 0.0, 1.0]])
+    assert np.isnan(pixels(plots.image_grid(image, (2, 2)))).sum() == 1
+    assert pixels(plots.image_grid(torch.full((1, 4), float("nan")), (2, 2))).shape == (2, 2)
