@@ -3,6 +3,7 @@
 from hvae_course.oracles.chain import LinearGaussian
 from hvae_course.oracles.grid import Isometry, LinearGaussianGrid, isometric_kernel
 from hvae_course.oracles.layers import LinearGaussianLayer, LinearGaussianPair
+from hvae_course.oracles.one_factor import OneFactor
 from hvae_course.oracles.shared_cause import Optimum, SharedCause, optimise_link
 from hvae_course.oracles.two_level import TwoLevelTerms, two_level_terms
 
@@ -12,6 +13,7 @@ __all__ = [
     "LinearGaussianGrid",
     "LinearGaussianLayer",
     "LinearGaussianPair",
+    "OneFactor",
     "Optimum",
     "SharedCause",
     "TwoLevelTerms",
