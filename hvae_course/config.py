@@ -13,8 +13,10 @@ ValueError: learning_rate must be positive, got -1.0
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -50,10 +52,11 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     """Convert a value to types that every file format has.
 
     Args:
-        value: numbers, strings, dataclasses, and containers of them.
+        value: numbers, strings, paths, enumerations, dataclasses, arrays, and containers of them.
 
     Returns:
-        Lists for tuples, dictionaries for mappings and dataclasses; the rest as it is.
+        Lists for tuples and arrays, dictionaries for mappings and dataclasses, Python's numbers
+        for those of NumPy, strings for paths; the rest as it is.
 
     Example:
         >>> plain({"levels": (16, 8)})
@@ -61,9 +64,17 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     """
     if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
         value = asdict(value)
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if hasattr(value, "tolist"):  # of NumPy or PyTorch
+        value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(name): plain(entry) for name, entry in value.items()}
-    return [*map(plain, value)] if isinstance(value, tuple | list) else value
+        return {str(plain(name)): plain(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [*map(plain, value)]
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -425,6 +436,8 @@ class DataInfo:
     """The usual one."""
     real: bool = False
     """Whether its values are real numbers."""
+    folder: bool = False
+    """Whether it is read from the folder ``data_root``."""
 
 
 DATA_SETS: dict[str, DataInfo] = {
@@ -432,10 +445,12 @@ DATA_SETS: dict[str, DataInfo] = {
     "mnist": DataInfo(
         about="28x28 handwritten digits, binarised dynamically, through torchvision",
         binarisation="dynamic",
+        folder=True,
     ),
     "fashion_mnist": DataInfo(
         about="28x28 pieces of clothing, binarised dynamically, through torchvision",
         binarisation="dynamic",
+        folder=True,
     ),
     "pendulum": DataInfo(about="16x16 images of a pendulum, real values, generated", real=True),
     "nested_shapes": DataInfo(
@@ -489,6 +504,11 @@ class Data(Options):
         info = data_info(self.data)
         if self.binarisation is None:
             object.__setattr__(self, "binarisation", info.binarisation)
+        if self.data_root is not None and not info.folder:
+            raise ValueError(
+                f"{self.data} is not read from the folder data_root={self.data_root!r}; leave it "
+                "out"
+            )
         if info.real and self.binarisation != "none":
             raise ValueError(
                 f"{self.data} holds real values, which binarisation={self.binarisation!r} cannot "
@@ -663,7 +683,8 @@ class Training(Options):
     learning_rate: float = 1e-3
     """Step size of the optimiser."""
     prior_learning_rate: float | None = None
-    """Step size for the prior over the top level; None for the same one."""
+    """Step size for the prior over the top level; None for the same one. It changes nothing for a
+    prior without parameters, so that one budget serves every prior."""
     weight_decay: float | None = None
     """Weight decay of adamw, decoupled from the gradient, for all weights; None for PyTorch's
     0.01. With adam and adamax it would be an L2 penalty, and is refused."""
