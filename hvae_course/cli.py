@@ -7,45 +7,56 @@ imported only when a command runs.
 """
 
 import contextlib
-import io
 import json
 import math
+import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
+import hvae_course
 from hvae_course import config
 from hvae_course.config import DATA_SETS, Data, Experiment, Machine, Model, Options
+from hvae_course.parsing import UsageError, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hvae_course.data import DataSpec
 
 PICTURES = (".pdf", ".png", ".svg")
-"""File formats for samples, by ending."""
+"""File formats for pictures of samples, by ending."""
+NUMBERS = (".csv", ".npz")
+"""File formats for samples as numbers."""
 Split = Literal["train", "validation", "test"]
 Target = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
-REFUSALS = (ValueError, TypeError, FileNotFoundError, ImportError)
-"""Errors that the package raises for wrong settings."""
-
-
-class UsageError(Exception):
-    """A wrong setting; the user reads the message in one line, and the exit status is 2."""
+REFUSALS = (ValueError, TypeError, OSError, ImportError)
+"""Errors that the package raises for wrong settings, before any work."""
 
 
 @contextlib.contextmanager
-def _refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Any:  # noqa: ANN401
+def _refusing(kinds: tuple[type[Exception], ...] = REFUSALS) -> Iterator[None]:
     try:
         yield
     except kinds as error:
         raise UsageError(str(error)) from error
 
 
-def _check_file(path: Path | None) -> None:
-    if path is not None and path.is_dir():
-        raise ValueError(f"--json must be a file for the result, but {path} is a folder")
+def _file(name: str | None, option: str, *endings: str) -> Path | None:
+    """The path of a file to be written, refused unless it has one of the endings."""
+    if name is None:
+        return None
+    if Path(name).suffix.lower() not in endings:
+        raise ValueError(f"{option} must end in one of {', '.join(endings)}, got {name}")
+    return Path(name).expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +65,25 @@ class _Model(Model):
         field()
     )  # without the default of the base class
     """How the latents are inferred; hvae list describes them."""
+    hidden: config.Widths = Model.hidden
+    """Widths of the hidden layers of every network, such as 256 256. For other widths in every
+    level, one word per level, bottom to top, with commas: 512,512 256, is two levels, with two
+    layers and with one."""
+    reads_state: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Let the delta of a level depend on x alone, and not on the levels above "
+            "(delta only).",
+            help_behavior_hint="(default: it depends on both)",
+        ),
+    ] = Model.reads_state
 
 
 _Model.__doc__ = Model.__doc__
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train:
+class Train(Options):
     """Train a model, or resume an interrupted run."""
 
     model: _Model
@@ -74,6 +97,8 @@ class Train:
     """Draws per example for the bounds at the end."""
     quiet: bool = False
     """Hide the progress bars."""
+    positive = ("validation_samples",)
+    memory: ClassVar[str] = "--batch-size or --num-samples"
 
     def run(self, command: str) -> int:
         """Train in a folder of its own."""
@@ -86,29 +111,26 @@ class Train:
                 training=self.training,
                 machine=self.machine,
             )
-            if self.validation_samples < 1:
-                raise ValueError(
-                    f"validation_samples must be at least 1, got {self.validation_samples}"
-                )
         from hvae_course.run_folder import RESULT, Run, default_folder
 
         with _refusing():
             run = Run(
                 experiment=experiment,
-                folder=Path(self.out) if self.out else default_folder(experiment),
+                folder=Path(self.out).expanduser() if self.out else default_folder(experiment),
                 validation_samples=self.validation_samples,
                 command=command,
                 quiet=self.quiet,
             )
             run.check_folder()
             if run.finished:
-                print(f"{run.folder} already holds the finished run; see {run.folder / RESULT}")
+                result = run.folder / RESULT
+                _say(f"{run.folder} already holds the finished run; see {result}")
                 return 0
             prepared = run.prepare()
         main, after = prepared.accelerator.is_main_process, prepared.after
         if main:
             start = f"resuming {run.folder} after epoch {after}" if after else None
-            print(start or f"training in {run.folder}")
+            print(start or f"training in {run.folder}", flush=True)
         try:
             with _refusing((ValueError, FileNotFoundError)):
                 bounds = prepared.train()
@@ -127,8 +149,8 @@ class Train:
 class Source(Options):
     """Data and device."""
 
-    data: config.DataName | None = None
-    """Data set; None for the one the model was trained on."""
+    data: config.DataName | str | None = None
+    """Data set, or a file .npz with data of your own; None for what the model was trained on."""
     binarisation: config.Binarisation | None = None
     """How grey pixels become binary; None for as in training."""
     data_root: str | None = None
@@ -136,13 +158,21 @@ class Source(Options):
     device: config.Device = "auto"
     """Where to compute."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data is not None:
+            Data(data=self.data, binarisation=self.binarisation, data_root=self.data_root)
+
     def given(self, trained: Data | None) -> Data | None:
-        """Data other than those of the training; None for the same."""
+        """Data other than those of the training, or a file that is named; None for the same."""
         name = self.data or (trained and trained.data)
         if name is None or (self.data is None and self.binarisation is None):
             return None
-        usual = trained.binarisation if trained and trained.data == name else None
+        files = [known not in DATA_SETS for known in (name, trained and trained.data)]
+        usual = trained.binarisation if trained and (trained.data == name or all(files)) else None
         chosen = Data(data=name, binarisation=self.binarisation or usual, data_root=self.data_root)
+        if self.data is not None and files[0]:
+            return chosen  # what the file holds may have changed
         same = trained and (chosen.data, chosen.binarisation) == (name, usual)
         return None if same else chosen
 
@@ -160,42 +190,52 @@ class Evaluate(Options):
     batch_size: int = 100
     """Examples at a time."""
     max_rows: int | None = None
-    """Largest number of draws in memory at a time; None for 2000 on a CPU, 20000 on a GPU."""
+    """Largest number of draws in memory at a time; None for as many as the model allows."""
     seed: int = 0
     """Seed of the draws."""
     json: str | None = None
     """File for the result; None for evaluation-SPLIT-SAMPLES.json beside the checkpoint, with
     data, seed and checkpoint in the name where they are not the default."""
+    per_example: str | None = None
+    """File for the bounds of every example, ending in .csv."""
     quiet: bool = False
     """Hide the progress bar."""
     source: Source = field(default_factory=Source)
     positive = ("num_samples", "batch_size", "max_rows")
     not_negative = ("seed",)
+    memory: ClassVar[str] = "--max-rows or --batch-size"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _file(self.json, "json", ".json")
+        _file(self.per_example, "per_example", ".csv")
 
     def run(self, command: str) -> int:
         """Print the bounds and write them as JSON."""
         import torch
 
-        import hvae_course
         from hvae_course.analysis import evaluate
         from hvae_course.analysis.partial import batches_done
-        from hvae_course.files import write_json
+        from hvae_course.files import write_json, write_whole
         from hvae_course.machine import make_accelerator
-        from hvae_course.run_folder import counting_draws, find
+        from hvae_course.run_folder import check_writable, counting_draws, find
 
         names = ("split", "num_samples", "batch_size", "max_rows", "seed")
         settings = {name: getattr(self, name) for name in names}
         draws = self.num_samples
         with _refusing():
+            table = _file(self.per_example, "per_example", ".csv")
             device = make_accelerator(Machine(device=self.source.device)).device
-            if self.max_rows is None:
-                settings["max_rows"] = 2_000 if device.type == "cpu" else 20_000
             found = find(self.model)
             other = self.source.given(found.data)
             data = found.load(other, root=self.source.data_root)
             seed = [f"seed{self.seed}"] if self.seed else []
-            path = Path(self.json) if self.json else found.result(other, self.split, draws, *seed)
-            _check_file(path)
+            path = _file(self.json, "json", ".json")
+            path = path or found.result(other, data, self.split, draws, *seed)
+            if table is not None:
+                settings["per_example"] = True
+            for file in filter(None, (path, table)):
+                check_writable(file)
             partial = path and path.with_suffix(".part.pt")
             done = batches_done(partial) * self.batch_size * draws
         model = found.model.to(device)
@@ -214,78 +254,130 @@ class Evaluate(Options):
                 "command": command,
                 "best_epoch": found.best_epoch,
                 "batch_size": self.batch_size,
-                "max_rows": settings["max_rows"],
                 "torch": torch.__version__,
                 "hvae_course": hvae_course.__version__,
                 "model": found.model.config,
             }
             write_json(path, asdict(result) | about)
             print(f"written to {path}")
+        if table is not None:
+            text = result.per_example.to_csv(index=False)
+            write_whole(table, lambda file: file.write(text.encode()))
+            print(f"one row per example written to {table}")
         return 0
+
+
+def _numbers(values: "Tensor", spec: "DataSpec", *, drawn: bool) -> "Tensor":
+    """Samples in the units of the data: grey values from 0 on, or real values as they were."""
+    if spec.num_values is not None:
+        values = values * (spec.num_values - 1)
+    if spec.standardisation is not None:
+        values = spec.standardisation.undo(values.double())
+    discrete = spec.num_values is not None or spec.counts
+    return values.round().long() if drawn and discrete else values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Options):
-    """Draw images from a trained model."""
+    """Draw examples from a trained model."""
 
     model: Target
     """Folder of a run, checkpoint, or trained model of the course."""
     count: int = 64
-    """Number of images."""
+    """Number of examples."""
     pixels: Literal["mean", "drawn"] = "mean"
-    """Show the mean of p(x | z), or a draw from it."""
+    """The mean of p(x | z), or a draw from it."""
+    temperature: float = 1.0
+    """Factor on the standard deviations of the priors; 0 for their means."""
+    label: int | None = None
+    """Class of the examples, for a model that takes one."""
     seed: int = 0
     """Seed of the draws."""
     out: str = "samples.png"
-    """Image file, ending in .pdf, .png or .svg."""
+    """A picture, ending in .pdf, .png or .svg, or numbers in the units of the data, ending in .csv
+    or .npz."""
     device: config.Device = "auto"
     """Where to compute."""
     positive = ("count",)
-    not_negative = ("seed",)
+    not_negative = ("seed", "temperature", "label")
+    memory: ClassVar[str] = "--count"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if Path(self.out).suffix.lower() not in PICTURES:
-            raise ValueError(f"out must end in one of {', '.join(PICTURES)}, got {self.out}")
+        _file(self.out, "out", *PICTURES, *NUMBERS)
 
     def run(self, command: str) -> int:
-        """Draw images and write them to a file."""
+        """Draw examples and write them to a file."""
+        from hvae_course.analysis import sample
+        from hvae_course.machine import make_accelerator
+        from hvae_course.recipes import read_config
+        from hvae_course.run_folder import check_writable, find
+        from hvae_course.seeding import isolated_random, seed_all
+
+        path = _file(self.out, "out", *PICTURES, *NUMBERS)
+        with _refusing():
+            device = make_accelerator(Machine(device=self.device)).device
+            found = find(self.model)
+            if found.data is not None and path.absolute() == Path(found.data.data):
+                raise ValueError(f"{path} holds the training data; choose another file with --out")
+            picture = path.suffix.lower() in PICTURES
+            shape = found.image_shape() if picture else found.shape or ()
+            check_writable(path)
+            model = found.model.to(device)
+            _, spec = read_config(model.config)
+            settings = {"seed": self.seed, "temperature": self.temperature, "label": self.label}
+            px = sample(model, self.count, **settings).px
+        with isolated_random(model.device):
+            seed_all(self.seed, 1)
+            values = (px.mean if self.pixels == "mean" else px.sample()).float().cpu()
+        if picture:
+            self._draw(path, values, shape)
+        else:
+            self._write(path, _numbers(values, spec, drawn=self.pixels == "drawn"), shape, spec)
+        print(f"{self.count} samples written to {path}")
+        return 0
+
+    def _draw(self, path: Path, images: "Tensor", shape: tuple[int, ...]) -> None:
+        """Write a grid of images."""
         import torch
         from matplotlib.figure import Figure
 
-        from hvae_course.analysis import sample
         from hvae_course.files import write_whole
-        from hvae_course.machine import make_accelerator
         from hvae_course.plots import image_grid
-        from hvae_course.recipes import read_config
-        from hvae_course.run_folder import find
-        from hvae_course.seeding import isolated_random, seed_all
 
-        with _refusing():
-            device = make_accelerator(Machine(device=self.device)).device
-            model = find(self.model).model.to(device)
-            _, spec = read_config(model.config)
-            side = math.isqrt(spec.num_features)
-            shape = spec.shape if len(spec.shape) == 2 else (side, side)
-            if math.prod(shape) != spec.num_features:
-                raise ValueError(
-                    f"cannot draw samples: {spec.num_features} features do not form a square image"
-                )
-        px = sample(model, self.count, seed=self.seed).px
-        with isolated_random(model.device):
-            seed_all(self.seed, 1)
-            images = (px.mean if self.pixels == "mean" else px.sample()).float().cpu()
+        outside = ((images < 0) | (images > 1)).float().mean().item()
+        if outside:
+            print(
+                f"{outside:.1%} of the pixels lie outside [0, 1] and are drawn as 0 or 1; "
+                "--out samples.npz keeps their values"
+            )
         columns = math.ceil(math.sqrt(self.count))
         missing = -self.count % columns
-        images = torch.cat([images, images.new_full((missing, images.shape[1]), math.nan)])
-        rows = images.unflatten(0, (-1, columns))
-        figure = Figure(figsize=(0.75 * columns, 0.75 * len(rows)), layout="constrained")
+        blank = images.new_full((missing, images.shape[1]), math.nan)
+        rows = torch.cat([images.clamp(0, 1), blank]).unflatten(0, (-1, columns))
+        height, width = shape[-2:]
+        size = 0.75 * columns * max(1, width / height), 0.75 * len(rows) * max(1, height / width)
+        figure = Figure(figsize=size, layout="constrained")
         image_grid(rows, shape, axes=figure.subplots())
-        kind = Path(self.out).suffix.lower().removeprefix(".")
-        style = {"format": kind, "facecolor": "white", "dpi": 200}
-        write_whole(self.out, lambda file: figure.savefig(file, **style))
-        print(f"{self.count} samples written to {self.out}")
-        return 0
+        style = {"format": path.suffix.lower().removeprefix("."), "facecolor": "white", "dpi": 200}
+        write_whole(path, lambda file: figure.savefig(file, **style))
+
+    def _write(
+        self, path: Path, values: "Tensor", shape: tuple[int, ...], spec: "DataSpec"
+    ) -> None:
+        """Write numbers, one example per row, or in the shape of the examples."""
+        import numpy as np
+        import pandas as pd
+
+        from hvae_course.files import write_whole
+
+        if path.suffix.lower() == ".npz":
+            samples = values.unflatten(1, shape).numpy() if shape else values.numpy()
+            write_whole(path, lambda file: np.savez(file, samples=samples))
+            return
+        names = spec.feature_names or [f"x_{d}" for d in range(1, spec.num_features + 1)]
+        text = pd.DataFrame(values.numpy(), columns=list(names)).to_csv(index=False)
+        write_whole(path, lambda file: file.write(text.encode()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,27 +403,34 @@ class Diagnose(Options):
     source: Source = field(default_factory=Source)
     positive = ("num_samples", "max_examples")
     not_negative = ("seed", "threshold", "unit_threshold")
+    memory: ClassVar[str] = "--max-examples or --num-samples"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _file(self.json, "json", ".json")
 
     def run(self, command: str) -> int:
         """Print the table, and write it if a file is named."""
         from hvae_course.analysis import diagnose
         from hvae_course.files import write_json
         from hvae_course.machine import make_accelerator
-        from hvae_course.run_folder import find
+        from hvae_course.run_folder import check_writable, find
 
         names = ("split", "num_samples", "max_examples", "threshold", "unit_threshold", "seed")
         settings = {name: getattr(self, name) for name in names}
+        path = _file(self.json, "json", ".json")
         with _refusing():
-            _check_file(Path(self.json) if self.json else None)
             device = make_accelerator(Machine(device=self.source.device)).device
             found = find(self.model)
             data = found.load(self.source.given(found.data), root=self.source.data_root)
+            if path is not None:
+                check_writable(path)
             table = diagnose(found.model.to(device), data, **settings)
         print(table.to_string(index=False, float_format="%.3f"))
-        if self.json:
+        if path is not None:
             rows = table.astype(object).where(table.notna(), None).to_dict("records")
-            write_json(self.json, {"command": command, **settings, "levels": rows})
-            print(f"written to {self.json}")
+            write_json(path, {"command": command, **settings, "levels": rows})
+            print(f"written to {path}")
         return 0
 
 
@@ -387,124 +486,6 @@ def choices() -> Mapping[str, Mapping[str, str]]:
     }
 
 
-_WORDS: dict[str, bool | None] = {"true": True, "false": False, "none": None}
-
-
-def parse_pair(word: str) -> tuple[str, Any]:
-    """Parse an option of a component, such as a prior.
-
-    Args:
-        word: ``KEY=VALUE``.
-
-    Returns:
-        The key and its value: a number, a Boolean, None, a JSON list, or else a string.
-
-    Raises:
-        ValueError: if there is no key or no equals sign.
-
-    Example:
-        >>> parse_pair("num_components=500"), parse_pair("start=random")
-        (('num_components', 500), ('start', 'random'))
-    """
-    key, equals, value = word.partition("=")
-    if not (key.isidentifier() and equals):
-        raise ValueError(f"expected KEY=VALUE, got {word!r}")
-    if value.lower() in _WORDS:
-        return key, _WORDS[value.lower()]
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
-
-
-def parse_widths(words: Sequence[str]) -> config.Widths:
-    """Parse the widths of hidden layers.
-
-    Args:
-        words: integers, or one word per level of integers separated by commas.
-
-    Returns:
-        The integers, or one tuple per level; ``"512,"`` is one level with one hidden layer.
-
-    Raises:
-        ValueError: if a part is not an integer, or only some words have commas.
-
-    Example:
-        >>> parse_widths(["256"]), parse_widths(["512,512", "64,"])
-        ((256,), ((512, 512), (64,)))
-    """
-    levels = []
-    for word in words:
-        parts = [part for part in word.split(",") if part]
-        if not parts or not all(part.lstrip("-").isdigit() for part in parts):
-            raise ValueError(
-                "expected a width such as 256, or those of one level such as 512,512, got "
-                f"{word!r}"
-            )
-        levels.append(tuple(map(int, parts)) if "," in word else int(parts[0]))
-    if len(set(map(type, levels))) > 1:
-        raise ValueError(
-            "expected a comma in every word or in none, as in 512,512 256, for two levels, got "
-            f"{' '.join(words)!r}"
-        )
-    return tuple(levels)
-
-
-def _registry() -> tyro.constructors.ConstructorRegistry:
-    """How pairs and widths are read and shown."""
-    registry = tyro.constructors.ConstructorRegistry()
-    spec = tyro.constructors.PrimitiveConstructorSpec
-
-    @registry.primitive_rule
-    def pairs(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
-        if get_origin(info.type) is not Mapping:
-            return None
-        return spec(
-            nargs="*",
-            metavar="KEY=VALUE",
-            instance_from_str=lambda words: dict(map(parse_pair, words)),
-            is_instance=lambda value: isinstance(value, Mapping),
-            str_from_instance=lambda value: [f"{k}={json.dumps(v)}" for k, v in value.items()],
-        )
-
-    @registry.primitive_rule
-    def widths(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
-        kinds = set(get_args(info.type)) - {type(None)}
-        if kinds != set(get_args(config.Widths)):
-            return None
-        return spec(
-            nargs="*",
-            metavar="N[,N...]",
-            instance_from_str=lambda words: None if words == ["None"] else parse_widths(words),
-            is_instance=lambda value: value is None or isinstance(value, tuple),
-            str_from_instance=lambda value: ["None"]
-            if value is None
-            else [",".join(map(str, e)) + "," if isinstance(e, tuple) else str(e) for e in value],
-        )
-
-    @registry.primitive_rule
-    def one_or_more(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
-        kinds = [kind for kind in get_args(info.type) if get_origin(kind) is tuple]
-        if len(kinds) != 1 or type(None) not in get_args(info.type):
-            return None
-        number, letter = (int, "N") if get_args(kinds[0])[0] is int else (float, "X")
-
-        def parse(words: Sequence[str]) -> tuple[float, ...]:
-            if not words:
-                raise ValueError("expected one number or more")
-            return tuple(map(number, words))
-
-        return spec(
-            nargs="*",
-            metavar=f"{letter} [{letter} ...]",
-            instance_from_str=parse,
-            is_instance=lambda value: value is None or isinstance(value, tuple),
-            str_from_instance=lambda value: ["None"] if value is None else [*map(str, value)],
-        )
-
-    return registry
-
-
 COMMANDS: dict[str, type] = {
     "train": Train,
     "evaluate": Evaluate,
@@ -516,57 +497,37 @@ COMMANDS: dict[str, type] = {
 
 :meta hide-value:
 """
-_STYLE = (
-    tyro.conf.OmitArgPrefixes,
-    tyro.conf.FlagCreatePairsOff,
-)
 
 
-def _one_line(box: str) -> str:
-    """The message of an error box in one line, without its frame, its title and its help."""
-    lines = [line.strip(" │") for line in box.splitlines()[1:]]  # framed by dashes without UTF-8
-    parts = [" ".join(part.split()) for part in re.split("[╰╯─-]{9,}", " ".join(lines))]
-    text, *rest = filter(None, parts)
-    text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)
-    text = re.sub(r"^Missing from hvae( \w+)?:", "missing", text)
-    hint = re.match(r"Perhaps you meant: \S+|Available subcommands: .*", rest[0] if rest else "")
-    text = f"{text}; {hint[0].lower()}" if hint else text
-    return text.replace("argument 'model.recipe'", "RECIPE")
+def _say(line: str) -> None:
+    """Print a line in the first of the processes that a launcher has started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line)
 
 
-_EARLIER = {
-    "--levels": "--latent-sizes",
-    "--draws": "--num-samples",
-    "--samples": "--num-samples",
-    "--examples": "--max-examples",
-    "--compile": "--compiled",
-}
-"""Earlier names of options, in the commands of stored results."""
+def _fail(line: str) -> None:
+    """Print an error; of the processes on one machine, all of which come to it, only the first.
+
+    The launcher of several processes ends with a report of its own, which then has the line too.
+    """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line, file=sys.stderr)
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        extra = {"py_callstack": line, "timestamp": str(int(time.time()))}
+        Path(path).write_text(json.dumps({"message": {"message": line, "extraInfo": extra}}))
 
 
-def _parse(words: Sequence[str]) -> Any:  # noqa: ANN401
-    """Make the chosen command from the words of the command line."""
-    parts = [word.partition("=") for word in words]
-    words = [_EARLIER.get(name, name) + equals + value for name, equals, value in parts]
-    if words[:1] == ["train"]:
-        recipes = {f"{name}_vae": name for name in get_args(config.Recipe)}
-        words = [recipes.get(word, word) for word in words]
-    name = words[0] if words else "--help"
-    if name in COMMANDS:
-        kind, prog, words = COMMANDS[name], f"hvae {name}", words[1:]
-    else:
-        named = (
-            Annotated[command, tyro.conf.subcommand(name=key)] for key, command in COMMANDS.items()
-        )
-        kind, prog = Union[tuple(named)], "hvae"  # noqa: UP007
-    caught = io.StringIO()
+@contextlib.contextmanager
+def _warnings_in_one_line(title: str) -> Iterator[None]:
+    """Show warnings without the place in the code that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"{title}: warning: {' '.join(str(message).split())}\n"
+    )
     try:
-        with contextlib.redirect_stderr(caught):
-            return tyro.cli(kind, prog=prog, args=words, config=_STYLE, registry=_registry())
-    except SystemExit as end:
-        if end.code == 2:
-            raise UsageError(_one_line(caught.getvalue())) from end
-        raise
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -587,17 +548,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Traceback (most recent call last):
         SystemExit: 2
     """
+    # threads that spin while they wait make training ten times slower on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"hvae {hvae_course.__version__}")
+        return 0
     named = words[0] if words and words[0] in COMMANDS else ""
     title = f"hvae {named}".strip()
-    try:
-        return _parse(words).run(shlex.join(["hvae", *words]))
-    except UsageError as error:
-        print(f"{title}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (FloatingPointError, OSError) as error:
-        print(f"{title}: failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+    with _warnings_in_one_line(title):
+        try:
+            command = parse(words, COMMANDS)
+            return command.run(shlex.join(["hvae", *words]))
+        except UsageError as error:
+            _fail(f"{title}: error: {' '.join(str(error).split())}")
+            raise SystemExit(2) from None
+        except BrokenPipeError:  # whoever read the output, such as head, has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (FloatingPointError, OSError) as error:
+            _fail(f"{title}: failed: {' '.join(str(error).split())}")
+            return 1
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            _fail(f"{title}: failed: not enough memory; lower {command.memory}")
+            return 1
+        except KeyboardInterrupt:
+            print("\ninterrupted", file=sys.stderr)
+            return 130
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of NumPy, or of PyTorch on any device, says that the memory is short."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)

@@ -2,13 +2,17 @@
 
 ``config.json`` is written before the first step, ``checkpoint.pt`` after every epoch,
 ``history.json`` and ``result.json`` at the end, each atomically. The same experiment in the same
-folder resumes from the checkpoint and ends with the weights of an uninterrupted run.
+folder resumes from the checkpoint and ends with the weights of an uninterrupted run. With more
+epochs it goes on from there, unless its learning rate has a schedule that ends at the last one.
 """
 
+import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,7 @@ from tqdm import tqdm
 
 from hvae_course.analysis import evaluate
 from hvae_course.compatibility import check_data
-from hvae_course.config import Data, Experiment, differences
+from hvae_course.config import DATA_SETS, Data, Experiment, differences
 from hvae_course.data import DataSet, load
 from hvae_course.files import read_json, write_json
 from hvae_course.hierarchy import HierarchicalVAE, Trace
@@ -33,6 +37,52 @@ from hvae_course.training.step import check_compiler
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.pt", "result.json"
 HISTORY, ENVIRONMENT = "history.json", "environment.json"
+FREE = ("epochs", "patience")
+"""Options in which a resumed run may differ from the run before."""
+
+
+def check_writable(path: str | Path, *, size: int = 1) -> None:
+    """Write a file of a few bytes in the folder of a file to come, and remove it.
+
+    Args:
+        path: the file to come; its folder is created if needed.
+        size: bytes that it needs.
+
+    Raises:
+        OSError: if the folder cannot be created or written, or does not have as much space.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write {path}, which is a folder; name a file")
+    probe = path.with_name(f"{path.name}-{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b" ")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path}: {error.strerror or error}; choose another place"
+        ) from error
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise OSError(
+            f"cannot write {path}: it takes about {size:,} bytes and the disk has {free:,}; make "
+            "room, or choose another place"
+        )
+
+
+def own_file(data: Data) -> Path | None:
+    """The absolute path of a user's own data.
+
+    Args:
+        data: which data.
+
+    Returns:
+        The file; None for a data set that is known by its name.
+    """
+    return None if data.data in DATA_SETS else Path(data.data).expanduser().absolute()
 
 
 @contextmanager
@@ -74,7 +124,8 @@ def default_folder(experiment: Experiment) -> Path:
     """
     model, seed = experiment.model, experiment.training.seed
     levels = "_".join(map(str, model.latent_sizes))
-    return Path("runs") / f"{model.recipe}-{experiment.data.data}-{levels}-{seed}"
+    data = Path(experiment.data.data).stem  # of a user's own file; other names have no ending
+    return Path("runs") / f"{model.recipe}-{data}-{levels}-{seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +154,34 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that a resumed run must have in common with the run before."""
-        return {**self.experiment.settings(), "validation_samples": self.validation_samples}
+        """Everything that config.json keeps of the settings."""
+        settings = {**self.experiment.settings(), "validation_samples": self.validation_samples}
+        file = own_file(self.experiment.data)
+        return settings if file is None else settings | {"data": str(file)}
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The data, on the CPU."""
+        return load(self.experiment.data)
 
     @property
     def finished(self) -> bool:
-        """Whether the folder holds the result."""
-        return read_json(self.folder / RESULT) is not None
+        """Whether the folder holds the result of as many epochs."""
+        return read_json(self.folder / RESULT) is not None and not self._changes(*FREE)
+
+    def _changes(self, *names: str) -> bool:
+        """Whether some of the settings differ from those in the folder."""
+        before = (read_json(self.folder / CONFIG) or {}).get("settings", {})
+        return any(before.get(name, self.settings[name]) != self.settings[name] for name in names)
 
     def check_folder(self) -> None:
-        """Refuse a folder that holds anything but a run with these settings.
+        """Refuse a folder that holds anything but a run with these settings and data.
 
         Raises:
             ValueError: if it does.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"{self.folder} is a file; name a folder for the run with --out")
         found = read_json(self.folder / CONFIG)
         if found is None:
             if (self.folder / CHECKPOINT).exists():
@@ -129,18 +194,28 @@ class Run:
             raise ValueError(
                 f"{self.folder / CONFIG} holds no settings; choose another folder with --out"
             )
-        if not (self.folder / CHECKPOINT).exists() and not self.finished:
+        if not (self.folder / CHECKPOINT).exists() and not (self.folder / RESULT).exists():
             return  # that run has ended before its first epoch
         before, now = found["settings"], self.settings
         unknown = before.keys() - now.keys() - {"recipe_options"}
         # options newer than the folder have their defaults
         known = Experiment.from_settings(before).settings()
         known["validation_samples"] = before.get("validation_samples")
-        changed = differences(known | {name: before[name] for name in unknown}, now)
+        recorded = known | {name: before[name] for name in unknown}
+        file = own_file(self.experiment.data)
+        same = [] if self.experiment.training.decay else [*FREE]
+        if file is not None and recorded["data"] not in DATA_SETS:
+            same.append("data")  # two files are compared by their content
+        changed = differences(recorded, now | {name: recorded[name] for name in same})
         if changed:
             raise ValueError(
                 f"{self.folder} holds a run with other settings: {changed}. Give the same "
                 "settings to resume it, or choose another folder with --out"
+            )
+        if file is not None and self.data.fingerprint() != found.get("fingerprint"):
+            raise ValueError(
+                f"{self.folder} holds a run on other data than those that {file} holds now; "
+                "choose another folder with --out"
             )
 
     def prepare(self) -> "Prepared":
@@ -157,12 +232,22 @@ class Run:
         if chosen.training.compiled:
             check_compiler(accelerator.device)
         self.check_folder()
-        data = load(chosen.data)
-        model = build(chosen.model, data, seed=chosen.training.seed)
+        model = build(chosen.model, self.data, seed=chosen.training.seed)
         with torch.random.fork_rng(devices=[]):
-            check_data(model, data, data.train.select(slice(0, chosen.training.batch_size)))
+            first = self.data.train.select(slice(0, chosen.training.batch_size))
+            check_data(model, self.data, first)
         after = _epochs_done(self.folder / CHECKPOINT, model.config)
-        return Prepared(self, accelerator, data, model, after)
+        if after > chosen.training.epochs:
+            raise ValueError(
+                f"{self.folder} has seen {after} epochs, more than --epochs "
+                f"{chosen.training.epochs}; give {after} or more, or choose another folder with "
+                "--out"
+            )
+        if accelerator.is_main_process:
+            # weights, the best of them, and two moments of every gradient
+            size = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
+            check_writable(self.folder / CHECKPOINT, size=size)
+        return Prepared(self, accelerator, self.data, model, after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +269,12 @@ class Prepared:
         """
         run, folder, main = self.run, self.run.folder, self.accelerator.is_main_process
         if main:
-            if not (folder / CHECKPOINT).exists():
+            if not (folder / CHECKPOINT).exists() or run._changes(*FREE, "data"):
+                for name in (RESULT, HISTORY):  # of fewer epochs
+                    (folder / name).unlink(missing_ok=True)
                 about = {"command": run.command, "settings": run.settings}
                 about |= {"model": self.model.config, "data": str(self.data)}
-                write_json(folder / CONFIG, about)
+                write_json(folder / CONFIG, about | {"fingerprint": self.data.fingerprint()})
             started = {"after_epoch": self.after, **environment(self.accelerator)}
             starts = read_json(folder / ENVIRONMENT) or []
             write_json(folder / ENVIRONMENT, [*starts, started])
@@ -247,6 +334,10 @@ class Found:
     """The data set it was trained on."""
     best_epoch: int | None
     """The epoch its weights come from."""
+    shape: tuple[int, ...] | None = None
+    """Shape of an example; None for a checkpoint of an earlier version, which has their size."""
+    fingerprint: str | None = None
+    """Of the data it was trained on; None where it is not known."""
 
     def load(self, data: Data | None, *, root: str | None = None) -> DataSet:
         """Read the data the model is evaluated on.
@@ -259,7 +350,8 @@ class Found:
             The data set.
 
         Raises:
-            ValueError: if no data set is named, or the data do not fit the model.
+            ValueError: if no data set is named, the user's own file has changed since training,
+                or the data do not fit the model.
         """
         chosen = data or self.data
         if chosen is None:
@@ -267,14 +359,45 @@ class Found:
                 f"no {CONFIG} beside the checkpoint names its training data; give --data"
             )
         loaded = load(chosen.data, binarisation=chosen.binarisation, root=root or chosen.data_root)
+        if data is None and own_file(chosen) and loaded.fingerprint() != self.fingerprint:
+            raise ValueError(
+                f"{chosen.data} has changed since the model was trained on it; give --data "
+                f"{chosen.data} for what it holds now"
+            )
         check_data(self.model, loaded)
         return loaded
 
-    def result(self, data: Data | None, *words: str | int) -> Path | None:
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of the images that the model makes.
+
+        Returns:
+            ``(H, W)``, or ``(C, H, W)`` with one channel or three.
+
+        Raises:
+            ValueError: if it does not make images, or nothing names their shape.
+        """
+        shape = self.shape
+        if shape is None and self.data is not None:
+            shape = self.load(None).image_shape
+        if shape is None:
+            raise ValueError(
+                "the checkpoint is of an earlier version, which kept the number of pixels and not "
+                f"the shape of an image, and no {CONFIG} beside it names its data; write numbers "
+                "with --out samples.npz"
+            )
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+            raise ValueError(
+                f"examples of shape {shape} are not images (H, W), (1, H, W) or (3, H, W); write "
+                "numbers with --out samples.csv or --out samples.npz"
+            )
+        return tuple(shape)
+
+    def result(self, other: Data | None, loaded: DataSet, *words: str | int) -> Path | None:
         """Name the file for a result; results that differ in their settings get different files.
 
         Args:
-            data: the data if they are not those of the training, parts of the name.
+            other: the data if they are not those of the training, parts of the name.
+            loaded: the same data.
             *words: further parts of the name.
 
         Returns:
@@ -283,9 +406,13 @@ class Found:
         if self.checkpoint is None:
             return None
         named = [] if self.checkpoint.name == CHECKPOINT else [self.checkpoint.stem]
-        if data is not None:
+        if other is not None and own_file(other):
+            content = loaded.fingerprint()
+            stem = Path(other.data).stem
+            named += [] if content == self.fingerprint else [f"{stem}-{content[:8]}"]
+        elif other is not None:
             for name in ("data", "binarisation"):
-                given, usual = getattr(data, name), getattr(self.data, name, None)
+                given, usual = getattr(other, name), getattr(self.data, name, None)
                 named += [] if given == usual else [given]
         return (
             self.checkpoint.parent / f"{'-'.join(map(str, ('evaluation', *named, *words)))}.json"
@@ -305,7 +432,7 @@ def find(target: str | Path) -> Found:
     Raises:
         FileNotFoundError: if the target does not exist.
     """
-    path = Path(target)
+    path = Path(target).expanduser()
     if not path.exists():
         if target not in PRETRAINED:
             raise FileNotFoundError(
@@ -313,13 +440,29 @@ def find(target: str | Path) -> Found:
                 f"{', '.join(PRETRAINED)}"
             )
         trained = PRETRAINED[str(target)]
-        return Found(load_pretrained(str(target)), None, trained.experiment.data, None)
+        model, shape = load_pretrained(str(target)), trained.spec.shape
+        return Found(model, None, trained.experiment.data, None, shape)
     path = path / CHECKPOINT if path.is_dir() else path
     checkpoint = load_checkpoint(path)
-    settings = (read_json(path.parent / CONFIG) or {}).get("settings", {})
-    data = None
+    if not checkpoint.config:
+        raise ValueError(
+            f"{path} holds the weights of a model that no recipe built, so only Python can load "
+            "them: build the model as before training, then "
+            "model.load_state_dict(load_checkpoint(path).weights)"
+        )
+    about = read_json(path.parent / CONFIG)
+    about = about if isinstance(about, dict) else {}
+    settings, data = about.get("settings", {}), None
     if "data" in settings:
         data = Data(data=settings["data"], binarisation=settings.get("binarisation"))
     model = build(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
-    return Found(model.eval(), path, data, checkpoint.run.get("best_epoch"))
+    shape = checkpoint.config.get("shape")
+    return Found(
+        model.eval(),
+        path,
+        data,
+        checkpoint.run.get("best_epoch"),
+        None if shape is None else tuple(shape),
+        about.get("fingerprint"),
+    )

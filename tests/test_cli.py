@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -16,8 +17,8 @@ import torch
 from accelerate.commands.launch import launch_command_parser
 
 import hvae_course
-from hvae_course import cli, config, run_folder
-from hvae_course.cli import COMMANDS, main, parse_pair, parse_widths
+from hvae_course import config, run_folder
+from hvae_course.cli import COMMANDS, Evaluate, List, main
 from hvae_course.objectives import (
     OBJECTIVES,
     FreeBits,
@@ -26,6 +27,7 @@ from hvae_course.objectives import (
     importance_weighted,
     make_objective,
 )
+from hvae_course.parsing import parse, parse_pair, parse_widths
 from hvae_course.pretrained import PRETRAINED
 
 ROOT = Path(hvae_course.__file__).parents[1]
@@ -40,12 +42,18 @@ REFUSED = {
     "train ladder extra": "Unrecognized options: extra",
     "train ladder --epoch 3": "Unrecognized options: --epoch, 3; perhaps you meant: --epochs",
     "train ladder --epochs": "Missing value for argument '--epochs'",
+    "train ladder --epochs 3 --epochs=4": "--epochs is given twice; give it once",
+    "train ladder --latent-sizes 3 --levels 4": "--latent-sizes is given twice",
+    "train ladder --batch_size 3 --batch-size 4": "--batch-size is given twice",
+    "train ladder --prior mixture --prior-options spread=1 spread=2": "spread is given twice",
+    "train ladder --out=": "the value after '--out' is empty; give one, or leave it out",
+    "train ladder --data-root here": "digits is not read from the folder data_root='here'",
     "train ladder --epochs 1.5": "--epochs: invalid .*'1.5'",
     "train ladder --epochs 0": "epochs must be positive, got 0",
     "train ladder --batch-size 0": "batch_size must be positive, got 0",
     "train ladder --num-samples 0": "num_samples must be positive, got 0",
     "train ladder --patience 0": "patience must be positive, got 0",
-    "train ladder --validation-samples 0": "validation_samples must be at least 1, got 0",
+    "train ladder --validation-samples 0": "validation_samples must be positive, got 0",
     "train ladder --seed -1": "seed must be zero or more, got -1",
     "train ladder --learning-rate nan": "learning_rate must be positive, got nan",
     "train ladder --decay 2": "decay is a share of the epochs",
@@ -72,17 +80,24 @@ REFUSED = {
     "train ladder --merge-top=3": "Unrecognized options: 3",
     "train bottom_up --merge-top": "merge_top is an option of the recipe ladder, .*bottom_up",
     "train ladder --no-reads-state": "reads_state is an option of the recipe delta, .*ladder",
-    "train ladder --data cifar": "'cifar' for argument '--data'",
+    "train ladder --data cifar": "unknown data 'cifar'; choose one of .* ends in .npz",
     "train ladder --data pendulum --binarisation static": "pendulum holds real values",
     "train ladder --data pendulum --likelihood bernoulli": "pendulum holds real ones",
     "evaluate": "missing MODEL",
+    "evaluate digits --data cifar": "unknown data 'cifar'; choose one of digits,",
+    "evaluate digits --data digits --data-root x": "digits is not read from the folder",
     "evaluate digits --num-samples 0": "num_samples must be positive, got 0",
     "evaluate digits --batch-size 0": "batch_size must be positive, got 0",
     "evaluate digits --max-rows 0": "max_rows must be positive, got 0",
     "evaluate digits --seed -1": "seed must be zero or more, got -1",
+    "evaluate digits --json .": "json must end in one of .json, got .",
+    "evaluate digits --json model.pt": "json must end in one of .json, got model.pt",
+    "evaluate digits --per-example a.json": "per_example must end in one of .csv, got a.json",
     "evaluate digits --split dev": "'dev' for argument '--split'",
     "sample digits --count 0": "count must be positive, got 0",
-    "sample digits --out a.txt": "out must end in one of .pdf, .png, .svg, got a.txt",
+    "sample digits --out a.txt": "out must end in one of .pdf, .png, .svg, .csv, .npz, got a.txt",
+    "sample digits --temperature -1": "temperature must be zero or more, got -1.0",
+    "sample digits --label -1": "label must be zero or more, got -1",
     "sample digits --seed -1": "seed must be zero or more, got -1",
     "diagnose digits --num-samples 0": "num_samples must be positive, got 0",
     "diagnose digits --seed -1": "seed must be zero or more, got -1",
@@ -171,13 +186,11 @@ no_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA 
         pytest.param("train ladder --precision tf32", "tf32 needs a CUDA device", marks=no_cuda),
         pytest.param("train ladder --precision fp16", "fp16 needs a CUDA device", marks=no_cuda),
         ("train ladder --precision fp16 --device cpu", "fp16 needs a CUDA device; choose no or"),
-        ("diagnose digits --json .", "--json must be a file for the result, but . is a folder"),
         ("diagnose digits --threshold nan", "threshold must be zero or more, got nan"),
         ("train ladder --warm-up", "--warm-up: expected one number or more"),
         ("train ladder --seed 99999999999999999999", "seed must be below 2..63"),
         ("evaluate nothing", "is not a run folder, a checkpoint, or one of the trained models"),
-        ("evaluate digits --data pendulum", "the model takes DataSpec"),
-        ("evaluate digits --json .", "--json must be a file for the result, but . is a folder"),
+        ("evaluate digits --data pendulum", "the model does not take pendulum, .*shape"),
         ("evaluate .", "no checkpoint at checkpoint.pt"),
         ("sample .", "no checkpoint at checkpoint.pt"),
         ("diagnose .", "no checkpoint at checkpoint.pt"),
@@ -195,6 +208,12 @@ def test_missing_data_are_named_in_one_line(refused, monkeypatch):
 
     monkeypatch.setattr(run_folder, "load", read)
     assert "error: no MNIST files in here. Put them there" in refused("train ladder")
+
+
+def test_an_empty_word_as_of_a_variable_that_is_not_set_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "ladder", "--out", ""])
+    assert "error: the value after '--out' is empty" in capsys.readouterr().err
 
 
 # Options
@@ -226,7 +245,7 @@ def test_the_help_has_every_field_once_with_its_default_in_80_columns(line, quic
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_without_options_a_training_has_the_defaults_of_the_configuration(recipe):
-    found = cli._parse(["train", recipe])
+    found = parse(["train", recipe], COMMANDS)
     groups = (found.data, found.objective, found.training, found.machine)
     assert groups == (config.Data(), config.Objective(), config.Training(), config.Machine())
     assert asdict(found.model) == asdict(config.Model(recipe=recipe))
@@ -238,7 +257,7 @@ def test_options_are_read_by_the_type_of_their_field():
     words += "--normalisation none --generative-normalisation None --data mnist --data-root a "
     words += "--warm-up 5 9 9 --free-bits 0.5 --num-samples 2 --learning-rate 1e-2 --compiled "
     words += "--patience 3 --clip-norm None --device cpu --precision bf16 --out b --quiet"
-    found = cli._parse(["train", "ladder", *words.split()])
+    found = parse(["train", "ladder", *words.split()], COMMANDS)
     model = config.Model(
         recipe="ladder",
         latent_sizes=(3, 2, 1),
@@ -256,17 +275,17 @@ def test_options_are_read_by_the_type_of_their_field():
     assert found.objective == config.Objective(warm_up=(5, 9, 9), free_bits=(0.5,))
     assert found.machine == config.Machine(device="cpu", precision="bf16")
     assert (found.out, found.quiet, found.validation_samples) == ("b", True, 100)
-    assert not cli._parse(["train", "delta", "--no-reads-state"]).model.reads_state
+    assert not parse(["train", "delta", "--no-reads-state"], COMMANDS).model.reads_state
 
 
 def test_earlier_names_of_options_are_accepted():
     words = ["--levels", "3", "2", "--draws", "2", "--compile"]
-    assert cli._parse(["train", "--draws=3", "delta_vae"]).training.num_samples == 3
-    found = cli._parse(["train", "ladder_vae", *words])
+    assert parse(["train", "--draws=3", "delta_vae"], COMMANDS).training.num_samples == 3
+    found = parse(["train", "ladder_vae", *words], COMMANDS)
     assert (found.model.recipe, found.model.latent_sizes) == ("ladder", (3, 2))
     assert found.training == config.Training(num_samples=2, compiled=True)
-    assert cli._parse(["evaluate", "digits", "--samples", "7"]).num_samples == 7
-    assert cli._parse(["diagnose", "digits", "--examples", "7"]).max_examples == 7
+    assert parse(["evaluate", "digits", "--samples", "7"], COMMANDS).num_samples == 7
+    assert parse(["diagnose", "digits", "--examples", "7"], COMMANDS).max_examples == 7
 
 
 @pytest.mark.parametrize(
@@ -326,7 +345,7 @@ def test_the_commands_of_the_readme_are_accepted():
             assert parsed.module and parsed.training_script == "hvae_course"
             words = parsed.training_script_args
         given.append(words[0])
-        cli._parse(words)
+        parse(words, COMMANDS)
     assert launched >= 3 and set(given) == COMMANDS.keys()
 
 
@@ -345,6 +364,71 @@ def test_the_names_that_can_be_given_are_those_of_the_tables():
     assert set(get_args(config.LikelihoodName)) == set(config.LIKELIHOODS)
     assert set(get_args(config.ObjectiveName)) == set(OBJECTIVES)
     assert set(RECIPES) == {name.removesuffix("_vae") for name in hvae_course.recipes.RECIPES}
+
+
+def test_the_version_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hvae {hvae_course.__version__}\n"
+
+
+def test_a_warning_takes_one_line_and_names_the_command(monkeypatch, capsys):
+    def run(self, command: str) -> int:
+        print(warnings.formatwarning("the bound\nfalls", UserWarning, "loop.py", 3), end="")
+        return 0
+
+    monkeypatch.setattr(List, "run", run)
+    before = warnings.formatwarning
+    assert main(["list"]) == 0
+    assert capsys.readouterr().out == "hvae list: warning: the bound falls\n"
+    assert warnings.formatwarning is before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 7 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_lack_of_memory_is_told_in_one_line_with_what_to_lower(error, monkeypatch, capsys):
+    def run(self, command: str) -> int:
+        raise error
+
+    monkeypatch.setattr(Evaluate, "run", run)
+    assert main(["evaluate", "digits"]) == 1
+    expected = "hvae evaluate: failed: not enough memory; lower --max-rows or --batch-size\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", True), ("1", False)])
+def test_of_several_processes_one_prints_the_error_and_all_report_it_to_the_launcher(
+    rank, printed, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "ladder", "--epochs", "0"])
+    line = "hvae train: error: epochs must be positive, got 0"
+    assert capsys.readouterr().err == (f"{line}\n" if printed else "")
+    report = json.loads((tmp_path / "error.json").read_text())["message"]
+    assert report["message"] == report["extraInfo"]["py_callstack"] == line
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    program = f"{sys.executable} -m hvae_course train --help | head -1"
+    result = subprocess.run(program, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert result.stdout.startswith("usage: hvae train") and result.stderr == ""
+
+
+def test_threads_wait_without_spinning(monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    main(["--version"])
+    assert os.environ.pop("OMP_WAIT_POLICY") == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_the_module_and_the_installed_script_are_the_same_program():

@@ -1,10 +1,14 @@
 """Runs from the command line: a folder that is complete at any time, and a run that can stop."""
 
+import errno
+import io
 import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -13,7 +17,7 @@ from accelerate.state import AcceleratorState
 from earlier_version import rewrite_folder
 
 import hvae_course
-from hvae_course import evaluate, fit
+from hvae_course import evaluate, fit, run_folder
 from hvae_course.cli import main
 from hvae_course.config import Data, Experiment, Model, Training
 from hvae_course.data import load
@@ -22,9 +26,10 @@ from hvae_course.recipes import build
 from hvae_course.run_folder import find
 from hvae_course.training import Checkpoint, load_checkpoint, loop, save_checkpoint
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("make_accelerator"),  # resets Accelerate's state
+]
 SMALL = "ladder --latent-sizes 4 3 --hidden 16 --validation-samples 2 --device cpu".split()
 # everything that draws random numbers or changes with the epoch
 BUSY = (
@@ -37,7 +42,16 @@ FILES = {"checkpoint.pt", "config.json", "environment.json", "history.json", "re
 
 def train(folder: Path, *words: str) -> int:
     AcceleratorState._reset_state(True)
-    return main(["train", *SMALL, "--out", str(folder), *words])
+    return main(["train", *changed(SMALL, "--out", str(folder), *words)])
+
+
+def changed(words: list[str], *changes: str) -> list[str]:
+    """The words with other values for some of the options."""
+    kept, keep = [], True
+    for word in words:
+        keep = word not in changes if word.startswith("--") else keep
+        kept += [word] if keep else []
+    return [*kept, *changes]
 
 
 def stop(epoch: int, saved: int, folder: Path) -> int:
@@ -240,6 +254,108 @@ def test_a_result_without_its_checkpoint_is_not_taken_for_one_of_other_settings(
     assert "learning_rate was 0.001 and is 0.5" in capsys.readouterr().err
 
 
+# More epochs
+
+SHORT = "--batch-size 500 --normalisation layer --quiet".split()
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory) -> tuple[Path, Path]:
+    """Folders of a run of two epochs, and of one epoch after which another was added."""
+    at_once, added = (tmp_path_factory.mktemp("longer") / name for name in ("at_once", "added"))
+    assert train(at_once, *SHORT, "--epochs", "2") == 0
+    assert train(added, *SHORT, "--epochs", "1") == 0
+    assert train(added, *SHORT, "--epochs", "2") == 0
+    return at_once, added
+
+
+def test_a_finished_run_goes_on_with_more_epochs_as_if_they_had_been_asked_for(longer):
+    at_once, added = longer
+    assert_same_run(added, at_once)
+    assert read(added, "config.json")["settings"] == read(at_once, "config.json")["settings"]
+    assert "--epochs 2" in read(added, "config.json")["command"]
+    assert read(added, "result.json")["epochs"] == 2
+    assert [start["after_epoch"] for start in read(added, "environment.json")] == [0, 1]
+
+
+def test_a_run_with_more_epochs_is_finished_as_any_other(longer, capsys):
+    before = contents(longer[1])
+    assert train(longer[1], *SHORT, "--epochs", "2") == 0
+    assert "already holds the finished run" in capsys.readouterr().out
+    assert contents(longer[1]) == before
+
+
+def test_fewer_epochs_than_done_are_refused(longer, capsys):
+    before = contents(longer[1])
+    with pytest.raises(SystemExit, match="2"):
+        train(longer[1], *SHORT, "--epochs", "1")
+    assert "has seen 2 epochs, more than --epochs 1; give 2 or more" in capsys.readouterr().err
+    assert contents(longer[1]) == before
+
+
+def test_between_more_epochs_and_their_end_the_folder_holds_no_result(longer, copy, monkeypatch):
+    def interrupt(checkpoint: Checkpoint, path: Path) -> None:
+        raise KeyboardInterrupt
+
+    folder = copy(longer[1])
+    monkeypatch.setattr(loop, "save_checkpoint", interrupt)
+    assert train(folder, *SHORT, "--epochs", "3", "--patience", "9") == 130
+    assert contents(folder).keys() == FILES - {"result.json", "history.json"}
+    settings = read(folder, "config.json")["settings"]
+    assert (settings["epochs"], settings["patience"]) == (3, 9)
+
+
+# Folders that cannot be written
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "file is a file; name a folder for the run with --out"),
+        ("file/run", "cannot write .*checkpoint.pt: .*; choose another place"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_the_training(
+    place, message, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match="2"):
+        train(tmp_path / place, "--quiet")
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.count("\n") == 1
+    assert re.search(message, shown.err)
+
+
+def test_a_disk_without_the_space_for_a_checkpoint_is_named_before_the_training(
+    tmp_path, monkeypatch, capsys
+):
+    usage = SimpleNamespace(free=65_536)
+    monkeypatch.setattr(run_folder.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(SystemExit, match="2"):
+        train(tmp_path / "run", "--quiet")
+    shown = capsys.readouterr()
+    assert re.search(r"takes about [\d,]+ bytes and the disk has 65,536; make room", shown.err)
+    assert shown.out == "" and not list((tmp_path / "run").iterdir())
+
+
+def test_a_disk_that_fills_up_ends_a_training_in_one_line(longer, copy, monkeypatch, capsys):
+    folder = copy(longer[1])
+    before = contents(folder)["checkpoint.pt"]
+    whole = torch.save
+
+    def save(content: object, file: object, **options: object) -> None:
+        whole(content, io.BytesIO(), **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", save)
+    assert train(folder, *SHORT, "--epochs", "3") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hvae train: failed: ") and error.count("\n") == 1
+    assert "No space left on device" in error
+    assert contents(folder)["checkpoint.pt"] == before
+    assert not list(folder.glob("*.part"))
+
+
 # Folders of earlier versions
 
 
@@ -287,7 +403,7 @@ def test_a_folder_with_other_settings_is_refused_with_both_values(
     folder = rewrite_folder(copy(interrupted)) if before else interrupted
     files = contents(folder)
     with pytest.raises(SystemExit, match="2"):
-        train(folder, *BUSY, *words.split())
+        train(folder, *changed(BUSY, *words.split()))
     error = capsys.readouterr().err
     assert "holds a run with other settings" in error and message in error
     assert contents(folder) == files

@@ -290,8 +290,14 @@ def test_settings_of_earlier_versions_are_read():
 
 
 def test_where_the_data_lie_is_not_recorded():
-    moved = replace(Experiment(), data=Data(data_root="elsewhere"))
-    assert moved.settings() == Experiment().settings()
+    mnist = Experiment(data=Data(data="mnist"))
+    moved = replace(mnist, data=Data(data="mnist", data_root="elsewhere"))
+    assert moved.settings() == mnist.settings()
+
+
+def test_a_folder_that_nothing_reads_is_refused():
+    with pytest.raises(ValueError, match="digits is not read from the folder data_root='here'"):
+        Data(data_root="here")
 
 
 @pytest.mark.parametrize(

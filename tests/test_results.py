@@ -12,8 +12,10 @@ import pytest
 from benchmarks.likelihood_models import BENCHMARKS, change
 from benchmarks.likelihood_run import Job
 from benchmarks.likelihoods import SEEDS
-from hvae_course import cli, data, evaluate, recipes
+from hvae_course import data, evaluate, recipes
+from hvae_course.cli import COMMANDS
 from hvae_course.config import Experiment, Model, take
+from hvae_course.parsing import parse
 from hvae_course.recipes import read_config
 from hvae_course.training import load_checkpoint
 
@@ -125,7 +127,7 @@ def test_published_rows_are_complete_and_cite_the_bibliography():
 def test_the_commands_on_the_page_are_a_row_of_the_table():
     text = re.sub(r" \\\n\s+", " ", PAGE.read_text("utf-8"))
     train, evaluation = (
-        cli._parse(shlex.split(line)[1:])
+        parse(shlex.split(line)[1:], COMMANDS)
         for line in re.findall(r"^hvae (?:train|evaluate) .*$", text, re.MULTILINE)
     )
     job = Job("digits", "ladder", 0)

@@ -123,23 +123,36 @@ def torchvision_set(class_name: str) -> Callable[[Path | None], Raw]:
 
     def read(root: Path | None) -> Raw:
         folder = root or Path(os.environ.get("HVAE_DATA") or _cache_folder())
+        raw = folder / class_name / "raw"
         source = getattr(torchvision_datasets(), class_name)
+        damaged = f"the {class_name} files in {raw} are damaged"
+        remedy = "delete them to have them downloaded again, or copy them again"
         try:
+            parts = [source(str(folder), train=train) for train in (True, False)]
+        except OSError:
+            raise
+        except Exception as error:  # any that its parser meets in truncated files
+            if "Dataset not found" not in str(error):
+                reason = str(error) or type(error).__name__
+                raise ValueError(f"{damaged} ({reason}); {remedy}") from error
             try:
-                parts = [source(str(folder), train=train) for train in (True, False)]
-            except RuntimeError:  # not there yet
                 parts = [
                     source(str(folder), train=train, download=True) for train in (True, False)
                 ]
-        except (RuntimeError, OSError) as error:
-            raise FileNotFoundError(
-                f"no {class_name} files in {folder / class_name / 'raw'}, and they could not be "
-                f"downloaded ({error}). Put the four files there, or set HVAE_DATA or root= to a "
-                f"folder that holds {class_name}/raw, or use the data set 'digits', which needs "
-                "no download"
-            ) from error
+            except (RuntimeError, OSError) as error:
+                raise FileNotFoundError(
+                    f"no {class_name} files in {raw}, and they could not be downloaded ({error}). "
+                    "Put the four files there, or set HVAE_DATA or root= to a folder that holds "
+                    f"{class_name}/raw, or use the data set 'digits', which needs no download"
+                ) from error
         pixels = torch.cat([part.data.flatten(1) for part in parts])
         labels = torch.cat([part.targets for part in parts])
+        sizes = [(len(part.data), len(part.targets)) for part in parts]
+        if sizes != [(60_000, 60_000), (10_000, 10_000)] or pixels.shape[1] != 784:
+            raise ValueError(
+                f"{damaged}: images and labels are {sizes[0]} for training and {sizes[1]} for the "
+                f"test, and an image has {pixels.shape[1]} pixels; {remedy}"
+            )
         return Raw(pixels, labels, (28, 28), 255, (50_000, 10_000, 10_000))
 
     return read
