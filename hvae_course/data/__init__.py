@@ -13,18 +13,29 @@ the same. It is one of:
 - ``"static"``: all splits are drawn once with a fixed seed;
 - ``"threshold"``: a pixel is 1 where its grey value is at least one half;
 - ``"none"``: the values themselves; real-valued data know no other.
+
+`from_arrays`, `from_dataset`, `from_folder` and `from_npz` make a data set of data of your own.
 """
 
 from hvae_course.data import motion, nested_shapes, pendulum
-from hvae_course.data.loading import BINARISATION_SEED, load, load_motion
-from hvae_course.data.splits import DataSet, DataSpec, Split, Standardisation
+from hvae_course.data.arrays import DataWarning, from_arrays
+from hvae_course.data.binarisation import BINARISATION_SEED
+from hvae_course.data.files import from_dataset, from_folder, from_npz
+from hvae_course.data.loading import load, load_motion
+from hvae_course.data.splits import DataSet, DataSpec, Split, Standardisation, as_data_set
 
 __all__ = [
     "BINARISATION_SEED",
     "DataSet",
     "DataSpec",
+    "DataWarning",
     "Split",
     "Standardisation",
+    "as_data_set",
+    "from_arrays",
+    "from_dataset",
+    "from_folder",
+    "from_npz",
     "load",
     "load_motion",
     "motion",

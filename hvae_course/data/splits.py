@@ -2,15 +2,30 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from hvae_course.data.values import advice, as_tensor
+
 SPLITS = ("train", "validation", "test")
 """Names of the splits."""
+
+
+def is_constant(x: Tensor) -> Tensor:
+    """Say which columns hold one value only.
+
+    Args:
+        x: ``(N, D)``; NaN is left out.
+
+    Returns:
+        ``(D,)``, boolean; True also where nothing was observed.
+    """
+    return x.nan_to_num(nan=-math.inf).amax(dim=0) <= x.nan_to_num(nan=math.inf).amin(dim=0)
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class Standardisation:
         """Take mean and standard deviation of every column; NaN is left out.
 
         Args:
-            x: ``(N, D)``; a column without spread keeps its scale.
+            x: ``(N, D)``; a constant column keeps its scale.
 
         Returns:
             The standardisation that gives the columns mean 0 and standard deviation 1.
@@ -44,7 +59,9 @@ class Standardisation:
         x = x.double()
         mean = x.nanmean(dim=0).nan_to_num()
         std = (x - mean).square().nanmean(dim=0).sqrt().nan_to_num()
-        return cls(tuple(mean.tolist()), tuple(torch.where(std > 0, std, 1.0).tolist()))
+        # the mean of equal numbers is rounded, and the rounding error is not a scale
+        std = torch.where(is_constant(x) | (std == 0), 1.0, std)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
     def apply(self, x: Tensor) -> Tensor:
         """Standardise.
@@ -138,7 +155,7 @@ class Split:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _rows(self.pixels, self.max_value))
         if self.labels is not None:
-            object.__setattr__(self, "labels", _labels(self.labels, len(self.pixels)))
+            object.__setattr__(self, "labels", read_labels(self.labels, len(self.pixels)))
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -192,7 +209,7 @@ class Split:
 
 def _rows(pixels: Tensor, max_value: int | None) -> Tensor:
     """Examples as rows, in the type that a split keeps."""
-    pixels = torch.as_tensor(pixels)
+    pixels = as_tensor(pixels, "the examples")
     if pixels.dim() < 2:
         raise ValueError(
             f"a split needs examples (N, D), got the shape {tuple(pixels.shape)}; give features "
@@ -200,8 +217,6 @@ def _rows(pixels: Tensor, max_value: int | None) -> Tensor:
         )
     if pixels.dim() > 2:
         pixels = pixels.flatten(1)
-    if pixels.is_complex():
-        raise TypeError("a split needs real numbers, got complex ones; split them into two parts")
     if max_value is None:
         if pixels.dtype in (torch.uint8, torch.bool):
             raise ValueError(
@@ -223,17 +238,49 @@ def _rows(pixels: Tensor, max_value: int | None) -> Tensor:
     return stored
 
 
-def _labels(labels: Tensor, count: int) -> Tensor:
-    """Labels as whole numbers, one per example."""
-    labels = torch.as_tensor(labels)
+def read_labels(labels: Any, count: int) -> Tensor:  # noqa: ANN401
+    """Read the labels of some examples.
+
+    Args:
+        labels: anything that holds ``count`` whole numbers.
+        count: N.
+
+    Returns:
+        ``(N,)``, int64.
+
+    Raises:
+        TypeError: if they are not numbers.
+        ValueError: if they are not N whole numbers.
+    """
+    labels = as_tensor(labels, "the labels")
     whole = labels.long()
-    exact = whole is labels or torch.equal(whole.to(labels.dtype), labels)
-    if labels.shape != (count,) or not exact:
+    if labels.shape != (count,):
+        one_hot = labels.dim() == 2 and len(labels) == count and labels.shape[1] > 1
+        rest = "labels.argmax(1) makes numbers of one-hot rows" if one_hot else "or give None"
         raise ValueError(
-            f"{count} examples need as many whole numbers as labels, got a tensor of shape "
-            f"{tuple(labels.shape)} and type {labels.dtype}; give None without labels"
+            f"{count} examples need labels of the shape ({count},), got {tuple(labels.shape)}; "
+            f"{rest}"
+        )
+    if whole is not labels and not torch.equal(whole.to(labels.dtype), labels):
+        raise ValueError(
+            f"labels are whole numbers 0, 1, 2, ... of classes, got {labels.dtype} values such as "
+            f"{labels[whole.to(labels.dtype) != labels][0].item():g}; leave them out, or number "
+            "the classes"
         )
     return whole
+
+
+def shorten(names: Iterable[object]) -> str:
+    """List names for a sentence, no more than five of them.
+
+    Args:
+        names: any number.
+
+    Returns:
+        The names, and how many there are besides.
+    """
+    words = list(map(str, names))
+    return ", ".join(words[:5]) + f" and {len(words) - 5} more" * (len(words) > 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +305,10 @@ class DataSet:
     standardisation: Standardisation | None = field(default=None, kw_only=True)
     order: str = field(default="in file order", kw_only=True)
     """How the examples were distributed over the splits, for the description."""
+    about: str = field(default="", kw_only=True)
+    """What an example is, for the description."""
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
+    """Names of the labels, where they are known."""
 
     def __post_init__(self) -> None:
         size = self.spec.num_features
@@ -325,4 +376,29 @@ class DataSet:
         sizes = f"{len(self.train)}/{len(self.validation)}/{len(self.test)}"
         values = "counts" if self.counts else "real-valued"
         values = f"binarisation {self.binarisation}" if self.num_values else values
-        return f"{self.name}, {values}, split {sizes} {self.order}"
+        words = [self.name, self.about, values, "standardised" * bool(self.standardisation)]
+        words += ["with missing values" * self.missing, f"split {sizes} {self.order}"]
+        if self.about and self.num_classes:
+            names = shorten(self.class_names)
+            words.append(f"{self.num_classes} classes" + f" ({names})" * bool(names))
+        return ", ".join(filter(None, words))
+
+
+def as_data_set(data: Any) -> DataSet:  # noqa: ANN401
+    """Require a data set where one belongs.
+
+    Args:
+        data: what was given.
+
+    Returns:
+        The data set.
+
+    Raises:
+        TypeError: if it is anything else; the message names the function that makes a data set
+            of it.
+    """
+    if not isinstance(data, DataSet):
+        raise TypeError(
+            f"expected a hvae_course.data.DataSet, got {type(data).__name__}{advice(data)}"
+        )
+    return data

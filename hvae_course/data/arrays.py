@@ -1,0 +1,552 @@
+"""A data set from arrays of one's own."""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from hvae_course.config import Binarisation
+from hvae_course.data.binarisation import binarise
+from hvae_course.data.splits import (
+    SPLITS,
+    DataSet,
+    Split,
+    Standardisation,
+    is_constant,
+    read_labels,
+    shorten,
+)
+from hvae_course.data.values import as_tensor, is_frame
+
+Kind = Literal["images", "binary", "real", "counts"]
+CHANNELS = (1, 2, 3, 4)
+"""Sizes that an axis of channels may have where nothing is said about it."""
+LARGEST_COUNT = 2**24
+"""Whole numbers up to here are exact in float32."""
+USUAL_SCALE = (0.1, 10.0)
+"""Standard deviations of real values that need no warning, and the largest such mean."""
+DARK = 127
+"""A largest byte below which images seem to have fewer than 256 grey values."""
+
+
+class DataWarning(UserWarning):
+    """Data are accepted that are likely not what was meant."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Examples as they were given, before their kind is known."""
+
+    x: Tensor
+    labels: Tensor | None
+    names: tuple[str, ...] = ()
+    rows: Tensor | None = None
+
+
+def from_arrays(
+    x: Any,  # noqa: ANN401
+    labels: Any = None,  # noqa: ANN401
+    *,
+    validation: Any = 0.1,  # noqa: ANN401
+    test: Any = 0.1,  # noqa: ANN401
+    name: str = "data",
+    kind: Kind | None = None,
+    num_values: int | None = None,
+    shape: Sequence[int] | None = None,
+    channels_last: bool | None = None,
+    binarisation: Binarisation = "none",
+    standardise: bool | Sequence[int | str] | None = None,
+    missing: bool = False,
+    feature_names: Sequence[str] = (),
+    seed: int = 0,
+) -> DataSet:
+    """Make a data set from arrays, tensors, lists or a pandas frame.
+
+    Args:
+        x: the training examples: images ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, or
+            a table ``(N, D)``. The data set has its own copy.
+        labels: ``(N,)``, numbers 0 to C - 1 of the classes; None without labels.
+        validation: the validation split: an array like ``x``, or a pair ``(x, labels)``; or how
+            much of ``x`` to cut off for it, a share such as 0.1 or a number of examples.
+        test: the same for the test split. What is cut off is drawn at random with ``seed``, not
+            stratified by label; ``train.factors["row"]`` holds the row of ``x`` of each example.
+            Examples that belong together (frames of one film, images of one patient) must not be
+            torn apart: give those splits as arrays.
+        name: for the description and for plots.
+        kind: what the values are:
+
+            - ``"images"``: grey or colour values, whole numbers 0 to V - 1, or multiples of
+              1 / (V - 1) in [0, 1], where V is ``num_values``;
+            - ``"binary"``: 0 and 1;
+            - ``"counts"``: whole numbers from 0 on, up to 2**24;
+            - ``"real"``: real numbers, also tables of mixed columns for the likelihood
+              ``"mixed"``, whose ``likelihood_options`` name the kind of every column.
+
+            None takes bytes for images of 256 values, booleans for binary values, multiples of
+            1/255 in the shape of images for images, and other fractions for real values.
+            Whole numbers of any other type might be several of these and are refused.
+        num_values: V, for images; None for 256.
+        shape: shape of an example, where ``x`` holds images as rows.
+        channels_last: whether the last of four axes are the channels, True, or the second, False;
+            None takes the one of them that is at most 4.
+        binarisation: how grey pixels become binary, see `hvae_course.data`.
+        standardise: of real values; True for all, or the columns of a table, by number or name.
+            Mean and standard deviation are those of the training split, one for each column and
+            a single one for all pixels of images. They stay with the data set and with models of
+            it: ``data.standardisation.undo(samples)`` gives the old units. None standardises
+            nothing and warns of a column whose standard deviation is not between 0.1 and 10 or
+            whose mean is beyond 10 (for images: of all pixels); False does not warn.
+        missing: whether NaN, masked or absent values stand for what was not observed.
+        feature_names: names of the columns of a table; by default those of a pandas frame.
+        seed: seed of the cut.
+
+    Returns:
+        The data set, on the CPU. ``print`` it to see what was taken.
+
+    Raises:
+        TypeError: if something is not numbers, or is kept in a form that must be converted first.
+        ValueError: if the examples do not fit together or are not of their kind.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).poisson(3.0, (50, 4))
+        >>> print(from_arrays(x, kind="counts", name="visits"))
+        visits, rows of 4 features, counts, split 40/5/5 cut off with seed 0
+    """
+    parts = {"train": _read(x, labels, "x")}
+    shares = {"validation": validation, "test": test}
+    numbers = {n: value for n, value in shares.items() if isinstance(value, Real)}
+    for split, value in shares.items():
+        if split not in numbers:
+            pair = isinstance(value, tuple) and len(value) == 2
+            parts[split] = _read(*(value if pair else (value, None)), split)
+    given = [split for split in shares if split in parts]
+    order = "as given"
+    if numbers:
+        parts |= _cut(parts["train"], numbers, seed)
+        order = f"cut off with seed {seed}" + "".join(f" ({one} as given)" for one in given)
+    names = tuple(map(str, feature_names)) or _common_names(parts)
+    shape, flat = _flatten(parts, shape, channels_last)
+    kind = _guess(flat["train"], kind, picture=len(shape) > 1)
+    _check_missing(flat, missing, names)
+    _check_options(kind, num_values, binarisation, standardise, missing)
+    warned = num_values is None
+    num_values = {"images": num_values or 256, "binary": 2}.get(kind)
+    scale = None
+    if kind in ("images", "binary"):
+        pixels = _grey(flat, num_values, missing=missing)
+        if kind == "images" and warned and not missing:
+            _warn_of_dark(pixels["train"])
+    elif kind == "counts":
+        pixels = _counts(flat)
+    else:
+        _warn_of_columns(flat["train"], shape, names, scales=standardise is None)
+        scale = _standardisation(flat["train"], standardise, shape, names)
+        pixels = _real(flat, scale)
+    num_classes = _classes(parts)
+    white = None if num_values is None or missing else num_values - 1
+    splits = []
+    for number, split in enumerate(SPLITS):
+        rows = parts[split].rows
+        factors = {} if rows is None else {"row": rows}
+        one = Split(pixels[split], parts[split].labels, white, factors=factors)
+        splits.append(binarise(one, binarisation, number=number))
+    what = "x".join(map(str, shape)) + " images" if len(shape) > 1 else f"rows of {shape[0]} "
+    what += "" if len(shape) > 1 else "features"[: None if shape[0] > 1 else -1]
+    return DataSet(
+        name,
+        shape,
+        num_values if binarisation == "none" else 2,
+        binarisation,
+        *splits,
+        counts=kind == "counts",
+        missing=missing,
+        num_classes=num_classes,
+        feature_names=names,
+        standardisation=scale,
+        order=order,
+        about=what if num_values is None else f"{what} of {num_values} values",
+    )
+
+
+def _read(x: Any, labels: Any, what: str) -> _Part:  # noqa: ANN401
+    """Values and labels of one split, checked against each other."""
+    names = tuple(map(str, x.columns)) if is_frame(x) else ()
+    if hasattr(x, "to_frame"):  # a pandas series is one column
+        names = () if x.name is None else (str(x.name),)
+        values = as_tensor(x, what)[:, None]
+    else:
+        values = as_tensor(x, what)
+    if values.dim() < 2:
+        hint = f"give {what}[:, None] for one feature" if values.dim() else "give an array"
+        raise ValueError(
+            f"{what} needs examples along its first axis and features along others, got the "
+            f"shape {tuple(values.shape)}; {hint}, {what}[None] for one example"
+        )
+    if 0 in values.shape:
+        raise ValueError(f"{what} is empty, its shape is {tuple(values.shape)}")
+    if isinstance(labels, str):
+        raise TypeError(
+            f"labels are numbers, one for each example, got the word {labels!r}; give the column "
+            "itself, such as frame.pop('label')"
+        )
+    values = values.cpu()
+    if labels is not None:
+        labels = read_labels(labels, len(values)).cpu().clone()
+    return _Part(values, labels, names)
+
+
+def _cut(whole: _Part, numbers: Mapping[str, Real], seed: int) -> dict[str, _Part]:
+    """Cut splits off at random; each keeps the order of the rows."""
+    count, sizes = len(whole.x), {}
+    for split, number in numbers.items():
+        share = not isinstance(number, Integral)
+        if isinstance(number, bool) or not (0 < number < 1 if share else number >= 1):
+            raise ValueError(
+                f"{split} is data, a share between 0 and 1, or a number of examples from 1 on, "
+                f"got {number!r}; every data set needs a {split} split"
+            )
+        sizes[split] = max(1, round(number * count)) if share else int(number)
+    if sum(sizes.values()) >= count:
+        wanted = " and ".join(f"{size} for {split}" for split, size in sizes.items())
+        raise ValueError(
+            f"x has {count} examples, which does not leave one for training after {wanted}; give "
+            "more examples, or cut off fewer"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be a whole number from 0 to 2**63 - 1, got {seed!r}")
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(int(seed)))
+    parts, start = {}, 0
+    for split, size in (*sizes.items(), ("train", count - sum(sizes.values()))):
+        rows = order[start : start + size].sort().values
+        labels = None if whole.labels is None else whole.labels[rows]
+        parts[split] = _Part(whole.x[rows], labels, whole.names, rows)
+        start += size
+    return parts
+
+
+def _common_names(parts: Mapping[str, _Part]) -> tuple[str, ...]:
+    """Names of the columns, which must be those of all tables that have names."""
+    names = parts["train"].names
+    for split, part in parts.items():
+        if names and part.names and part.names != names:
+            differ = sorted(set(names) ^ set(part.names))
+            raise ValueError(
+                f"the columns of {split} are not those of x: "
+                + (f"only one has {shorten(differ)}" if differ else "their order differs")
+                + f"; give {split}[list(x.columns)]"
+            )
+    return names
+
+
+def _flatten(
+    parts: Mapping[str, _Part], shape: Sequence[int] | None, channels_last: bool | None
+) -> tuple[tuple[int, ...], dict[str, Tensor]]:
+    """Shape of an example, and the examples of every split as rows; channels come first."""
+    arrays = {split: part.x for split, part in parts.items()}
+    if shape is not None:
+        shape = (int(shape),) if isinstance(shape, Integral) else tuple(map(int, shape))
+        for split, x in arrays.items():
+            if x[0].numel() != math.prod(shape) or min(shape, default=0) < 1:
+                raise ValueError(
+                    f"examples of shape {tuple(x.shape[1:])} in {split} have {x[0].numel()} "
+                    f"values, which do not make the shape {shape}"
+                )
+        arrays = {split: x.reshape(len(x), *shape) for split, x in arrays.items()}
+    sizes = {split: tuple(x.shape[1:]) for split, x in arrays.items()}
+    first = sizes["train"]
+    if wrong := [split for split, size in sizes.items() if size != first]:
+        raise ValueError(
+            f"training examples have the shape {first}, those of {wrong[0]} {sizes[wrong[0]]}; "
+            "give all splits in the same shape"
+        )
+    if len(first) > 3:
+        raise ValueError(
+            f"examples are images of two or three axes, or rows, got the shape {first}; give "
+            "rows, x.reshape(len(x), -1)"
+        )
+    if len(first) < 3:
+        if channels_last is not None:
+            raise ValueError(f"channels_last is for images with channels, got the shape {first}")
+        return first, {split: x.flatten(1) for split, x in arrays.items()}
+    if channels_last is None:
+        second, last = first[0] in CHANNELS, first[2] in CHANNELS
+        if second == last:
+            raise ValueError(
+                f"it is not clear which axis of images of shape {first} are the channels; say "
+                "channels_last=True for (H, W, C), or channels_last=False for (C, H, W)"
+            )
+        channels_last = last
+    if channels_last:
+        first = (first[2], *first[:2])
+        arrays = {split: x.movedim(3, 1) for split, x in arrays.items()}
+    first = first[1:] if first[0] == 1 else first  # (1, H, W) is a grey image
+    return first, {split: x.flatten(1) for split, x in arrays.items()}
+
+
+def _guess(x: Tensor, kind: Kind | None, *, picture: bool) -> Kind:
+    """The kind that was named, or the only one that the values can be."""
+    if kind is not None:
+        if kind not in get_args(Kind):
+            raise ValueError(f"unknown kind {kind!r}; choose one of {', '.join(get_args(Kind))}")
+        if kind == "images" and x.dtype == torch.bool:
+            raise ValueError("x holds booleans; take kind='binary'")
+        return kind
+    if x.dtype == torch.bool:
+        return "binary"
+    seen = x[~x.isnan()] if x.is_floating_point() else x
+    if x.dtype == torch.uint8:
+        if x.max() > 1:
+            return "images"
+        raise ValueError(
+            "x holds bytes that are all 0 or 1; say kind='binary', or kind='images' if 255 stands "
+            "for white"
+        )
+    whole = not x.is_floating_point() or torch.equal(seen, seen.round())
+    if whole and len(seen):
+        raise ValueError(
+            f"x holds whole numbers between {seen.min().item():g} and {seen.max().item():g}; say "
+            "what they are: kind='images' (grey values, with num_values), 'binary', 'counts', or "
+            "'real' (also for tables of mixed columns)"
+        )
+    unit = len(seen) and seen.min() >= 0 and seen.max() <= 1
+    return "images" if picture and unit and _on_grid(seen, 255) else "real"
+
+
+def _on_grid(x: Tensor, largest: int) -> bool:
+    """Whether numbers in [0, 1] are multiples of 1 / largest, up to rounding in their type."""
+    tolerance = min(0.25, largest * max(4e-6, torch.finfo(x.dtype).eps))
+    level = x.double() * largest
+    return bool(((level - level.round()).abs() <= tolerance).all())
+
+
+def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str, ...]) -> None:
+    """Refuse infinite values, and NaN that does not stand for a missing value."""
+    for split, x in arrays.items():
+        if not x.is_floating_point():
+            continue
+        if x.isinf().any():
+            raise ValueError(
+                f"{split} holds infinite values in {_columns(x.isinf().any(0), names)}; remove "
+                "these examples, or set missing values to NaN"
+            )
+        if x.isnan().any() and not missing:
+            raise ValueError(
+                f"{split} holds NaN (or masked or absent values) in "
+                f"{_columns(x.isnan().any(0), names)}; remove these examples, or say that the "
+                "values are missing (missing=True)"
+            )
+    if missing and (unseen := arrays["train"].isnan().all(0)).any():
+        raise ValueError(
+            f"{_columns(unseen, names)} was not observed in any training example; leave it out"
+        )
+
+
+def _columns(where: Tensor, names: tuple[str, ...]) -> str:
+    """Name columns, by number without names."""
+    found = where.nonzero().flatten().tolist()
+    return f"column{'s' * (len(found) > 1)} " + shorten(names[i] if names else i for i in found)
+
+
+def _check_options(
+    kind: Kind,
+    num_values: int | None,
+    binarisation: str,
+    standardise: bool | Sequence[int | str] | None,
+    missing: bool,
+) -> None:
+    """Refuse options that mean nothing for the kind of data."""
+    if num_values is not None:
+        if kind != "images":
+            raise ValueError(f"num_values is for kind='images', got it with kind={kind!r}")
+        if isinstance(num_values, bool) or num_values not in range(2, 257):
+            raise ValueError(
+                f"images have between 2 and 256 values, got num_values={num_values!r}; scale 16 "
+                "bits down, (x // 256).astype(np.uint8), or take kind='real'"
+            )
+    if binarisation not in get_args(Binarisation):
+        raise ValueError(
+            f"unknown binarisation {binarisation!r}; choose one of "
+            f"{', '.join(get_args(Binarisation))}"
+        )
+    if binarisation != "none" and (kind != "images" or missing):
+        found = "missing values" if kind == "images" else f"kind={kind!r}"
+        raise ValueError(
+            f"binarisation={binarisation!r} makes binary pixels of images, got {found}; leave it "
+            "out"
+        )
+    if standardise is not None and standardise is not False and kind != "real":
+        raise ValueError(
+            f"standardise is for real values, got kind={kind!r}, whose likelihoods score the "
+            "values as they are; leave it out"
+        )
+
+
+def _grey(arrays: Mapping[str, Tensor], num_values: int, *, missing: bool) -> dict[str, Tensor]:
+    """Grey values as bytes; as multiples of 1 / (V - 1) with NaN where values may be missing."""
+    largest = num_values - 1
+    train = arrays["train"]
+    # 1 is white in floating-point images, unless they hold larger numbers
+    unit = train.is_floating_point() and train.nan_to_num().max() <= 1
+    result = {}
+    for split, x in arrays.items():
+        seen = x[~x.isnan()] if x.is_floating_point() else x
+        scaled = unit and x.is_floating_point()
+        low, high = (seen.min().item(), seen.max().item()) if len(seen) else (0, 0)
+        if scaled:
+            right = low >= 0 and high <= 1 and _on_grid(seen, largest)
+        else:
+            right = low >= 0 and high <= largest
+            right = right and not (x.is_floating_point() and (seen != seen.round()).any())
+        if not right and num_values == 2:
+            raise ValueError(
+                f"binary values are 0 and 1, got {x.dtype} values between {low:g} and {high:g} in "
+                f"{split}; threshold them, x > t, or take another kind"
+            )
+        if not right:
+            raise ValueError(
+                f"images of {num_values} values hold whole numbers from 0 to {largest}, or "
+                f"multiples of 1/{largest} in [0, 1], got {x.dtype} values between {low:g} and "
+                f"{high:g} in {split}; undo a normalisation, round with "
+                f"(x * {largest}).round().astype(np.uint8), give another num_values, or take "
+                "kind='real' for a density"
+            )
+        level = (x.double() * largest).round() if scaled else x
+        result[split] = (level / largest).float() if missing else level.to(torch.uint8, copy=True)
+    return result
+
+
+def _warn_of_dark(pixels: Tensor) -> None:
+    if (largest := int(pixels.max())) < DARK:
+        _warn(
+            f"the largest of 256 possible grey values is {largest}; if the images have fewer, say "
+            f"num_values, such as {largest + 1}: bounds of another number cannot be compared"
+        )
+
+
+def _counts(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    result = {}
+    for split, x in arrays.items():
+        seen = x[~x.isnan()] if x.is_floating_point() else x.long()
+        if len(seen) and (
+            seen.min() < 0 or seen.max() > LARGEST_COUNT or not torch.equal(seen, seen.round())
+        ):
+            raise ValueError(
+                f"counts are whole numbers from 0 to 2**24, got {x.dtype} values between "
+                f"{seen.min().item():g} and {seen.max().item():g} in {split}; take kind='real' "
+                "for measurements"
+            )
+        result[split] = x.to(torch.float32, copy=True)
+    return result
+
+
+def _real(arrays: Mapping[str, Tensor], scale: Standardisation | None) -> dict[str, Tensor]:
+    result = {}
+    for split, x in arrays.items():
+        # in double precision: a large mean leaves few digits for the rest
+        real = (x if scale is None else scale.apply(x.double())).to(torch.float32, copy=True)
+        if real.isinf().any():
+            raise ValueError(
+                f"{split} holds numbers beyond single precision (3e38); rescale them, or take "
+                "standardise=True"
+            )
+        result[split] = real
+    return result
+
+
+def _standardisation(
+    train: Tensor,
+    choice: bool | Sequence[int | str] | None,
+    shape: tuple[int, ...],
+    names: tuple[str, ...],
+) -> Standardisation | None:
+    """Mean and standard deviation of the training split, of the chosen columns."""
+    if choice is None or choice is False:
+        return None
+    if len(shape) > 1:
+        if choice is not True:
+            raise ValueError(
+                f"images are standardised as a whole, standardise=True, got {choice!r}"
+            )
+        return Standardisation.of(train.reshape(-1, 1))
+    scale = Standardisation.of(train)
+    if choice is True:
+        return scale
+    if isinstance(choice, str) or not isinstance(choice, Iterable):
+        raise TypeError(f"standardise is True or a list of columns, got {choice!r}")
+    numbers = [names.index(one) if one in names else one for one in choice]
+    if wrong := [
+        one for one in numbers if isinstance(one, bool) or one not in range(len(train[0]))
+    ]:
+        known = f"; the names are {shorten(names)}" if names else ""
+        raise ValueError(
+            f"standardise names the column {wrong[0]!r}, and there are columns 0 to "
+            f"{train.shape[1] - 1}{known}"
+        )
+    mean = [m if i in numbers else 0.0 for i, m in enumerate(scale.mean)]
+    std = [s if i in numbers else 1.0 for i, s in enumerate(scale.std)]
+    return Standardisation(tuple(mean), tuple(std))
+
+
+def _warn_of_columns(
+    train: Tensor, shape: tuple[int, ...], names: tuple[str, ...], *, scales: bool
+) -> None:
+    """Warn of real values that a density does not suit: constants, and unusual scales."""
+    x = train.double() if len(shape) == 1 else train.double().reshape(-1, 1)
+    constant = is_constant(x)
+    if len(train) > 1 and constant.any():
+        where = _columns(constant, names) if len(shape) == 1 else "every pixel"
+        _warn(
+            f"{where} is constant in the training split, and the density of a constant has no "
+            "upper limit; leave it out"
+        )
+    if not scales:
+        return
+    usual = Standardisation.of(x)
+    std, mean = torch.tensor(usual.std).double(), torch.tensor(usual.mean).double()
+    low, high = USUAL_SCALE
+    far = ~constant & ((std < low) | (std > high) | (mean.abs() > high))
+    if far.any():
+        where = _columns(far, names) if len(shape) == 1 else "the pixels"
+        worst = int(far.nonzero()[0])
+        _warn(
+            f"the scale of {where} is far from 1 (mean {mean[worst]:.3g}, standard deviation "
+            f"{std[worst]:.3g}), which networks and likelihoods expect; say standardise=True or "
+            "name the columns, or say standardise=False if the scale is meant"
+        )
+
+
+def _classes(parts: Mapping[str, _Part]) -> int | None:
+    """The number of classes, from the labels of all splits."""
+    lacking = [split for split, part in parts.items() if part.labels is None]
+    if len(lacking) == len(parts):
+        return None
+    if lacking:
+        raise ValueError(
+            f"there are labels, but none for {' and '.join(lacking)}; give the pair (x, labels) "
+            "for every split, or no labels"
+        )
+    labels = torch.cat([part.labels for part in parts.values()])
+    if labels.min() < 0:
+        raise ValueError(
+            f"labels are numbers 0 to C - 1 of the classes, got {int(labels.min())}; number them "
+            "with np.unique(labels, return_inverse=True)"
+        )
+    num_classes, known = int(labels.max()) + 1, parts["train"].labels.unique()
+    if len(known) < num_classes:
+        gaps = set(range(min(num_classes, 1000))) - set(known.tolist())
+        _warn(
+            f"there are labels up to {num_classes - 1}, but no training example has the label "
+            f"{shorten(sorted(gaps))}; if the classes are numbered otherwise, number them with "
+            "np.unique(labels, return_inverse=True)"
+        )
+    return num_classes
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, DataWarning, stacklevel=4)
