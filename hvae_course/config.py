@@ -347,7 +347,7 @@ class Blocks(Options):
             if not isinstance(columns, tuple) or not columns or not all(map(_is_column, columns)):
                 raise ValueError(
                     f"block {number}: columns must be a list of column numbers from 0 on, or of "
-                    f"names, got {columns!r}"
+                    f"names, got {plain(columns)!r}"
                 )
             try:
                 block_options(block)
@@ -380,7 +380,7 @@ def block_options(block: Mapping[str, Any]) -> Options:
         ValueError: if the likelihood is unknown, or an option is missing or wrong.
     """
     name, num_values = block.get("likelihood"), block.get("num_values")
-    if name not in LIKELIHOODS or name == "mixed":
+    if name not in [known for known in LIKELIHOODS if known != "mixed"]:
         known = ", ".join(known for known in LIKELIHOODS if known != "mixed")
         raise ValueError(f"unknown likelihood {name!r}; choose one of {known}")
     categories = name in GREY_LIKELIHOODS and name != "bernoulli"
