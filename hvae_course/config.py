@@ -380,9 +380,9 @@ def block_options(block: Mapping[str, Any]) -> Options:
         ValueError: if the likelihood is unknown, or an option is missing or wrong.
     """
     name, num_values = block.get("likelihood"), block.get("num_values")
-    if name not in [known for known in LIKELIHOODS if known != "mixed"]:
-        known = ", ".join(known for known in LIKELIHOODS if known != "mixed")
-        raise ValueError(f"unknown likelihood {name!r}; choose one of {known}")
+    known = [other for other in LIKELIHOODS if other != "mixed"]
+    if name not in known:
+        raise ValueError(f"unknown likelihood {name!r}; choose one of {', '.join(known)}")
     categories = name in GREY_LIKELIHOODS and name != "bernoulli"
     if categories and not (type(num_values) is int and num_values >= 2):
         raise ValueError(
