@@ -127,8 +127,11 @@ def test_the_table_of_an_evaluation_has_a_row_per_quantity(model, tiny_data):
 
 @pytest.mark.parametrize("name", ["num_samples", "batch_size", "max_rows"])
 def test_evaluation_settings_that_are_not_positive_are_refused(model, tiny_data, name):
-    with pytest.raises(ValueError, match="num_samples, batch_size and max_rows must be positive"):
+    with pytest.raises(ValueError, match=f"{name} must be positive, got 0"):
         evaluate(model, tiny_data, **{name: 0})
+    for wrong in (2.5, "10", True):
+        with pytest.raises(TypeError, match=f"{name} must be a whole number, got {wrong!r}"):
+            evaluate(model, tiny_data, **{name: wrong})
 
 
 def test_evaluation_refuses_an_unknown_split_and_data_outside_the_support(

@@ -1,7 +1,6 @@
 """The table of a model's levels, against linear-Gaussian hierarchies and brute force."""
 
 import math
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 from hvae_course.analysis import aggregate_split, diagnose
+from hvae_course.data import DataSet, Split
 from hvae_course.gaussians import diag_normal
 from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.oracles import LinearGaussian
@@ -41,20 +41,10 @@ def exact(chain: LinearGaussian, kind: str) -> HierarchicalVAE:
     return chain.hvae(chain.exact_rules("concatenation"))
 
 
-def data_of(x: Tensor) -> SimpleNamespace:
-    """What stands in for a data set whose batches are these examples."""
-
-    class Examples:
-        def __len__(self) -> int:
-            return len(x)
-
-        def to(self, device: torch.device) -> "Examples":
-            return self
-
-        def batch(self, index: slice) -> Tensor:
-            return x[index]
-
-    return SimpleNamespace(split=lambda name: Examples())
+def data_of(x: Tensor) -> DataSet:
+    """A data set of these examples."""
+    part = Split(x.detach(), None, None)
+    return DataSet("chain", (x.shape[1],), None, "none", part, part, part)
 
 
 def draw_and_split(model: HierarchicalVAE, x: Tensor, **settings: int) -> tuple[Trace, Tensor]:

@@ -40,7 +40,7 @@ def model(code: nn.Module, inference: nn.Module, num_samples: int = 1) -> Hierar
 
 def data_set(x: torch.Tensor) -> DataSet:
     split = Split(x, torch.zeros(len(x), dtype=torch.int64), None)
-    return DataSet("chain", (1, 2), None, "none", split, split, split)
+    return DataSet("chain", (1, x.shape[1]), None, "none", split, split, split)
 
 
 @pytest.mark.equation("eq-vhp")

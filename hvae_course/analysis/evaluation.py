@@ -1,20 +1,32 @@
-"""Bounds on log p(x) over a data set, with the settings that a reported result must state."""
+"""Bounds on log p(x) over a data set, with the settings that a reported result must state.
+
+A bound on the log-probability of discrete values is never positive, and models of the same data
+can be compared by it. A bound on a log-density can be any number, which depends on the units of
+the data. The two must not be compared, so every result states its `Evaluation.measure`.
+"""
 
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.analysis.partial import Partial, fingerprint
-from hvae_course.compatibility import check_data
+from hvae_course.compatibility import check_data, check_kinds
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
+
+MAX_ROWS = 20_000
+"""Largest number of draws that an evaluation holds at a time, if memory allows."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +36,25 @@ class Estimate:
     mean: float
     """Nats per example."""
     standard_error: float
-    """Standard deviation over examples divided by the root of their number."""
+    """Standard deviation over examples divided by the root of their number; NaN for one."""
 
     def __str__(self) -> str:
-        return f"{self.mean:.2f} +- {self.standard_error:.2f}"
+        error = f"+- {self.standard_error:.2f}"
+        return f"{self.mean:.2f} {'(one example)' if math.isnan(self.standard_error) else error}"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Bounds and information of one model on one split, in nats per example."""
+    """Bounds and information of one model on one split, in nats per example.
+
+    Evaluations of different `measure` cannot be compared.
+    """
 
     elbo: Estimate
     """Evidence lower bound, averaged over K draws per example."""
     log_likelihood: Estimate
-    """Importance-weighted lower bound on log p(x) with K draws (IW-K)."""
+    """Importance-weighted lower bound on log p(x) with K draws (IW-K), of the log-density if the
+    measure is a density."""
     reconstruction: Estimate
     """E_q log p(x | z)."""
     information: tuple[Estimate, ...]
@@ -51,13 +68,36 @@ class Evaluation:
     seed: int
     num_parameters: int
     device: str
+    measure: Literal["probability", "density"]
+    """Whether p(x) is a probability of discrete values or a density."""
+    discrete: bool
+    """Whether the data hold discrete values; a density of them is not a fit of the data."""
+    num_dimensions: float
+    """D, data dimensions per example; those observed, on average, where values are missing."""
+    max_rows: int
+    """Largest number of draws in memory at a time, on which the random draws depend."""
+    per_example: InitVar[pd.DataFrame | None] = None
+    """With ``per_example=True`` the table of all examples of the split, in their order, otherwise
+    None: columns ``label`` if the data have labels, ``elbo``, ``log_likelihood`` (``log_density``
+    for a density), ``reconstruction``, and ``information_1`` to ``information_L``, in nats. No
+    field: `dataclasses.asdict` leaves it out."""
+
+    def __post_init__(self, per_example: pd.DataFrame | None) -> None:
+        object.__setattr__(self, "per_example", per_example)
+
+    @property
+    def unit(self) -> str:
+        """What the numbers are: log-probability or log-density, and of what."""
+        values = " of discrete values" if self.discrete and self.measure == "density" else ""
+        return f"log-{self.measure}{values}"
 
     @property
     def frame(self) -> pd.DataFrame:
         """The estimates as a table, one row per quantity, with standard errors."""
+        quantity = "log p(x)" if self.measure == "probability" else self.unit
         rows = {
             "ELBO": self.elbo,
-            f"log p(x), IW-{self.num_samples}": self.log_likelihood,
+            f"{quantity}, IW-{self.num_samples}": self.log_likelihood,
             "reconstruction": self.reconstruction,
         }
         rows |= {f"information of z_{l}": e for l, e in enumerate(self.information, start=1)}
@@ -66,8 +106,10 @@ class Evaluation:
         return pd.DataFrame.from_dict(table, orient="index", columns=columns)
 
     def __str__(self) -> str:
+        unit = "" if self.measure == "probability" else f"{self.unit}: "
+        bounds = f"ELBO {self.elbo}, IW-{self.num_samples} {self.log_likelihood}"
         return (
-            f"ELBO {self.elbo}, IW-{self.num_samples} {self.log_likelihood} nats per example\n"
+            f"{unit}{bounds} nats per example\n"
             f"{self.data}; {self.split} split, {self.num_examples} examples\n"
             f"seed {self.seed}; {self.num_parameters:,} parameters; {self.device}"
         )
@@ -97,9 +139,11 @@ def _estimate(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), spread / math.sqrt(len(values)))
 
 
-def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: int) -> Tensor:
+def _accumulate(
+    model: HierarchicalVAE, x: Tensor, y: Tensor | None, num_samples: int, max_rows: int
+) -> Tensor:
     """Sum over draws: log sum w, log w, log p(x|z) and the information of L levels, (3 + L, B)."""
-    features = model.bottom_up(x)  # shared by all draws
+    features = model.features(x, y)  # shared by all draws
     chunk = max(1, max_rows // (len(x) * model.prior.num_samples))
     # Apple's GPUs have no float64
     precision = torch.float32 if x.device.type == "mps" else torch.float64
@@ -107,11 +151,53 @@ def _accumulate(model: HierarchicalVAE, x: Tensor, num_samples: int, max_rows: i
     sums = 0.0
     for start in range(0, num_samples, chunk):
         k = min(chunk, num_samples - start)
-        trace = model(x, k, features=features)
+        trace = model(x, k, features=features, y=y)
         terms = torch.stack(trace.terms(x)).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
         log_sum_w = torch.logaddexp(log_sum_w, terms[0].logsumexp(dim=1))
         sums = sums + terms.sum(dim=2)
     return torch.cat([log_sum_w[None], sums])
+
+
+def usual_rows(model: HierarchicalVAE, x: Tensor, y: Tensor | None = None) -> int:
+    """Choose how many draws to hold at a time, by what a draw costs in this model.
+
+    Args:
+        model: the model, in evaluation mode; random numbers are drawn.
+        x: one example, ``(1, D)``.
+        y: its label, for a conditional model.
+
+    Returns:
+        `MAX_ROWS`, or fewer if they would take more than the budget of
+        `hvae_course.analysis.memory`, 512 MB on a CPU and 2 GB on a GPU; counted with the draws
+        that the prior's density takes.
+    """
+
+    def run(rows: int) -> Tensor:
+        n = rows // 2  # of two draws each
+        some, labels = x.expand(n, *x.shape[1:]), None if y is None else y.expand(n)
+        features = model.features(some, labels)
+        trace = model.forward(some, 2, features=features, y=labels)  # unseen by hooks
+        return torch.stack(trace.terms(some))
+
+    prior = model.prior.num_samples
+    return max(prior, min(MAX_ROWS, prior * rows_in_memory(run, x.device, most=MAX_ROWS)))
+
+
+def check_positive(**numbers: int) -> None:
+    """Require whole numbers of at least 1.
+
+    Args:
+        **numbers: numbers by name.
+
+    Raises:
+        TypeError: if one is not a whole number.
+        ValueError: if one is not positive.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"{name} must be a whole number, got {number!r}")
+        if number < 1:
+            raise ValueError(f"{name} must be positive, got {number}")
 
 
 def evaluate(
@@ -121,9 +207,10 @@ def evaluate(
     split: str = "test",
     num_samples: int = 100,
     batch_size: int = 100,
-    max_rows: int = 20_000,
+    max_rows: int | None = None,
     seed: int = 0,
     partial: str | Path | None = None,
+    per_example: bool = False,
 ) -> Evaluation:
     """Estimate ELBO and importance-weighted log-likelihood over a split.
 
@@ -131,17 +218,21 @@ def evaluate(
     the bottom-up path sees every example once.
 
     Args:
-        model: the model; evaluated in evaluation mode on the device it is on.
+        model: the model; evaluated in evaluation mode on the device it is on. A conditional model
+            is given the labels of the split.
         data: the data set.
         split: ``"train"``, ``"validation"`` or ``"test"``.
         num_samples: K, draws per example.
         batch_size: examples at a time.
         max_rows: largest number of draws in memory at a time, including those that the prior's
-            density takes. At least one draw per example of a batch is held, so if memory is short,
-            lower the batch size too.
+            density takes. None measures what a draw of this model takes and holds as many as fit
+            into 512 MB on a CPU and 2 GB on a GPU, but no more than 20,000, and fewer examples
+            than ``batch_size`` if one draw of each is too much. With a number at least one draw
+            per example of a batch is held, so if memory is short, lower the batch size too.
         seed: seed of the draws; the caller's generators are left unchanged.
         partial: file that keeps the finished batches, so that an interrupted evaluation resumes
             where it stopped, with the same result; removed at the end.
+        per_example: whether to keep the numbers of every example, in `Evaluation.per_example`.
 
     Returns:
         The bounds, each a mean over the split with its standard error over examples.
@@ -149,36 +240,70 @@ def evaluate(
     Raises:
         ValueError: if the number of samples, the batch size or the memory limit is not positive,
             the model was built for other data, or the file belongs to another evaluation.
+        TypeError: if something is not what its name says, such as a tensor for the data.
+
+    Warns:
+        DensityOfDiscreteValues: if the likelihood is a density and the data hold discrete values.
+
+    Example:
+        Bounds per class, from the scores of all examples.
+
+        >>> from hvae_course import data, recipes
+        >>> digits = data.load("digits")
+        >>> model = recipes.two_level_vae(digits, latent_sizes=(4, 2), hidden=(8,))
+        >>> scores = evaluate(model, digits, num_samples=2, per_example=True).per_example
+        >>> list(scores.columns)[:3]
+        ['label', 'elbo', 'log_likelihood']
+        >>> scores.groupby("label")["elbo"].mean().index.tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
     """
-    if min(num_samples, batch_size, max_rows) < 1:
-        raise ValueError(
-            "num_samples, batch_size and max_rows must be positive, got "
-            f"{num_samples}, {batch_size} and {max_rows}"
-        )
+    check_kinds(model, data)
+    limits = {} if max_rows is None else {"max_rows": max_rows}
+    check_positive(num_samples=num_samples, batch_size=batch_size, **limits)
     device = model.device
     part, run = data.split(split).to(device), {}
-    if partial is not None:
-        run = {
-            "data": str(data),
-            "split": split,
-            "num_samples": num_samples,
-            "batch_size": batch_size,
-            "max_rows": max_rows,
-            "seed": seed,
-            "weights": fingerprint(model),
-            "prior draws": model.prior.num_samples,
-        }
+    labels = None if model.num_classes is None else part.labels
     with evaluating(model), isolated_random(device):
         check_data(model, data, part)
+
+        def batch(start: int, stop: int) -> tuple[Tensor, Tensor | None]:
+            some = slice(start, stop)
+            return part.batch(some).to(model.dtype), None if labels is None else labels[some]
+
+        most = batch_size
+        if max_rows is None:
+            max_rows = usual_rows(model, *batch(0, 1))
+            most = min(batch_size, max_rows // model.prior.num_samples)
+        if partial is not None:
+            run = {
+                "data": str(data),
+                "content of the data": data.fingerprint(),
+                "split": split,
+                "num_samples": num_samples,
+                "batch_size": batch_size,
+                "max_rows": max_rows,
+                "seed": seed,
+                "weights": fingerprint(model),
+                "prior draws": model.prior.num_samples,
+            }
         seed_all(seed)
         done = Partial(partial, run, device)
         for start in range(len(done.columns) * batch_size, len(part), batch_size):
-            x = part.batch(slice(start, start + batch_size))
-            done.add(_accumulate(model, x, num_samples, max_rows))
-    per_example = done.done().cpu().double()  # (3 + L, N)
-    per_example[0] -= math.log(num_samples)
-    per_example[1:] /= num_samples
-    log_likelihood, elbo, reconstruction, *information = map(_estimate, per_example)
+            x, y = batch(start, start + batch_size)
+            some = [slice(first, first + most) for first in range(0, len(x), most)]
+            columns = [
+                _accumulate(model, x[i], None if y is None else y[i], num_samples, max_rows)
+                for i in some
+            ]
+            done.add(torch.cat(columns, dim=1))
+    numbers = done.done().cpu().double()  # (3 + L, N)
+    numbers[0] -= math.log(num_samples)
+    numbers[1:] /= num_samples
+    log_likelihood, elbo, reconstruction, *information = map(_estimate, numbers)
+    measure = model.top_down.likelihood.measure
+    observed = data.spec.num_features
+    if data.missing:
+        observed = part.pixels.isnan().logical_not().sum().item() / len(part)
     return Evaluation(
         elbo=elbo,
         log_likelihood=log_likelihood,
@@ -191,26 +316,70 @@ def evaluate(
         seed=seed,
         num_parameters=sum(p.numel() for p in model.parameters()),
         device=str(device),
+        measure=measure,
+        discrete=data.num_values is not None or data.counts,
+        num_dimensions=observed,
+        max_rows=max_rows,
+        per_example=_scores(numbers, part.labels, measure) if per_example else None,
     )
 
 
-def bits_per_dim(nats: float, num_dimensions: int) -> float:
+def _scores(numbers: Tensor, labels: Tensor | None, measure: str) -> pd.DataFrame:
+    """Tabulate the numbers of every example, (3 + L, N)."""
+    likelihood = "log_likelihood" if measure == "probability" else "log_density"
+    log_p, elbo, reconstruction, *information = numbers.numpy()
+    columns = {} if labels is None else {"label": labels.cpu().numpy()}
+    columns |= {"elbo": elbo, likelihood: log_p, "reconstruction": reconstruction}
+    columns |= {f"information_{l}": values for l, values in enumerate(information, start=1)}
+    return pd.DataFrame(columns).rename_axis("example")
+
+
+Nats = float | Tensor | np.ndarray | pd.Series
+
+
+def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: int | None = None) -> Nats:
     """Convert a log-likelihood to bits per dimension.
 
     Args:
-        nats: log-likelihood or bound, nats per example.
-        num_dimensions: D, number of data dimensions.
+        nats: log-likelihood or bound, nats per example: a number, an array, or an estimate, whose
+            mean counts. Of an evaluation it is the importance-weighted bound.
+        num_dimensions: D, number of data dimensions; None for that of an evaluation.
 
     Returns:
-        ``-nats / (D log 2)``; lower is better.
+        ``-nats / (D log 2)``; lower is better. It compares probabilities of the same data. Those
+        of a density depend on the units of the data and can be negative.
 
     Raises:
-        ValueError: if the number of dimensions is not positive.
+        ValueError: if the number of dimensions is not positive or missing, or the evaluation is of
+            a density of discrete values.
+        TypeError: if nats are no numbers, or the number of dimensions is not a whole number.
 
     Example:
         >>> bits_per_dim(-64 * math.log(2), 64)
         1.0
     """
+    if isinstance(nats, Evaluation):
+        if nats.measure == "density" and nats.discrete:
+            raise ValueError(
+                "this evaluation is of a density, and the data hold discrete values: its value "
+                "has no upper limit and is not comparable with bits per dimension of discrete "
+                "data; choose a likelihood that gives probabilities, such as "
+                "'discretized_logistic', or 'bernoulli' for binary data"
+            )
+        num_dimensions = nats.num_dimensions if num_dimensions is None else num_dimensions
+        nats = nats.log_likelihood
+    elif num_dimensions is not None and not isinstance(num_dimensions, Integral):
+        raise TypeError(f"num_dimensions must be a whole number, got {num_dimensions!r}")
+    if num_dimensions is None:
+        raise ValueError(
+            "num_dimensions is missing; give D, the number of data dimensions, or an Evaluation, "
+            "which knows it"
+        )
+    nats = nats.mean if isinstance(nats, Estimate) else nats
+    if not isinstance(nats, Real | Tensor | np.ndarray | pd.Series):
+        raise TypeError(
+            f"nats must be a number, an Estimate or an Evaluation, got {type(nats).__name__}"
+        )
     if num_dimensions < 1:
         raise ValueError(f"num_dimensions must be positive, got {num_dimensions}")
     return -nats / (num_dimensions * math.log(2))

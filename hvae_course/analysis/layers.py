@@ -7,7 +7,8 @@ Levels are counted as in the book, from 1 next to the data. Every function here 
 import torch
 from torch import Tensor
 
-from hvae_course.analysis.evaluation import evaluating
+from hvae_course.analysis.evaluation import check_positive, evaluating
+from hvae_course.analysis.inputs import Examples, Labels, as_labels, as_rows
 from hvae_course.hierarchy import (
     Choose,
     HierarchicalVAE,
@@ -18,6 +19,7 @@ from hvae_course.hierarchy import (
     hold,
     mean_of,
     prior_mean,
+    tempered,
 )
 from hvae_course.seeding import isolated_random, seed_all
 
@@ -31,8 +33,10 @@ def latent_shapes(model: HierarchicalVAE) -> list[tuple[int, ...]]:
     Returns:
         For instance ``(Z_1,)`` or ``(C, H, W)`` for each of z_1, ..., z_L.
     """
+    y = None if model.num_classes is None else 0  # any
+    label = model.one_hot(as_labels(model, y, 1, name="y"), 1)
     with evaluating(model), isolated_random(model.device):  # not every prior has a mean
-        levels, _ = model.top_down.walk(model.top_prior(), from_prior, 1)
+        levels, _ = model.top_down.walk(model.top_prior(), from_prior, 1, label)
     return [tuple(level.p.event_shape) for level in levels]
 
 
@@ -70,7 +74,7 @@ def _check_level(model: HierarchicalVAE, level: int) -> None:
         )
 
 
-def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
+def infer(model: HierarchicalVAE, x: Examples, *, y: Labels | None = None) -> Trace:
     """Latents of x, in evaluation mode and without gradients.
 
     Draws from the caller's generator, as do `reconstruct` and `interpolate`: call
@@ -78,37 +82,86 @@ def infer(model: HierarchicalVAE, x: Tensor) -> Trace:
 
     Args:
         model: the model.
-        x: data ``(B, D)`` on the model's device.
+        x: data ``(B, D)``, images ``(B, H, W)``, or one of them, as a tensor or an array; moved to
+            the model's device.
+        y: labels of x for a conditional model, one for each or one for all.
 
     Returns:
         The trace of one posterior draw per example.
+
+    Raises:
+        TypeError: if x or y have another type.
+        ValueError: if x does not have the shape of the model's data, or labels are missing,
+            unknown or not wanted.
     """
+    x = as_rows(model, x)
+    labels = as_labels(model, y, len(x), name="y")
     with evaluating(model):
-        return model(x)
+        return model(x, y=labels)
+
+
+def draw_order(model: HierarchicalVAE) -> list[int]:
+    """Order in which the posterior draws the levels.
+
+    Args:
+        model: the model.
+
+    Returns:
+        The levels, counted from 0: those drawn on the way up, then those on the way down.
+    """
+    levels, upward = range(model.num_levels), model.posterior.draws_bottom_up
+    return [l for l in levels if upward[l]] + [l for l in reversed(levels) if not upward[l]]
+
+
+def _posterior_means(model: HierarchicalVAE, x: Tensor, y: Tensor | None) -> list[Tensor]:
+    """Mean of every q, each given the means of the levels drawn before it; bottom to top."""
+    with evaluating(model):
+        features, label, prior = model.features(x, y), model.one_hot(y, len(x)), model.top_prior()
+        means = [x.new_zeros(len(x), *shape) for shape in latent_shapes(model)]
+        for l in draw_order(model):  # a walk per level, since q of a level needs those before it
+            choose = model.posterior.score(features, means)
+            levels, _ = model.top_down.walk(prior, choose, len(x), label)
+            means[l] = mean_of(levels[l].q)
+    return means
 
 
 def reconstruct(
-    model: HierarchicalVAE, x: Tensor, *, from_level: int = 1, below: Choose = prior_mean
+    model: HierarchicalVAE,
+    x: Examples,
+    *,
+    from_level: int = 1,
+    below: Choose = prior_mean,
+    deterministic: bool = False,
+    y: Labels | None = None,
 ) -> Trace:
     """Reconstruct x from one level and those above it; the levels below come from their priors.
 
     Args:
         model: the model.
-        x: data ``(B, D)`` on the model's device.
+        x: data as for `infer`.
         from_level: lowest level that keeps its posterior draw; 1 keeps all.
         below: how to pick the levels below, by default the mean of their prior.
+        deterministic: whether to take the mean of every posterior in place of a draw, each given
+            the means of the levels that are drawn before it.
+        y: labels of x for a conditional model, one for each or one for all.
 
     Returns:
         A trace; ``trace.px.mean`` are the images.
 
     Raises:
-        ValueError: if there is no such level.
+        ValueError: if there is no such level, or x or y do not fit the model.
+        TypeError: if x or y have another type, or a posterior has no mean in closed form.
     """
     _check_level(model, from_level)
-    trace = infer(model, x)
-    kept = {l: trace.levels[l - 1].z for l in range(from_level, model.num_levels + 1)}
+    x = as_rows(model, x)
+    labels = as_labels(model, y, len(x), name="y")
+    if deterministic:
+        z = _posterior_means(model, x, labels)
+    else:
+        z = [level.z for level in infer(model, x, y=labels).levels]
+    kept = {l: z[l - 1] for l in range(from_level, model.num_levels + 1)}
     with evaluating(model):
-        return model.generate(len(x), hold(kept, below))
+        return model.generate(len(x), hold(kept, below), labels)
 
 
 def vary(
@@ -118,6 +171,7 @@ def vary(
     level: int,
     seed: int = 0,
     above: Trace | None = None,
+    y: Labels | None = None,
 ) -> Trace:
     """Give one level a value per row, with the same noise for the levels below in every row.
 
@@ -130,24 +184,41 @@ def vary(
         seed: seed of the noise.
         above: a trace whose first row gives the levels above; by default they too are drawn with
             the same noise in every row.
+        y: labels for a conditional model, one for each row or one for all.
 
     Returns:
         A trace; ``trace.px.mean`` are the images.
 
     Raises:
-        ValueError: if there is no such level.
+        ValueError: if there is no such level, the values do not have its shape, or labels are
+            missing, unknown or not wanted.
     """
     _check_level(model, level)
-    noise = draw_noise(latent_shapes(model), seed=seed, like=values)
+    shapes = latent_shapes(model)
+    values = torch.as_tensor(values).to(model.device, model.dtype)
+    if tuple(values.shape[1:]) != shapes[level - 1] or len(values) == 0:
+        wanted = ", ".join(map(str, ("B", *shapes[level - 1])))
+        raise ValueError(
+            f"values of z_{level} have the shape ({wanted}), one row each, got "
+            f"{tuple(values.shape)}"
+        )
+    labels = as_labels(model, y, len(values), name="y")
+    noise = draw_noise(shapes, seed=seed, like=values)
     held = {level: values}
     if above is not None:
         held |= _levels_above(above, level, len(values))
     with evaluating(model):
-        return model.generate(len(values), hold(held, common_noise(noise)))
+        return model.generate(len(values), hold(held, common_noise(noise)), labels)
 
 
 def interpolate(
-    model: HierarchicalVAE, x: Tensor, *, level: int, steps: int = 11, below: Choose = prior_mean
+    model: HierarchicalVAE,
+    x: Examples,
+    *,
+    level: int,
+    steps: int = 11,
+    below: Choose = prior_mean,
+    y: Labels | None = None,
 ) -> Trace:
     """Move one level in a straight line between the codes of two examples.
 
@@ -157,38 +228,62 @@ def interpolate(
         level: level in which the line is drawn, between the means of its two posteriors.
         steps: number of points, ends included.
         below: how to pick the levels below, by default the mean of their prior.
+        y: labels of the two for a conditional model; the path has that of the first example.
 
     Returns:
         A trace of ``steps`` rows; the levels above are those of the first example.
 
     Raises:
-        ValueError: if there is no such level, or x does not hold two examples.
-        TypeError: if the posterior has no mean in closed form.
+        ValueError: if there is no such level, x does not hold two examples, or x or y do not fit
+            the model.
+        TypeError: if x or y have another type, or the posterior has no mean in closed form.
     """
     _check_level(model, level)
+    x = as_rows(model, x)
     if len(x) != 2 or steps < 2:
         raise ValueError(
             f"interpolation needs two examples and at least two steps, got {len(x)} and {steps}"
         )
-    trace = infer(model, x)
+    labels = as_labels(model, y, 2, name="y")
+    trace = infer(model, x, y=labels)
     start, end = mean_of(trace.levels[level - 1].q)
     share = torch.linspace(0, 1, steps).to(start).reshape(steps, *[1] * start.dim())
     held = {level: torch.lerp(start, end, share)} | _levels_above(trace, level, steps)
     with evaluating(model):
-        return model.generate(steps, hold(held, below))
+        along = None if labels is None else labels[:1].expand(steps)
+        return model.generate(steps, hold(held, below), along)
 
 
-def sample(model: HierarchicalVAE, n: int, *, seed: int = 0) -> Trace:
+def sample(
+    model: HierarchicalVAE,
+    n: int,
+    *,
+    seed: int = 0,
+    temperature: float = 1.0,
+    label: Labels | None = None,
+) -> Trace:
     """Ancestral samples z_L -> ... -> z_1 -> p(x | z_1), in evaluation mode.
 
     Args:
         model: the model.
         n: number of samples.
         seed: seed of the draws; the caller's generators are not touched.
+        temperature: what the standard deviation of every prior is multiplied by, see
+            `hvae_course.hierarchy.choices.tempered`; 0 takes the mean of every prior. The
+            likelihood, and so ``trace.px.sample()``, is not affected.
+        label: label of the samples of a conditional model, one for all or one for each.
 
     Returns:
         A trace; ``trace.px.mean`` are the mean images, ``trace.px.sample()`` drawn ones.
+
+    Raises:
+        ValueError: if n is not positive, the temperature is negative, or labels are missing,
+            unknown or not wanted.
+        TypeError: if n is not a whole number, or the temperature not 1 and a prior not Gaussian.
     """
+    check_positive(n=n)
+    choose = tempered(temperature)
+    labels = as_labels(model, label, n, name="label")
     with evaluating(model), isolated_random(model.device):
         seed_all(seed)
-        return model.generate(n, from_prior)
+        return model.generate(n, choose, labels)

@@ -1,0 +1,116 @@
+"""Examples and labels as a model takes them, from what a user has at hand."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvae_course.data import DataSpec
+from hvae_course.hierarchy import HierarchicalVAE
+
+Examples = Tensor | np.ndarray | Sequence[float]
+"""Rows ``(B, D)``, images ``(B, H, W)``, or one of them."""
+Labels = int | Sequence[int] | Tensor | np.ndarray
+"""One label for all rows, or one for each."""
+
+
+def _tensor(values: Examples | Labels, wanted: str) -> Tensor:
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{wanted}, got {type(values).__name__}") from error
+
+
+def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:
+    """Turn examples into rows on the device and in the type of a model.
+
+    Args:
+        model: the model. One without a recipe's configuration takes x in the shape it comes in.
+        x: ``(B, D)``, or in the shape of the data, ``(B, H, W)``; a single example may come
+            without the batch axis. Real numbers as in training, in [0, 1] for grey values.
+
+    Returns:
+        ``(B, D)``.
+
+    Raises:
+        TypeError: if x holds whole numbers, whose scale is not known, or is no array.
+        ValueError: if x does not have the shape of the model's data, or has no example.
+    """
+    rows = _tensor(
+        x, "x must be a tensor or an array (B, D), such as data.test.batch(slice(0, 5))"
+    )
+    counts = model.config.get("counts", False)
+    if not (rows.is_floating_point() or rows.dtype == torch.bool or counts):
+        raise TypeError(
+            f"x holds whole numbers ({rows.dtype}), whose scale a model cannot know; give values "
+            "as data.test.batch(slice(0, 5)) does, for instance x / 255 for bytes"
+        )
+    shape = model.config.get("shape", model.config.get("num_features"))
+    if shape is not None:
+        rows = _flatten(rows, DataSpec(shape, None).shape)
+    if rows.dim() < 2 or len(rows) == 0:
+        raise ValueError(
+            f"x must hold at least one example, (B, D), got shape {tuple(rows.shape)}"
+        )
+    return rows.to(model.device, model.dtype)
+
+
+def _flatten(x: Tensor, example: tuple[int, ...]) -> Tensor:
+    """One example, or several, of a known shape as rows; axes of size 1 may be left out."""
+
+    def long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(size for size in shape if size != 1)
+
+    known, shape = {long_axes(example), long_axes((math.prod(example),))}, tuple(x.shape)
+    if shape and long_axes(shape[1:]) in known:
+        return x.reshape(len(x), math.prod(example))
+    if shape and long_axes(shape) in known:
+        return x.reshape(1, -1)
+    shapes = dict.fromkeys([("B", math.prod(example)), ("B", *example)])
+    taken = " or ".join(f"({', '.join(map(str, one))})" for one in shapes)
+    raise ValueError(f"the model takes examples {taken}, got x of shape {shape}")
+
+
+def as_labels(model: HierarchicalVAE, y: Labels | None, n: int, *, name: str) -> Tensor | None:
+    """Turn labels into one per row, as a conditional model takes them.
+
+    Args:
+        model: the model.
+        y: one label for all rows, or one for each; None for a model that is not conditional.
+        n: number of rows.
+        name: name of the argument, for the message.
+
+    Returns:
+        ``(n,)``, int64, on the model's device; None for a model that is not conditional.
+
+    Raises:
+        ValueError: if labels are missing, unknown, not one per row, or not wanted.
+        TypeError: if they are not whole numbers.
+    """
+    if model.num_classes is None:
+        if y is not None:
+            raise ValueError(
+                f"the model is not conditional and takes no {name}, got {y!r}; leave it out, or "
+                "build the model with conditional=True"
+            )
+        return None
+    known = f"0 to {model.num_classes - 1}"
+    if y is None:
+        raise ValueError(
+            f"the model is conditional; give {name}=, one of {known}, or one for each of {n} rows"
+        )
+    labels = _tensor(y, f"{name} must hold whole numbers, {known}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"{name} must hold whole numbers, {known}, got {labels.dtype}")
+    if labels.shape not in ((), (n,)):
+        raise ValueError(
+            f"{name} must be one label or one for each of {n} rows, got shape "
+            f"{tuple(labels.shape)}"
+        )
+    if n and (labels.min() < 0 or labels.max() >= model.num_classes):
+        raise ValueError(
+            f"{name} must be one of {known}, got labels from {labels.min()} to {labels.max()}"
+        )
+    return labels.to(model.device, torch.int64).expand(n)
