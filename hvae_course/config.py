@@ -774,6 +774,12 @@ class Experiment:
                 f"the likelihood {self.model.likelihood!r} scores grey values and "
                 f"{self.data.data} holds real ones; choose isotropic_gaussian or gaussian"
             )
+        if self.data.data in DATA_SETS and self.model.likelihood in ("mixed", *COUNT_LIKELIHOODS):
+            scored = "tables" if self.model.likelihood == "mixed" else "counts"
+            raise ValueError(
+                f"the likelihood {self.model.likelihood!r} scores {scored} and {self.data.data} "
+                "holds images; choose another likelihood, or other data"
+            )
 
     def settings(self) -> dict[str, Any]:
         """All options in one flat mapping, in plain types.

@@ -155,6 +155,11 @@ REFUSED = [
         {"data": Data(data="pendulum"), "model": Model(likelihood="bernoulli")},
         "'bernoulli' scores grey values and pendulum holds real ones; choose isotropic_gaussian",
     ),
+    (
+        Experiment,
+        {"model": Model(likelihood="poisson")},
+        "'poisson' scores counts and digits holds images; choose another likelihood, or other",
+    ),
 ]
 
 

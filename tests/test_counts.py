@@ -128,7 +128,13 @@ def test_a_poisson_rate_is_right_where_it_is_the_count():
 @pytest.mark.parametrize("kind", [Poisson, NegativeBinomial])
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.5, "0.5"), (-1.0, "-1"), (1e-40, "9.99995e-41"), (1e30, "1e\\+30"), (2.0**25, "3.35544e\\+07")],
+    [
+        (0.5, "0.5"),
+        (-1.0, "-1"),
+        (1e-40, "9.99995e-41"),
+        (1e30, "1e\\+30"),
+        (2.0**25, "3.35544e\\+07"),
+    ],
 )
 def test_what_is_not_a_count_is_refused_with_its_column(kind, value, shown):
     x = torch.zeros(3, 4)
@@ -213,7 +219,7 @@ def test_a_model_of_counts_learns_evaluates_and_draws_counts(size, kind, make_ac
         (
             DataSpec(4, None),
             "poisson",
-            "not said to be counts; make the data set with counts=True",
+            "not said to be counts; say so where the data set is made",
         ),
         (DataSpec(4, 17), "negative_binomial", "scores counts, and these data are not said"),
         (

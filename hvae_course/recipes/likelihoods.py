@@ -124,7 +124,8 @@ def _check_kind(name: str, spec: DataSpec) -> None:
     if name in COUNT_LIKELIHOODS and not spec.counts:
         raise ValueError(
             f"the likelihood {name!r} scores counts, and these data are not said to be counts; "
-            "make the data set with counts=True, or choose another likelihood"
+            "say so where the data set is made (kind='counts' in from_arrays, counts=True in a "
+            "DataSpec), or choose another likelihood"
         )
     if name == "mixed" and spec.num_values is not None:
         raise ValueError(
