@@ -119,35 +119,36 @@ def from_arrays(
         visits, rows of 4 features, counts, split 40/5/5 cut off with seed 0
     """
     parts = {"train": _read(x, labels, "x")}
-    shares = {"validation": validation, "test": test}
-    numbers = {n: value for n, value in shares.items() if isinstance(value, Real)}
-    for split, value in shares.items():
-        if split not in numbers:
+    numbers: dict[str, float] = {}
+    for split, value in (("validation", validation), ("test", test)):
+        if value is None or isinstance(value, Real):
+            numbers[split] = _check_amount(value, split)
+        else:
             pair = isinstance(value, tuple) and len(value) == 2
             parts[split] = _read(*(value if pair else (value, None)), split)
-    given = [split for split in shares if split in parts]
     order = "as given"
     if numbers:
         parts |= _cut(parts["train"], numbers, seed)
-        order = f"cut off with seed {seed}" + "".join(f" ({one} as given)" for one in given)
+        only = f" ({next(iter(numbers))} only)" if len(numbers) == 1 else ""
+        order = f"cut off with seed {seed}{only}"
     names = tuple(map(str, feature_names)) or _common_names(parts)
     shape, flat = _flatten(parts, shape, channels_last)
     kind = _guess(flat["train"], kind, picture=len(shape) > 1)
     _check_missing(flat, missing, names)
     _check_options(kind, num_values, binarisation, standardise, missing)
-    warned = num_values is None
-    num_values = {"images": num_values or 256, "binary": 2}.get(kind)
     scale = None
-    if kind in ("images", "binary"):
-        pixels = _grey(flat, num_values, missing=missing)
-        if kind == "images" and warned and not missing:
-            _warn_of_dark(pixels["train"])
-    elif kind == "counts":
-        pixels = _counts(flat)
-    else:
+    if kind == "real":
         _warn_of_columns(flat["train"], shape, names, scales=standardise is None)
         scale = _standardisation(flat["train"], standardise, shape, names)
         pixels = _real(flat, scale)
+    elif kind == "counts":
+        pixels = _counts(flat)
+    else:
+        guessed = kind == "images" and num_values is None
+        num_values = 2 if kind == "binary" else num_values or 256
+        pixels = _grey(flat, num_values, missing=missing)
+        if guessed and not missing:
+            _warn_of_dark(pixels["train"])
     num_classes = _classes(parts)
     white = None if num_values is None or missing else num_values - 1
     splits = []
@@ -156,8 +157,10 @@ def from_arrays(
         factors = {} if rows is None else {"row": rows}
         one = Split(pixels[split], parts[split].labels, white, factors=factors)
         splits.append(binarise(one, binarisation, number=number))
-    what = "x".join(map(str, shape)) + " images" if len(shape) > 1 else f"rows of {shape[0]} "
-    what += "" if len(shape) > 1 else "features"[: None if shape[0] > 1 else -1]
+    if len(shape) > 1:
+        what = "x".join(map(str, shape)) + " images"
+    else:
+        what = f"rows of {shape[0]} feature" + "s" * (shape[0] > 1)
     return DataSet(
         name,
         shape,
@@ -170,7 +173,7 @@ def from_arrays(
         feature_names=names,
         standardisation=scale,
         order=order,
-        about=what if num_values is None else f"{what} of {num_values} values",
+        about=what if num_values is None else f"{what}, {num_values} values",
     )
 
 
@@ -201,17 +204,22 @@ def _read(x: Any, labels: Any, what: str) -> _Part:  # noqa: ANN401
     return _Part(values, labels, names)
 
 
-def _cut(whole: _Part, numbers: Mapping[str, Real], seed: int) -> dict[str, _Part]:
+def _check_amount(value: Real | None, split: str) -> int | float:
+    """How much to cut off, a share or a number of examples."""
+    whole = isinstance(value, Integral)
+    if value is None or isinstance(value, bool) or not (value >= 1 if whole else 0 < value < 1):
+        raise ValueError(
+            f"{split} is data, a share between 0 and 1, or a number of examples from 1 on, got "
+            f"{value!r}; every data set needs a {split} split"
+        )
+    return int(value) if whole else float(value)
+
+
+def _cut(whole: _Part, numbers: Mapping[str, float], seed: int) -> dict[str, _Part]:
     """Cut splits off at random; each keeps the order of the rows."""
     count, sizes = len(whole.x), {}
     for split, number in numbers.items():
-        share = not isinstance(number, Integral)
-        if isinstance(number, bool) or not (0 < number < 1 if share else number >= 1):
-            raise ValueError(
-                f"{split} is data, a share between 0 and 1, or a number of examples from 1 on, "
-                f"got {number!r}; every data set needs a {split} split"
-            )
-        sizes[split] = max(1, round(number * count)) if share else int(number)
+        sizes[split] = number if isinstance(number, int) else max(1, round(number * count))
     if sum(sizes.values()) >= count:
         wanted = " and ".join(f"{size} for {split}" for split, size in sizes.items())
         raise ValueError(
@@ -299,7 +307,9 @@ def _guess(x: Tensor, kind: Kind | None, *, picture: bool) -> Kind:
         return kind
     if x.dtype == torch.bool:
         return "binary"
-    seen = x[~x.isnan()] if x.is_floating_point() else x
+    seen = _observed(x)
+    if not len(seen):
+        return "real"
     if x.dtype == torch.uint8:
         if x.max() > 1:
             return "images"
@@ -307,15 +317,22 @@ def _guess(x: Tensor, kind: Kind | None, *, picture: bool) -> Kind:
             "x holds bytes that are all 0 or 1; say kind='binary', or kind='images' if 255 stands "
             "for white"
         )
-    whole = not x.is_floating_point() or torch.equal(seen, seen.round())
-    if whole and len(seen):
+    whole = not x.is_floating_point() or (
+        torch.equal(seen, seen.round()) and seen.abs().amax() <= LARGEST_COUNT
+    )
+    if whole:
         raise ValueError(
             f"x holds whole numbers between {seen.min().item():g} and {seen.max().item():g}; say "
             "what they are: kind='images' (grey values, with num_values), 'binary', 'counts', or "
             "'real' (also for tables of mixed columns)"
         )
-    unit = len(seen) and seen.min() >= 0 and seen.max() <= 1
+    unit = seen.min() >= 0 and seen.max() <= 1
     return "images" if picture and unit and _on_grid(seen, 255) else "real"
+
+
+def _observed(x: Tensor) -> Tensor:
+    """All values but NaN."""
+    return x[~x.isnan()] if x.is_floating_point() else x
 
 
 def _on_grid(x: Tensor, largest: int) -> bool:
@@ -332,12 +349,13 @@ def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str
             continue
         if x.isinf().any():
             raise ValueError(
-                f"{split} holds infinite values in {_columns(x.isinf().any(0), names)}; remove "
-                "these examples, or set missing values to NaN"
+                f"the {split} examples hold infinite values in "
+                f"{_columns(x.isinf().any(0), names)}; remove these examples, or set missing "
+                "values to NaN"
             )
         if x.isnan().any() and not missing:
             raise ValueError(
-                f"{split} holds NaN (or masked or absent values) in "
+                f"the {split} examples hold NaN (or masked or absent values) in "
                 f"{_columns(x.isnan().any(0), names)}; remove these examples, or say that the "
                 "values are missing (missing=True)"
             )
@@ -395,7 +413,7 @@ def _grey(arrays: Mapping[str, Tensor], num_values: int, *, missing: bool) -> di
     unit = train.is_floating_point() and train.nan_to_num().max() <= 1
     result = {}
     for split, x in arrays.items():
-        seen = x[~x.isnan()] if x.is_floating_point() else x
+        seen = _observed(x)
         scaled = unit and x.is_floating_point()
         low, high = (seen.min().item(), seen.max().item()) if len(seen) else (0, 0)
         if scaled:
@@ -432,10 +450,9 @@ def _warn_of_dark(pixels: Tensor) -> None:
 def _counts(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     result = {}
     for split, x in arrays.items():
-        seen = x[~x.isnan()] if x.is_floating_point() else x.long()
-        if len(seen) and (
-            seen.min() < 0 or seen.max() > LARGEST_COUNT or not torch.equal(seen, seen.round())
-        ):
+        seen = _observed(x)
+        whole = not x.is_floating_point() or torch.equal(seen, seen.round())
+        if len(seen) and not (whole and seen.min() >= 0 and seen.max() <= LARGEST_COUNT):
             raise ValueError(
                 f"counts are whole numbers from 0 to 2**24, got {x.dtype} values between "
                 f"{seen.min().item():g} and {seen.max().item():g} in {split}; take kind='real' "
@@ -452,8 +469,8 @@ def _real(arrays: Mapping[str, Tensor], scale: Standardisation | None) -> dict[s
         real = (x if scale is None else scale.apply(x.double())).to(torch.float32, copy=True)
         if real.isinf().any():
             raise ValueError(
-                f"{split} holds numbers beyond single precision (3e38); rescale them, or take "
-                "standardise=True"
+                f"the {split} examples hold numbers beyond single precision (3e38); rescale them, "
+                "or take standardise=True"
             )
         result[split] = real
     return result

@@ -256,7 +256,9 @@ def read_labels(labels: Any, count: int) -> Tensor:  # noqa: ANN401
     whole = labels.long()
     if labels.shape != (count,):
         one_hot = labels.dim() == 2 and len(labels) == count and labels.shape[1] > 1
-        rest = "labels.argmax(1) makes numbers of one-hot rows" if one_hot else "or give None"
+        rest = "or give None without labels"
+        if one_hot:
+            rest = "labels.argmax(1) makes numbers of one-hot rows"
         raise ValueError(
             f"{count} examples need labels of the shape ({count},), got {tuple(labels.shape)}; "
             f"{rest}"

@@ -3,6 +3,7 @@
 Nothing is guessed here. What holds no numbers is refused with the way to make numbers of it.
 """
 
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ def as_tensor(values: Any, what: str = "x") -> Tensor:  # noqa: ANN401
             raise TypeError(f"{what} is a sparse tensor; give {what}.to_dense()")
         _refuse_complex(values.is_complex(), what)
         return values.detach()
+    if isinstance(values, str | Path):
+        raise TypeError(f"{what} must be an array, got {str(values)!r}{advice(values)}")
     if hasattr(values, "toarray"):
         raise TypeError(f"{what} is a sparse matrix; give {what}.toarray()")
     if hasattr(values, "to_frame"):  # a pandas series
@@ -81,23 +84,25 @@ def _check_numbers(array: np.ndarray, what: str, values: Any) -> None:  # noqa: 
     kind = array.dtype.kind
     _refuse_complex(kind == "c", what)
     if kind in "US":
-        raise TypeError(f"{what} holds words such as {array.flat[0]!r}, not numbers; {ENCODE}")
+        word = str(next(array.flat, ""))
+        raise TypeError(f"expected numbers in {what}, got words such as {word!r}; {ENCODE}")
     if kind == "V":
         raise TypeError(
-            f"{what} is a structured array; give "
+            f"expected numbers in {what}, got a structured array; give "
             "np.lib.recfunctions.structured_to_unstructured(...) of it"
         )
     if kind in "mM":
         raise TypeError(
-            f"{what} holds dates or times; subtract the first and divide by "
-            "np.timedelta64(1, 'D') to get numbers"
+            f"expected numbers in {what}, got dates or times; subtract the first and divide by "
+            "np.timedelta64(1, 'D')"
         )
     if kind == "O" and array.ndim == 0:
         raise TypeError(f"{what} must be an array, got {type(values).__name__}{advice(values)}")
     if kind == "O":
+        other = next((one for one in array.flat if not isinstance(one, Real)), array.flat[0])
         raise TypeError(
-            f"{what} holds Python objects such as {next(iter(array.flat), None)!r}; numbers "
-            f"become an array with np.array(..., dtype=float); words do not: {ENCODE}"
+            f"expected numbers in {what}, got Python objects such as {other!r}; "
+            f"np.array(..., dtype=float) makes numbers of numbers and None; of words, {ENCODE}"
         )
 
 
@@ -122,8 +127,9 @@ def _from_frame(frame: Any, what: str) -> np.ndarray:  # noqa: ANN401
         f"{name!r} ({kind})" for name, kind in kinds.items() if not is_numeric_dtype(kind)
     ]:
         raise TypeError(
-            f"{what} has columns without numbers: {', '.join(wrong[:5])}; number the categories, "
-            "for example with `codes, names = pandas.factorize(column)`, or leave the columns out"
+            f"expected numbers in {what}, got the columns {', '.join(wrong[:5])}; number "
+            "categories, for example with `codes, names = pandas.factorize(column)`, and leave "
+            "other columns out"
         )
     _refuse_complex(any(getattr(kind, "kind", "") == "c" for kind in kinds.values()), what)
     array = frame.to_numpy(dtype=np.float64, na_value=np.nan)
