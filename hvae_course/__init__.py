@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         training,
     )
     from hvae_course.analysis import evaluate
+    from hvae_course.compatibility import check_data
     from hvae_course.hierarchy import HierarchicalVAE, Level, Trace
     from hvae_course.training import fit
 
@@ -41,6 +42,7 @@ __all__ = [
     "Level",
     "Trace",
     "analysis",
+    "check_data",
     "checks",
     "config",
     "data",
@@ -61,6 +63,7 @@ _HOMES = {
     "HierarchicalVAE": "hierarchy",
     "Level": "hierarchy",
     "Trace": "hierarchy",
+    "check_data": "compatibility",
     "evaluate": "analysis",
     "fit": "training",
 }

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
@@ -21,9 +23,18 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         *splits: its splits that will be used, on the model's device; all splits if none is given.
 
     Raises:
-        ValueError: if the model was built for other data, a split is empty, values lie outside
-            the support of its likelihood, or labels are missing or not those of the model.
+        TypeError: if model and data are something else, such as a data loader.
+        ValueError: if the model was built for other data or has weights in half precision, a
+            split is empty, values lie outside the support of its likelihood, or labels are
+            missing or not those of the model.
     """
+    check_kinds(model, data)
+    if model.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"the weights are {model.dtype}, in which densities are too inexact; keep them in "
+            "float32 with model.float(), and choose mixed precision for training: "
+            "accelerator=Accelerator(mixed_precision='bf16')"
+        )
     if model.config:
         _check_spec(read_config(model.config)[1], data.spec, data)
     for split in splits or [data.split(name) for name in SPLITS]:
@@ -32,7 +43,31 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         if getattr(model, "num_classes", None) is not None:
             _check_labels(split, model.num_classes)
         for start in range(0, len(split), 1000):
-            model.top_down.likelihood.check(split.batch(slice(start, start + 1000)))
+            x = split.batch(slice(start, start + 1000)).to(model.dtype)
+            model.top_down.likelihood.check(x)
+
+
+def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
+    """Check that a model and a data set were given, in this order.
+
+    Args:
+        model: the model.
+        data: the data set.
+
+    Raises:
+        TypeError: if they are something else.
+    """
+    if not isinstance(model, HierarchicalVAE):
+        raise TypeError(
+            f"expected a HierarchicalVAE as the model, got {type(model).__name__}; a function of "
+            "hvae_course.recipes builds one"
+        )
+    if not isinstance(data, DataSet):
+        raise TypeError(
+            f"expected a DataSet as the data, got {type(data).__name__}; "
+            "hvae_course.data.load reads one and hvae_course.data.from_arrays makes one of your "
+            "own examples"
+        )
 
 
 def _check_spec(expected: DataSpec, given: DataSpec, data: DataSet) -> None:

@@ -70,7 +70,8 @@ def train(tiny_data: DataSet, make_accelerator: Callable) -> Callable[..., Histo
 
     def run(model: HierarchicalVAE, data: DataSet | None = None, **settings) -> History:
         settings = {"epochs": 2, "batch_size": 40, "progress": False} | settings
-        settings.setdefault("accelerator", make_accelerator())
+        if "accelerator" not in settings:
+            settings["accelerator"] = make_accelerator()
         return hvae_course.fit(model, data or tiny_data, **settings)
 
     return run

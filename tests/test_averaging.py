@@ -66,6 +66,6 @@ def test_a_resumed_run_ends_with_the_same_average(make_model, train, tmp_path):
     train(whole := make_model(), **settings)
     settings["checkpoint"] = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        train(make_model(), objective=interrupted_after(2), **settings)
+        train(make_model(), after_epoch=interrupted_after(2), **settings)
     train(resumed := make_model(), **settings)
     assert same(resumed.state_dict(), whole.state_dict())

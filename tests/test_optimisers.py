@@ -168,7 +168,7 @@ def test_training_follows_the_falling_rates_also_when_it_is_resumed(make_model, 
     assert rates_of(train, make_model(**LEARNED), **settings) == expected
     settings["checkpoint"] = tmp_path / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        train(make_model(**LEARNED), objective=interrupted_after(2), **settings)
+        train(make_model(**LEARNED), after_epoch=interrupted_after(2), **settings)
     assert rates_of(train, make_model(**LEARNED), **settings) == expected[2:]
 
 

@@ -1,14 +1,27 @@
 """Training: one loop, its history and its checkpoints."""
 
 from hvae_course.objectives import ConstraintNeverMet
-from hvae_course.training.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from hvae_course.training.checkpoints import (
+    Checkpoint,
+    NotCompared,
+    load_checkpoint,
+    save_checkpoint,
+)
+from hvae_course.training.guards import BoundFalls, CannotResume, FewExamples, NoSteps
 from hvae_course.training.history import History
 from hvae_course.training.loop import fit
+from hvae_course.training.step import NotCompiled
 
 __all__ = [
+    "BoundFalls",
+    "CannotResume",
     "Checkpoint",
     "ConstraintNeverMet",
+    "FewExamples",
     "History",
+    "NoSteps",
+    "NotCompared",
+    "NotCompiled",
     "fit",
     "load_checkpoint",
     "save_checkpoint",

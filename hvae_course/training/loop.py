@@ -8,7 +8,9 @@ and processes; within an epoch the loop never synchronises with the device.
 
 import contextlib
 import copy
+import hashlib
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,22 +22,37 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hvae_course.compatibility import check_data
+from hvae_course.compatibility import check_data, check_kinds
 from hvae_course.config import Training
 from hvae_course.data import DataSet, Split
+from hvae_course.files import as_path
 from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course.machine import using
 from hvae_course.objectives import Objective, as_objective, elbo
 from hvae_course.seeding import isolated_random, seed_all
 from hvae_course.training.averaging import MovingAverage
 from hvae_course.training.checkpoints import (
     Checkpoint,
     check_same_run,
+    checkpoint_file,
     load_checkpoint,
+    load_weights,
     save_checkpoint,
 )
+from hvae_course.training.guards import (
+    check_first,
+    check_sizes,
+    unchanged,
+    warn_if_bound_falls,
+    warn_if_idle,
+    warn_that_it_cannot_resume,
+)
 from hvae_course.training.history import History
-from hvae_course.training.optimisers import accept_gradient, make_optimiser, share_of_rate
+from hvae_course.training.optimisers import clip_gradient, make_optimiser, share_of_rate
 from hvae_course.training.step import Step, compile_step, step
+
+AfterEpoch = Callable[[int, HierarchicalVAE, History], object]
+"""A function that is called with the number of an epoch, the model and the history so far."""
 
 
 def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
@@ -44,6 +61,12 @@ def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterat
     for start in range(0, len(order) - size + 1, size):
         index = order[start : start + size]
         yield index[accelerator.process_index :: accelerator.num_processes]
+
+
+def _batch(split: Split, index: Tensor | slice, model: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Examples in the type of a model's weights, and their labels if it is conditional."""
+    x = split.batch(index).to(model.dtype)
+    return x, None if getattr(model, "num_classes", None) is None else split.labels[index]
 
 
 def _train_epoch(
@@ -57,34 +80,45 @@ def _train_epoch(
     accelerator: Accelerator,
     average: MovingAverage | None = None,
     step: Step = step,
+    first: bool = False,
 ) -> list[float]:
     """Train for one epoch and return the statistics, averaged over its steps."""
     model.train()
     objective.train()
-    total, steps = 0.0, 0
+    bare = accelerator.unwrap_model(model)
+    total, steps, skipped = 0.0, 0, []
     for index in _batches(order, training.batch_size, accelerator):
         optimizer.zero_grad()
-        value, statistics = step(model, objective, split.batch(index), training.num_samples)
+        x, y = _batch(split, index, bare)
+        value, statistics = step(model, objective, x, training.num_samples, y)
+        if first and not steps:
+            check_first(value)
         accelerator.backward(-value)
-        if accept_gradient(model, training, accelerator):
+        norm = clip_gradient(model, training, accelerator)
+        if training.skip_norm is None or bool(norm <= training.skip_norm):
             optimizer.step()
             if average is not None:
                 average.update(model)
-        elif accelerator.scaler is not None:
-            accelerator.scaler.update()  # as a step would have done
+        else:
+            skipped.append(norm)
+            if accelerator.scaler is not None:
+                accelerator.scaler.update()  # as a step would have done
         total, steps = total + statistics, steps + 1
+    warn_if_idle(steps, skipped, training)
     return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
 
 
 @torch.no_grad()
-def _validate(model: nn.Module, split: Split, *, objective: Objective, num_samples: int) -> Tensor:
+def _validate(
+    model: nn.Module, split: Split, *, objective: Objective, num_samples: int, bare: nn.Module
+) -> Tensor:
     """Compute the same statistics on a split, in evaluation mode."""
     model.eval()
     objective.train(False)
     total, batch_size = 0.0, 500
     for start in range(0, len(split), batch_size):
-        x = split.batch(slice(start, start + batch_size))
-        total = total + len(x) * step(model, objective, x, num_samples)[1]
+        x, y = _batch(split, slice(start, start + batch_size), bare)
+        total = total + len(x) * step(model, objective, x, num_samples, y)[1]
     return total / len(split)
 
 
@@ -106,6 +140,9 @@ def _prepared(
     finally:
         accelerator.unwrap_model(network, keep_fp32_wrapper=False)
         model.__dict__.pop("_is_accelerate_prepared", None)  # or the next fit will not wrap it
+        model.zero_grad()
+        for kept in (accelerator._models, accelerator._optimizers):  # or they live for as long
+            kept[:] = [one for one in kept if one is not network and one is not optimizer]
 
 
 def _check_finite(statistics: list[float], epoch: int) -> list[float]:
@@ -125,7 +162,12 @@ def _out_of_patience(epoch: int, training: Training, history: History, settled: 
 
 
 def _settings(
-    training: Training, data: DataSet, objective: Objective, accelerator: Accelerator
+    training: Training,
+    model: HierarchicalVAE,
+    data: DataSet,
+    *,
+    objective: Objective,
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Everything that a resumed run must have in common with the run before."""
     settings = asdict(training)
@@ -133,13 +175,49 @@ def _settings(
         del settings[free]
     if training.prior_learning_rate is None:
         settings["prior_learning_rate"] = training.learning_rate
+    if not model.config:  # which otherwise says more
+        settings["model_content"] = hashlib.sha256(repr(model).encode()).hexdigest()
     return settings | {
         "decays_until": training.epochs if training.decay else None,
         "data": str(data),
+        "data_content": data.fingerprint(),
         "objective": objective.description,
+        "objective_content": objective.identity,
         "num_processes": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
     }
+
+
+def _restore(
+    checkpoint: Checkpoint,
+    model: HierarchicalVAE,
+    optimizer: torch.optim.Optimizer,
+    *,
+    objective: Objective,
+    average: MovingAverage | None,
+    path: str | Path,
+) -> None:
+    """Load the state of a run, or leave the model as it is if something does not fit."""
+    before, run = copy.deepcopy(model.state_dict()), checkpoint.run
+    try:
+        for weights in (checkpoint.weights, run["weights"]):
+            load_weights(model, weights, source=path)
+        optimizer.load_state_dict(run["optimizer"])
+        for parameter, state in optimizer.state.items():
+            shapes = {value.shape for value in state.values() if value.dim()}
+            if shapes - {parameter.shape}:
+                raise ValueError("the optimiser's state belongs to parameters of other shapes")
+        if run["state"] is not None:
+            objective.load_state_dict(run["state"])
+        if average is not None:
+            average.load_state_dict(run["average"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        model.load_state_dict(before)
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[:3])
+        raise ValueError(
+            f"{path} does not fit this model and its training ({reason}); build the model as it "
+            "was built for that run, or choose another checkpoint file"
+        ) from error
 
 
 def _check_same_start(epoch: int, accelerator: Accelerator) -> None:
@@ -161,6 +239,7 @@ def fit(
     checkpoint: str | Path | None = None,
     accelerator: Accelerator | None = None,
     progress: bool = True,
+    after_epoch: AfterEpoch | None = None,
     **options: Any,  # noqa: ANN401
 ) -> History:
     """Train a model; afterwards it holds the weights of its best validation epoch.
@@ -178,22 +257,33 @@ def fit(
         objective: what to maximise, an objective or a function of trace and data. Validation uses
             its final form; a state that it has is reset first.
         checkpoint: file to save to after every epoch, and to resume from if it exists. A
-            checkpoint of more epochs is left unchanged.
-        accelerator: device, precision and processes; by default chosen by Accelerate.
+            checkpoint of more epochs is left unchanged. It belongs to one model, one objective
+            and one content of the data, and is refused with others.
+        accelerator: device, precision and processes; by default those of a new ``Accelerator()``,
+            whatever accelerators were made before.
         progress: whether to show a progress bar.
+        after_epoch: called as ``after_epoch(epoch, model, history)`` when an epoch has been saved,
+            in the main process, for instance to log numbers or draw samples. The model has the
+            weights that were validated and is in evaluation mode, without gradients; neither the
+            weights nor random numbers drawn there change the run.
         **options: fields of `hvae_course.config.Training`, such as ``epochs=60``.
 
     Returns:
         Bound, reconstruction and information per level of every epoch.
 
     Raises:
-        ValueError: if a setting is out of range, the model was built for other data, or the
-            checkpoint belongs to a run with other settings.
+        ValueError: if a setting is out of range, the model was built for other data, the
+            objective does not return one value per example, or the checkpoint belongs to a run
+            with other settings.
         TypeError: if there is no such option, or both an object and options are given.
         FloatingPointError: if the objective is no longer finite.
+        RuntimeError: if ``after_epoch`` changes the model.
 
     Warns:
         ConstraintNeverMet: if a constrained objective never met its constraint.
+        BoundFalls: if the ELBO falls while the objective rises.
+        NoSteps: if every step of an epoch was skipped.
+        FewExamples: if the training split is smaller than a batch.
     """
     if training is not None and options:
         raise TypeError(f"give options or a Training object, got both: {', '.join(options)}")
@@ -203,21 +293,50 @@ def fit(
             f"training is a hvae_course.config.Training object, got {training!r}; or give options "
             "such as epochs=60"
         )
-    objective = as_objective(objective)
-    accelerator = accelerator or Accelerator()
-    if training.batch_size % accelerator.num_processes:
-        raise ValueError(
-            f"batch_size={training.batch_size} cannot be shared equally by "
-            f"{accelerator.num_processes} processes; choose a multiple of their number"
+    if after_epoch is not None and not callable(after_epoch):
+        raise TypeError(f"after_epoch is a function (epoch, model, history), got {after_epoch!r}")
+    check_kinds(model, data)
+    with torch.inference_mode(False), torch.enable_grad(), using(accelerator) as accelerator:
+        return _run(
+            model,
+            data,
+            training,
+            objective=as_objective(objective),
+            checkpoint=checkpoint,
+            accelerator=accelerator,
+            progress=progress and accelerator.is_main_process,
+            after_epoch=after_epoch if accelerator.is_main_process else None,
         )
+
+
+def _run(
+    model: HierarchicalVAE,
+    data: DataSet,
+    training: Training,
+    *,
+    objective: Objective,
+    checkpoint: str | Path | None,
+    accelerator: Accelerator,
+    progress: bool,
+    after_epoch: AfterEpoch | None,
+) -> History:
+    """Train with an accelerator that is in use."""
     device, seed, epochs = accelerator.device, training.seed, training.epochs
-    settings = _settings(training, data, objective, accelerator)
+    resumed, settings = None, {}
+    if checkpoint:
+        settings = _settings(training, model, data, objective=objective, accelerator=accelerator)
+        checkpoint = as_path(checkpoint)
+        resumed = load_checkpoint(checkpoint) if checkpoint.exists() else None
     forward = compile_step(device) if training.compiled else step
     data = data.to(device)
     with isolated_random(device):
         check_data(model, data, data.train, data.validation)
+    check_sizes(training, len(data.train), accelerator.num_processes)
+    if resumed is not None:
+        check_same_run(resumed, settings, model.config, path=checkpoint)
+    elif checkpoint and settings["objective_content"] is None:
+        warn_that_it_cannot_resume(checkpoint, settings["objective"])
     history = History()
-    resumed = load_checkpoint(checkpoint) if checkpoint and Path(checkpoint).exists() else None
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
 
     model.to(device)
@@ -226,28 +345,27 @@ def fit(
     average = MovingAverage(model, training.averaging) if training.averaging else None
     objective.begin(device)
     if resumed is not None:
-        check_same_run(resumed, settings, model.config, path=checkpoint)
+        _restore(resumed, model, optimizer, objective=objective, average=average, path=checkpoint)
         run, best = resumed.run, resumed.weights
-        model.load_state_dict(run["weights"])
-        optimizer.load_state_dict(run["optimizer"])
-        if run["state"] is not None:
-            objective.load_state_dict(run["state"])
-        if average is not None:
-            average.load_state_dict(run["average"])
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
 
     _check_same_start(start, accelerator)
+    ended = start >= epochs or _out_of_patience(start + 1, training, history, objective.duration)
+    if resumed is not None and accelerator.is_main_process and (ended or progress):
+        _say_what_was_loaded(checkpoint, epochs, history, start, ended=ended)
     bar = tqdm(
         range(start + 1, epochs + 1),
         initial=start,
         total=epochs,
         unit="epoch",
-        disable=not (progress and accelerator.is_main_process),
+        disable=ended or not progress,
     )
     prepared = _prepared(accelerator, model, optimizer)
     holding_back = objective.holding_back(optimizer, list(model.prior.parameters()))
     try:
+        if checkpoint and not ended:
+            checkpoint_file(checkpoint, best, {"config": model.config, "settings": settings})
         with isolated_random(device), prepared as (network, optimizer), holding_back:
             for epoch in bar:
                 if _out_of_patience(epoch, training, history, objective.duration):
@@ -269,6 +387,7 @@ def fit(
                     accelerator=accelerator,
                     average=average,
                     step=forward,
+                    first=epoch == start + 1,
                 )
                 validated = network if average is None else average.model
                 seed_all(seed, 0)  # the same noise in every validation
@@ -277,6 +396,7 @@ def fit(
                     data.validation,
                     objective=objective,
                     num_samples=training.num_samples,
+                    bare=model,
                 )
                 # running statistics are each process's own, and all must stop at the same epoch
                 validation = broadcast(validation).tolist()
@@ -300,9 +420,29 @@ def fit(
                         "average": average and average.state_dict(),
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
+                if epoch == min(3, epochs):
+                    warn_if_bound_falls(history, epoch, objective)
+                if after_epoch is not None:
+                    shown = model if average is None else average.model
+                    with unchanged(model, shown), isolated_random(device), torch.no_grad():
+                        after_epoch(epoch, shown, History([*history.rows], history.best_epoch))
     finally:
         model.load_state_dict(best)
         model.eval()
         objective.train(False)
     objective.finish()
     return history
+
+
+def _say_what_was_loaded(
+    path: str | Path, epochs: int, history: History, after: int, *, ended: bool
+) -> None:
+    """Say in one line that a run is resumed, or that nothing is left to train."""
+    run = f"{after} epochs" if epochs == after else f"{after} epochs ({epochs} were asked for)"
+    if after < epochs:
+        run += ", out of patience"
+    done = (
+        f"{path} holds the finished run of {run}; its best weights (epoch {history.best_epoch}) "
+        "were loaded, nothing was trained"
+    )
+    tqdm.write(done if ended else f"resuming {path} after epoch {after}", file=sys.stderr)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from hvae_course.config import Training
 
@@ -25,7 +25,7 @@ def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimize
 
     Args:
         model: the model, with an attribute ``prior``.
-        training: the rule and the two step sizes.
+        training: the rule, the two step sizes and the weight decay.
 
     Returns:
         An optimiser with two groups, the prior's last; one group if the prior has no parameters.
@@ -38,6 +38,8 @@ def make_optimiser(model: nn.Module, training: Training) -> torch.optim.Optimize
         groups.append({"params": prior, "lr": rate if prior_rate is None else prior_rate})
     # one kernel for all parameters, where PyTorch has it
     how = {"foreach": True} if training.optimiser == "adamax" else {"fused": True}
+    if training.weight_decay is not None:
+        how["weight_decay"] = training.weight_decay
     return OPTIMISERS[training.optimiser](groups, **how)
 
 
@@ -58,8 +60,8 @@ def share_of_rate(epoch: int, training: Training) -> float:
     return (1 - math.cos(math.pi * remaining)) / 2
 
 
-def accept_gradient(model: nn.Module, training: Training, accelerator: Accelerator) -> bool:
-    """Scale a gradient down that is too long, and decide whether to take the step.
+def clip_gradient(model: nn.Module, training: Training, accelerator: Accelerator) -> Tensor | None:
+    """Scale a gradient down that is longer than ``clip_norm``.
 
     Args:
         model: the model, after the backward pass.
@@ -67,11 +69,9 @@ def accept_gradient(model: nn.Module, training: Training, accelerator: Accelerat
         accelerator: device, precision and processes.
 
     Returns:
-        False if the norm is above ``skip_norm``, or not a number. Only with ``skip_norm`` does
-        this wait for the device.
+        The norm before, ``()``; None if no norm is limited.
     """
     if training.clip_norm is None and training.skip_norm is None:
-        return True
+        return None
     longest = math.inf if training.clip_norm is None else training.clip_norm
-    norm = accelerator.clip_grad_norm_(model.parameters(), longest)
-    return training.skip_norm is None or bool(norm <= training.skip_norm)
+    return accelerator.clip_grad_norm_(model.parameters(), longest)

@@ -1,0 +1,233 @@
+"""Checks of what a training run is given, and warnings about what it does with it.
+
+What can be seen from shapes and types is an error in the first step. What only the numbers show is
+a warning.
+"""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hvae_course.config import Training
+from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives import Objective
+from hvae_course.training.history import History
+
+
+class BoundFalls(UserWarning):
+    """The ELBO becomes worse while the objective improves: a sign of the objective is wrong."""
+
+
+class NoSteps(UserWarning):
+    """An epoch has changed no weight, because every gradient was longer than ``skip_norm``."""
+
+
+class CannotResume(UserWarning):
+    """The checkpoints of a run cannot be resumed, because its objective cannot be identified."""
+
+
+class FewExamples(UserWarning):
+    """The training split is smaller than a batch."""
+
+
+def check_value(value: Tensor, trace: Trace, x: Tensor) -> Tensor:
+    """Check what an objective returns by its shape and type, without waiting for the device.
+
+    Args:
+        value: what the objective returned.
+        trace: the trace it was given.
+        x: the batch it was given, ``(B, D)``.
+
+    Returns:
+        The value.
+
+    Raises:
+        TypeError: if it is not a tensor of floating-point numbers.
+        ValueError: if it does not have the shape ``(B,)``, or no gradients in training.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        given = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else repr(value)
+        raise TypeError(
+            "an objective returns a tensor of floating-point numbers of shape (B,), one value in "
+            f"nats per example, to be maximised; got {given}"
+        )
+    size, draws = len(x), trace.num_samples
+    if value.shape != (size,):
+        if value.dim() == 0:
+            hint = "do not take the mean over the batch"
+        elif value.shape == (size * draws,):
+            hint = f"average over the {draws} draws, value.unflatten(0, (-1, {draws})).mean(1)"
+        else:
+            hint = "sum over all axes but the first"
+        raise ValueError(
+            f"an objective returns one value per example, shape ({size},), got the shape "
+            f"{tuple(value.shape)}; {hint}"
+        )
+    if torch.is_grad_enabled() and not value.requires_grad:
+        raise ValueError(
+            "the objective has no gradient with respect to the weights; compute it from the trace "
+            "without detach() or no_grad(), and leave some parameters trainable"
+        )
+    return value
+
+
+def check_first(value: Tensor) -> None:
+    """Check that the first value of an objective is finite; waits for the device.
+
+    Args:
+        value: mean over the batch, ``()``.
+
+    Raises:
+        FloatingPointError: if it is not.
+    """
+    if not math.isfinite(number := value.item()):
+        raise FloatingPointError(
+            f"the objective is {number} in the first step, before any weight has changed; check "
+            "the objective and the scale of the data"
+        )
+
+
+def check_sizes(training: Training, size: int, processes: int) -> None:
+    """Compare the batch size with the training split and with the number of processes.
+
+    Args:
+        training: with the batch size.
+        size: number of training examples.
+        processes: number of processes.
+
+    Raises:
+        ValueError: if the processes cannot share a batch, or there are more of them than examples.
+    """
+    if training.batch_size % processes:
+        raise ValueError(
+            f"batch_size={training.batch_size} cannot be shared equally by {processes} processes; "
+            "choose a multiple of their number"
+        )
+    if size < processes:
+        raise ValueError(
+            f"{size} training examples cannot be shared by {processes} processes; start fewer"
+        )
+    if size < training.batch_size:
+        warnings.warn(
+            f"batch_size={training.batch_size} is more than the {size} training examples, so that "
+            f"every epoch is one step with all of them; choose batch_size={size} or less",
+            FewExamples,
+            stacklevel=4,
+        )
+
+
+def warn_that_it_cannot_resume(path: str | Path, objective: str) -> None:
+    """Warn that the checkpoints of a run will not be resumed.
+
+    Args:
+        path: the checkpoint file.
+        objective: description of the objective, whose code cannot be read.
+    """
+    warnings.warn(
+        f"{path} will hold a run that cannot be resumed, because nothing identifies the objective "
+        f"{objective}; define it with def in a file or a notebook cell, or as a subclass of "
+        "hvae_course.objectives.Objective with its settings as attributes",
+        CannotResume,
+        stacklevel=4,
+    )
+
+
+def warn_if_idle(steps: int, skipped: Sequence[Tensor], training: Training) -> None:
+    """Warn if an epoch took no step.
+
+    Args:
+        steps: number of steps of the epoch.
+        skipped: norms of the gradients whose steps were skipped.
+        training: with the largest norm.
+    """
+    if len(skipped) == steps:
+        norms = torch.stack([*skipped])
+        warnings.warn(
+            f"skip_norm={training.skip_norm:g} skipped all {steps} steps of an epoch, so that no "
+            f"weight changed: the smallest gradient has the norm {norms.min().item():.4g}, the "
+            f"median is {norms.median().item():.4g}; choose a skip_norm far above them",
+            NoSteps,
+            stacklevel=5,
+        )
+
+
+def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> None:
+    """Warn if the first epochs look as if a sign of the objective were wrong.
+
+    Whatever weights an objective gives to the information of the levels, as long as they are not
+    negative: while the information rises, it cannot gain more than the reconstruction does. The
+    objectives of the package, whose weights change during training, are not looked at.
+
+    Args:
+        history: after the last of these epochs.
+        epochs: how many, at least two for a comparison.
+        objective: what was maximised.
+    """
+    if type(objective).__module__.startswith("hvae_course.objectives") and not hasattr(
+        objective, "function"
+    ):
+        return
+    values = {name: [0.0] * epochs for name in ("objective", "elbo", "reconstruction")}
+    for epoch, split, quantity, _, value in history.rows:
+        if split == "train" and epoch <= epochs and quantity in values:
+            values[quantity][epoch - 1] = value
+    rises = zip(*(_differences(values[name]) for name in values), strict=True)
+    if epochs > 1 and all(
+        bound < 0 < gain and gain > reconstruction > bound for gain, bound, reconstruction in rises
+    ):
+        elbo, gains = values["elbo"], values["objective"]
+        warnings.warn(
+            f"in the first {epochs} epochs the ELBO fell from {elbo[0]:.4g} to {elbo[-1]:.4g} "
+            f"while the objective rose from {gains[0]:.4g} to {gains[-1]:.4g}. fit maximises the "
+            "objective: return the bound and not the loss, or check the signs of its terms",
+            BoundFalls,
+            stacklevel=4,
+        )
+
+
+def _differences(values: Sequence[float]) -> list[float]:
+    return [b - a for a, b in zip(values, values[1:], strict=False)]
+
+
+@contextlib.contextmanager
+def unchanged(*models: nn.Module) -> Iterator[None]:
+    """Require a block to leave the weights of models, and which of them are trained, alone.
+
+    Args:
+        *models: the models.
+
+    Yields:
+        None: nothing.
+
+    Raises:
+        RuntimeError: if they differ at the end.
+    """
+    both = nn.ModuleList(dict.fromkeys(models))
+
+    def state() -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in both.state_dict().items()}
+
+    def trained() -> list[tuple[str, bool]]:
+        return [(name, p.requires_grad) for name, p in both.named_parameters()]
+
+    before, flags = state(), trained()
+    yield
+    after = state()
+    changed = [n for n in before if n not in after or not _same(before[n], after[n])]
+    changed += [name for name, flag in flags if (name, flag) not in trained()]
+    if changed:
+        names = ", ".join(name.partition(".")[2] for name in changed[:3])
+        raise RuntimeError(
+            f"after_epoch has changed the model ({names}), so that the run could not be resumed "
+            "from its checkpoint; work on copy.deepcopy(model)"
+        )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors agree, NaN included."""
+    return a.shape == b.shape and bool(((a == b) | (a.isnan() & b.isnan())).all())
