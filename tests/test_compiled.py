@@ -10,7 +10,7 @@ from waits import Waits
 from hvae_course.config import Training
 from hvae_course.objectives import Constrained, FreeBits, WarmUp, Weighted, as_objective, elbo
 from hvae_course.objectives.multipliers import GECO
-from hvae_course.training import load_checkpoint, loop
+from hvae_course.training import NotCompiled, load_checkpoint, loop
 from hvae_course.training.loop import _train_epoch
 from hvae_course.training.step import check_compiler, compile_step, step
 
@@ -104,6 +104,64 @@ def test_a_compiled_run_repeats_itself_and_resumes_bitwise(
         train(
             models[1], epochs=3, checkpoint=tmp_path / "run.pt", **settings | {"compiled": False}
         )
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (lambda t, x: t.levels[0].z, r"shape \(40,\), got the shape \(40, 4\)"),
+        (lambda t, x: elbo(t, x).detach(), "no gradient with respect to the weights"),
+    ],
+    ids=["per dimension", "no gradient"],
+)
+def test_what_an_objective_returns_is_checked_in_a_compiled_step_too(
+    objective, message, make_model, train
+):
+    with pytest.raises(ValueError, match=message):
+        train(make_model(), objective=objective, compiled=True)
+
+
+def broken(message: str):
+    """A compiler that fails when the step is called, after it has drawn and moved something."""
+
+    def compile_(function, **settings):
+        def call(model, objective, x, *rest):
+            torch.rand(3)
+            model.bottom_up.blocks[0][1].running_mean.add_(1)
+            objective.update(torch.tensor(3.0))
+            raise RuntimeError(message)
+
+        return call
+
+    return compile_
+
+
+def test_a_step_that_cannot_be_compiled_runs_as_it_is_and_says_which_folder_to_delete(
+    make_model, train, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch, "compile", broken("CppCompileError: half a file"))
+    monkeypatch.setattr("shutil.which", lambda _: "g++")
+    models = [make_model() for _ in range(2)]
+    settings = {"epochs": 1, "objective": Constrained(10.0)}
+    with pytest.warns(NotCompiled, match=f"half a file.*delete the folder {tmp_path}") as caught:
+        train(models[0], compiled=True, **settings)
+    train(models[1], **settings)
+    assert len(caught) == 1
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
+
+
+def test_an_error_of_the_model_is_not_taken_for_one_of_the_compiler(
+    make_model, train, monkeypatch
+):
+    def objective(trace, x):
+        raise LookupError("of its own")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: function)
+    monkeypatch.setattr("shutil.which", lambda _: "g++")
+    with pytest.raises(LookupError, match="of its own"):
+        train(make_model(), compiled=True, objective=objective)
 
 
 def test_without_a_compiler_the_run_is_refused_before_it_begins(train, make_model, monkeypatch):
