@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from hvae_course.data import DataSet, DataSpec, Split
+from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes.models import read_config
@@ -62,12 +62,7 @@ def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
             f"expected a HierarchicalVAE as the model, got {type(model).__name__}; a function of "
             "hvae_course.recipes builds one"
         )
-    if not isinstance(data, DataSet):
-        raise TypeError(
-            f"expected a DataSet as the data, got {type(data).__name__}; "
-            "hvae_course.data.load reads one and hvae_course.data.from_arrays makes one of your "
-            "own examples"
-        )
+    as_data_set(data)
 
 
 def _check_spec(expected: DataSpec, given: DataSpec, data: DataSet) -> None:

@@ -93,10 +93,12 @@ def from_npz(
 def _read_npz(path: Path) -> dict[str, Any]:
     """All entries of a file; single values as Python's own."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
                 raise ValueError("it holds a single array; write it with np.savez(path, x=array)")
-            entries = {key: file[key] for key in file.files}
+            with found:
+                entries = {key: found[key] for key in found.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         if "allow_pickle" in str(error) or "pickled" in str(error):
             error = "it holds Python objects; store numbers, for example array.astype(float)"

@@ -400,7 +400,5 @@ def as_data_set(data: Any) -> DataSet:  # noqa: ANN401
             of it.
     """
     if not isinstance(data, DataSet):
-        raise TypeError(
-            f"expected a hvae_course.data.DataSet, got {type(data).__name__}{advice(data)}"
-        )
+        raise TypeError(f"expected a DataSet as the data, got {type(data).__name__}{advice(data)}")
     return data

@@ -40,8 +40,9 @@ def as_tensor(values: Any, what: str = "x") -> Tensor:  # noqa: ANN401
             raise TypeError(f"{what} is a sparse tensor; give {what}.to_dense()")
         _refuse_complex(values.is_complex(), what)
         return values.detach()
-    if isinstance(values, str | Path):
-        raise TypeError(f"{what} must be an array, got {str(values)!r}{advice(values)}")
+    if isinstance(values, str | Path | Dataset | DataLoader):
+        found = repr(str(values)) if isinstance(values, str | Path) else type(values).__name__
+        raise TypeError(f"{what} must be an array, got {found}{advice(values)}")
     if hasattr(values, "toarray"):
         raise TypeError(f"{what} is a sparse matrix; give {what}.toarray()")
     if hasattr(values, "to_frame"):  # a pandas series
