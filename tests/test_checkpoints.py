@@ -56,14 +56,19 @@ LAYOUT = {"format": 1, "config": {}, "weights": {}, "run": {}}
     ("content", "message"),
     [
         (LAYOUT | {"format": 2}, "has checkpoint format 2, this version reads 1"),
-        ({"weights": {}}, "has checkpoint format None, this version reads 1"),
-        (torch.zeros(2), "has checkpoint format 'Tensor', this version reads 1"),
-        ([1, 2], "has checkpoint format 'list', this version reads 1"),
+        (
+            dict.fromkeys("abcd", torch.zeros(1)),
+            r"is not a checkpoint: it holds 'a', 'b', 'c', \.\.\.\. fit.* model.load_state_dict\(",
+        ),
+        (torch.zeros(2), "is not a checkpoint: it holds Tensor"),
+        ([1, 2], "is not a checkpoint: it holds list"),
+        ({}, "is not a checkpoint: it holds nothing"),
+        (LAYOUT | {"weights": [1]}, "is damaged: weights is a list, not a mapping; train again"),
         ({"format": 1}, r"checkpoint\.pt holds \['format'\], a checkpoint holds"),
         (LAYOUT | {"extra": 1}, r"checkpoint\.pt holds \[.*'extra'.*\], a checkpoint holds"),
         (b"junk", "is not a checkpoint, or is damaged"),
     ],
-    ids=["newer", "none", "tensor", "list", "too few entries", "too many entries", "foreign"],
+    ids=["newer", "state", "tensor", "list", "empty", "damaged", "too few", "too many", "foreign"],
 )
 def test_another_layout_is_refused(path, content, message):
     path.parent.mkdir()

@@ -101,7 +101,9 @@ def test_models_that_differ_in_anything_kept_have_different_fingerprints():
         model[1].running_mean += 1
         prints.append(fingerprint(model))
     prints.append(fingerprint(nn.ModuleDict({"first": model[0], "second": model[1]})))
-    assert len(set(prints)) == 4
+    prints.append(fingerprint(nn.Sequential(*model, nn.ReLU())))  # the same values
+    prints.append(fingerprint(nn.Sequential(*model, nn.Tanh())))
+    assert len(set(prints)) == 6
 
 
 def test_a_failing_write_leaves_the_batches_before_it(

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hvae_course.files import read_tensors, write_tensors
+from hvae_course.config import differences
+from hvae_course.files import as_path, check_writable, read_tensors, storable, write_tensors
 from hvae_course.seeding import generator_states, restore_generators
 
 
@@ -24,14 +25,17 @@ def batches_done(path: str | Path | None) -> int:
     Raises:
         ValueError: if the file does not hold part of an evaluation.
     """
-    if path is None or not Path(path).exists():
+    if path is None or not as_path(path).exists():
         return 0
     return len(_read(path)["columns"])
 
 
 def _read(path: str | Path) -> dict[str, Any]:
     content = read_tensors(path, kind="part of an evaluation")
-    if not isinstance(content, dict) or {"run", "columns", "generators"} - content.keys():
+    parts = {"run": dict, "columns": list, "generators": object}
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in parts.items()
+    ):
         raise ValueError(
             f"{path} does not hold part of an evaluation; choose another file, or delete it"
         )
@@ -39,17 +43,17 @@ def _read(path: str | Path) -> dict[str, Any]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hash the state of a model, its parameters and running statistics.
+    """Hash a model's structure and its state, parameters and running statistics.
 
     Args:
         model: any module.
 
     Returns:
-        SHA-256 of names and values, in hexadecimal.
+        SHA-256 of names, types, shapes and values, in hexadecimal.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(model).encode())
     for name, values in model.state_dict().items():
-        digest.update(name.encode())
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
@@ -59,30 +63,30 @@ class Partial:
 
     Args:
         path: the file, or None to keep nothing.
-        run: the settings of the evaluation; a file with other settings is refused.
+        run: the settings of the evaluation, numbers and strings; a file with other settings is
+            refused.
         device: the device in use.
 
     Raises:
         ValueError: if the file belongs to another evaluation, or does not hold one.
+        OSError: if the file cannot be written.
     """
 
     def __init__(
         self, path: str | Path | None, run: Mapping[str, Any], device: torch.device
     ) -> None:
-        self.path, self.device = path and Path(path), device
-        self.run = {**run, "device": device.type}
+        self.path, self.device = None if path is None else check_writable(path), device
+        self.run = storable({**run, "device": device.type})
         self.columns: list[Tensor] = []
         """Results of the finished batches, each ``(3 + L, B)``."""
         if self.path is None or not self.path.exists():
             return
         found = _read(self.path)
         before = found["run"]
-        changed = [name for name in self.run if before.get(name) != self.run[name]]
+        changed = differences({name: before.get(name) for name in self.run}, self.run)
         if changed:
-            pairs = [(name, before.get(name), self.run[name]) for name in changed]
-            listed = ", ".join(f"{name} was {was!r} and is {now!r}" for name, was, now in pairs)
             raise ValueError(
-                f"{self.path} holds part of another evaluation: {listed}; finish that one with "
+                f"{self.path} holds part of another evaluation: {changed}; finish that one with "
                 "the same settings, or choose another file"
             )
         self.columns = [column.to(device) for column in found["columns"]]
