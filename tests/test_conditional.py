@@ -10,8 +10,10 @@ from test_networks import Convolutions
 from torch import Tensor, nn
 from torch.distributions import Normal
 
+from hvae_course import fit
+from hvae_course.analysis import classify, evaluate
 from hvae_course.config import Model
-from hvae_course.data import DataSpec, Standardisation
+from hvae_course.data import DataSet, DataSpec, Split, Standardisation, load
 from hvae_course.gaussians import LOG_STD_BOUND
 from hvae_course.hierarchy import HierarchicalVAE, hold, prior_mean, with_label
 from hvae_course.objectives import elbo, importance_weighted
@@ -154,6 +156,105 @@ def test_samples_of_a_class_have_its_mean_and_the_top_level_has_that_of_the_prio
         trace = model.generate(20_000, y=torch.full((20_000,), label))
         values = torch.cat([trace.px.sample(), *(level.z for level in trace.levels)], dim=1)
         assert_mean(values, expected)
+
+
+# Classification, by Bayes' rule
+
+
+def labelled(x: Tensor, y: Tensor | None, train: Tensor | None = None) -> DataSet:
+    """Real values with one feature, whose test split has these labels."""
+    test = Split(x, y, None)
+    train = Split(torch.randn(len(train), 1), train, None) if train is not None else test
+    return DataSet("classes", (1,), None, "none", train, test, test, num_classes=C)
+
+
+TRAIN = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
+
+
+@pytest.mark.parametrize("recipe", ["bottom_up", "ladder", "bidirectional"])
+@pytest.mark.parametrize("prior", [None, (0.6, 0.4, 0.0)])
+def test_with_the_exact_posterior_the_class_follows_bayes_rule_exactly(recipe, prior):
+    chain, x = CHAINS[3], 2 * torch.randn(30, 1)
+    p_y = torch.tensor([0.2, 0.3, 0.5] if prior is None else prior, dtype=D)
+    joint = log_px(chain, x.double()).exp() * p_y
+    expected = (joint / joint.sum(dim=1, keepdim=True)).log()
+    data = labelled(x, expected.argmax(dim=1), TRAIN)
+    found = classify(exact_model(recipe, chain), data, num_samples=3, prior=prior)
+    torch.testing.assert_close(found.log_posterior, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(found.prior, p_y)
+    assert torch.equal(found.predicted, expected.argmax(dim=1))
+    assert (found.accuracy, found.standard_error) == (1.0, 0.0)
+
+
+def test_a_model_that_ignores_the_label_repeats_the_shares_of_the_classes(make, tiny_data):
+    model = make("ladder_vae", normalisation="none").eval()
+    nets = [model.bottom_up.blocks[0], model.top_down.likelihood, *model.top_down.conditionals]
+    for net in nets:
+        first = next(layer for layer in net.modules() if isinstance(layer, nn.Linear))
+        first.weight.data[:, -10:] = 0
+    found, before = classify(model, tiny_data, num_samples=2), torch.get_rng_state()
+    shares = tiny_data.train.labels.bincount(minlength=10).double() / len(tiny_data.train)
+    torch.testing.assert_close(found.log_posterior.exp(), shares.expand(60, 10))
+    assert (found.predicted == shares.argmax()).all()
+    classify(model, tiny_data, num_samples=1, split="validation")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_trained_model_classifies_far_above_chance(make_model):
+    """One in ten by chance; on all digits, and trained for longer, it is nine in ten."""
+    digits = load("digits")
+    model = make_model("ladder_vae", digits, hidden=(64,), conditional=True)
+    fit(model, digits, epochs=3, learning_rate=1e-2, progress=False)
+    found = classify(model, digits, num_samples=2)
+    assert found.accuracy > 0.6
+    assert found.accuracy == pytest.approx((found.predicted == digits.test.labels).float().mean())
+    assert str(found).startswith(f"accuracy {found.accuracy:.3f} +- 0.0")
+
+
+def test_examples_without_labels_are_classified_without_an_accuracy():
+    data = labelled(torch.randn(7, 1), None, TRAIN)
+    found = classify(exact_model("ladder", CHAINS[1]), data, num_samples=1)
+    assert found.labels is found.accuracy is found.standard_error is None
+    assert str(found) == "7 examples, accuracy unknown without labels"
+    assert found.predicted.shape == (7,) and found.log_posterior.shape == (7, C)
+
+
+X = torch.randn(10, 1, generator=torch.Generator().manual_seed(0))
+UNFIT = {
+    "no training labels": (
+        labelled(X, None),
+        None,
+        "has no labels to count; pass prior=, the prob",
+    ),
+    "sum": (labelled(X, TRAIN), (0.2, 0.2, 0.2), "3 probabilities that sum to 1, got .0.2, 0.2, "),
+    "sign": (labelled(X, TRAIN), (-0.5, 0.5, 1.0), "3 probabilities that sum to 1, got .-0.5"),
+    "NaN": (labelled(X, TRAIN), (math.nan, 0.5, 0.5), "3 probabilities that sum to 1, got .nan"),
+    "number": (labelled(X, TRAIN), (0.5, 0.5), "3 probabilities that sum to 1, got .0.5, 0.5"),
+    "classes": (
+        labelled(X, TRAIN + 1, TRAIN),
+        None,
+        "labels 0 to 2, got labels from 1 to 3 in the test",
+    ),
+    "training classes": (labelled(X, TRAIN, TRAIN - 1), None, "from -1 to 1 in the train"),
+}
+
+
+@pytest.mark.parametrize(("data", "prior", "match"), UNFIT.values(), ids=UNFIT)
+def test_what_cannot_be_classified_is_refused(data, prior, match):
+    with pytest.raises(ValueError, match=match):
+        classify(exact_model("ladder", CHAINS[1]), data, prior=prior)
+
+
+def test_a_model_of_x_alone_cannot_classify(make_model, tiny_data):
+    with pytest.raises(ValueError, match="only a conditional model can classify, and this one"):
+        classify(make_model(), tiny_data)
+
+
+def test_a_class_is_not_read_off_bounds_that_are_not_finite():
+    model = exact_model("ladder", CHAINS[1])
+    model.top_down.likelihood.net[1].bias.data[0] = math.nan
+    with pytest.raises(ValueError, match=r"of 10 examples is not finite, so they cannot be class"):
+        classify(model, labelled(X, TRAIN), num_samples=1)
 
 
 # What depends on the label
@@ -413,6 +514,27 @@ def test_a_label_outside_the_range_gives_nan_where_a_check_would_wait(make, x, y
     hot = compiled(wrong, 5)
     assert hot.isnan().all(dim=1).tolist() == [False, True, True, False, False]
     assert hot[[0, 3, 4]].argmax(dim=1).tolist() == [1, 9, 0] and (hot[[0, 3]].sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("labels", ["none", "other"])
+def test_data_without_the_labels_of_the_model_are_refused_before_any_work(
+    labels, make, train, tiny_data
+):
+    others = None if labels == "none" else tiny_data.test.labels + 5
+    parts = {name: replace(tiny_data.test, labels=others) for name in ("train", "validation")}
+    data = replace(tiny_data, **parts, test=parts["train"])
+    match = "needs labels" if others is None else "the labels 0 to 9, got labels from 5 to 14"
+    for work in (train, lambda model, data: evaluate(model, data, num_samples=1)):
+        with pytest.raises(ValueError, match=match):
+            work(make(), data)
+
+
+def test_a_posterior_that_reads_a_label_belongs_to_a_conditional_model(make):
+    model = make("bottom_up_vae")
+    with pytest.raises(ValueError, match="posterior Chain reads a label and the model has none"):
+        HierarchicalVAE(
+            model.prior, model.bottom_up, posterior=model.posterior, top_down=model.top_down
+        )
 
 
 def test_a_model_of_x_alone_takes_no_labels(make, x, y):

@@ -1,5 +1,6 @@
 """Evaluate, diagnose and use a trained model."""
 
+from hvae_course.analysis.classification import Classification, classify
 from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate
 from hvae_course.analysis.latent_graph import (
@@ -23,6 +24,7 @@ from hvae_course.analysis.paths import Smoothness, angle_steps, smoothness
 from hvae_course.analysis.topology import RingTest, persistence, ring_test
 
 __all__ = [
+    "Classification",
     "Estimate",
     "Evaluation",
     "LatentGraph",
@@ -33,6 +35,7 @@ __all__ = [
     "aggregate_split",
     "angle_steps",
     "bits_per_dim",
+    "classify",
     "diagnose",
     "evaluate",
     "infer",
