@@ -1,7 +1,11 @@
 """Data of one's own: what is taken for what, and what is refused in which words."""
 
+import re
+import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +15,9 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, TensorDataset
 
+import hvae_course
 from hvae_course import evaluate, fit, recipes
+from hvae_course.cli import main
 from hvae_course.config import Data, data_info
 from hvae_course.data import (
     DataSet,
@@ -26,6 +32,7 @@ from hvae_course.data import (
     from_npz,
     load,
 )
+from hvae_course.data.arrays import Kind
 
 SPLITS = ("train", "validation", "test")
 ALL = slice(None)
@@ -295,6 +302,14 @@ def test_what_is_likely_not_meant_gets_a_warning_at_the_call(x, settings, match)
     with pytest.warns(DataWarning, match=match) as caught:
         from_arrays(x, **settings)
     assert caught[0].filename == __file__
+
+
+def test_a_warning_about_a_file_names_the_line_that_reads_it(tmp_path):
+    np.savez(tmp_path / "f.npz", x=REAL * 100)
+    for use in (from_npz, load):
+        with pytest.warns(DataWarning, match="far from 1") as caught:
+            use(tmp_path / "f.npz")
+        assert caught[0].filename == __file__
 
 
 def test_the_wish_to_keep_a_scale_is_respected():
@@ -777,3 +792,72 @@ def test_a_data_set_made_by_hand_is_refused_where_it_cannot_be_right():
     parts = [Split(torch.rand(n, 64), labels[:n], None) for n in (100, 0, 9)]
     with pytest.raises(ValueError, match="a split of m.* is empty; give it at least one example"):
         tiny_fit(DataSet("m", (8, 8), None, "none", *parts))
+
+
+# The page "Your own data"
+
+PAGE = (Path(__file__).parent.parent / "book/your_data.md").read_text("utf-8")
+
+
+def code(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+class SmallMNIST(Pictures):
+    """Stands for torchvision's class."""
+
+    def __init__(self, root, train, transform) -> None:
+        super().__init__(lambda i: (transform(BYTES[i % 100]), i % 2), 10_020 if train else 10)
+
+
+@pytest.fixture
+def page_files(tmp_path, monkeypatch, folder):
+    """The files that the page reads."""
+    folder({f"{'cat' if i % 3 else 'dog'}/{i}.png": BYTES[i] for i in range(12)}, "pets")
+    monkeypatch.chdir(tmp_path)
+    labels, patients = np.arange(100) % 5, np.arange(100)
+    arrays = {"scans": BYTES, "small": BYTES // 16, "visits": COUNTS, "labels": labels}
+    for name, x in (arrays | {"patients": patients}).items():
+        np.save(f"{name}.npy", x)
+    (FRAME * 30).to_csv("wine.csv", index=False)
+    FRAME.mask(FRAME > 1).to_csv("holes.csv", index=False)
+    towns = np.array(["Rome", "Oslo", "Bern"])[LABELS]
+    TABLE.assign(town=towns).to_csv("people.csv", index=False)
+    module = SimpleNamespace(MNIST=SmallMNIST, ToTensor=lambda: lambda x: x / np.float32(255))
+    for name in ("torchvision", "torchvision.datasets", "torchvision.transforms"):
+        monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_the_code_of_the_page_runs(page_files, monkeypatch, capsys):
+    def fit_briefly(model, data, **settings):
+        small = {"epochs": 1, "batch_size": 20, "progress": False}
+        return fit(model, data, **settings | small)
+
+    monkeypatch.setattr(hvae_course, "fit", fit_briefly, raising=False)
+    names: dict = {}
+    for block in code("python"):
+        exec(block, names)
+    assert str(names["scans"]) in capsys.readouterr().out
+    assert names["digits"].spec == DataSpec((8, 6), 256, num_classes=2)
+    assert names["samples"].shape == (100, 6) and abs(names["samples"].std() - 30) < 30
+    assert not names["filled"].isnan().any() and names["x"].shape[1] == 48
+    assert len(names["scores"]) == 15 and names["table"].feature_names[2] == "town"
+    for line in "".join(code("sh")).splitlines():
+        small = {
+            "train": "--epochs 1 --batch-size 20 --hidden 8 --quiet",
+            "evaluate": "--num-samples 2 --quiet",
+        }
+        words = line.split()[1:]
+        assert main([*words, *small.get(words[0], "").split()]) == 0, line
+    assert len(pd.read_csv("samples.csv")) == 64
+
+
+def test_the_table_of_the_page_names_the_usual_likelihood_and_its_measure():
+    lines = re.findall(r"^\| .* \| `\"(\w+)\"`(.*?) \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)
+    assert {kind for kind, *_ in lines} == set(get_args(Kind))
+    likelihoods = {name for *_, named, _ in lines for name in re.findall(r"`(\w+)`", named)}
+    assert likelihoods == set(recipes.LIKELIHOODS)
+    for _, _, named, measure in lines:
+        for name in re.findall(r"`(\w+)`", named):
+            if name != "mixed":
+                assert recipes.LIKELIHOODS[name].measure in measure

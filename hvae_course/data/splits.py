@@ -113,6 +113,13 @@ class DataSpec:
         object.__setattr__(self, "feature_names", tuple(map(str, self.feature_names)))
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"an example needs positive sizes, got the shape {self.shape}")
+        for name in ("num_values", "num_classes"):
+            number = getattr(self, name)
+            if number is None:
+                continue
+            if not isinstance(number, Integral) or number < 1:
+                raise ValueError(f"{name} is a whole number of at least 1 or None, got {number!r}")
+            object.__setattr__(self, name, int(number))
         if self.counts and self.num_values is not None:
             raise ValueError(
                 f"counts have no largest value, got num_values={self.num_values}; give None"
@@ -289,7 +296,7 @@ def shorten(names: Iterable[object]) -> str:
 class DataSet:
     """Training, validation and test split with what a result must state about them.
 
-    `hvae_course.data.from_arrays` makes one from arrays and checks them.
+    `from_arrays` makes one from arrays and checks them.
     """
 
     name: str
