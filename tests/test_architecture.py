@@ -38,7 +38,7 @@ ALLOWED = {
         "likelihoods": "counts gaussians grey_values tables",
         "priors": "gaussians",
         "posteriors": "gaussians hierarchy",
-        "objectives": "config hierarchy",
+        "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
         "oracles": "gaussians hierarchy likelihoods posteriors priors",

@@ -6,7 +6,7 @@ import pytest
 import torch
 from linear_gaussian import CHAINS
 from torch import Tensor, nn
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution, MultivariateNormal, Normal
 
 from hvae_course import evaluate, fit, recipes
 from hvae_course.analysis import diagnose
@@ -14,6 +14,7 @@ from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.likelihoods import MissingValues
 from hvae_course.objectives import elbo, importance_weighted
+from hvae_course.objectives.constrained import ERRORS
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer, OneFactor
 from hvae_course.posteriors import Chain
 from hvae_course.recipes import LIKELIHOODS, RECIPES, build
@@ -186,6 +187,27 @@ def test_a_training_step_with_missing_values_takes_place_on_the_meta_device(
         x = torch.empty(5, 6)
         model(x, 2).log_weight(x).mean().backward()
     assert all(p.grad is not None and p.grad.is_meta for p in model.parameters())
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_errors_of_a_constraint_are_per_observed_dimension(error, make_model):
+    """A row with holes has the error of the row without those columns."""
+    model = model_for("gaussian", make_model).eval()
+    x = with_holes(torch.randn(6, 6))
+    trace = model(x, 2)
+    trace.px.mean.retain_grad()
+    found, seen = ERRORS[error](trace, x), ~x.isnan()
+    assert found[0] == 0 and torch.isfinite(found).all()
+    px = trace.px.complete.base_dist
+    for row in range(1, 6):
+        d = seen[row]
+        means, scales = (p.unflatten(0, (6, 2))[row][:, d] for p in (px.loc, px.scale))
+        expected = (x[row, d] - means).square().mean()
+        if error == "negative_log_likelihood":
+            expected = -Normal(means, scales).log_prob(x[row, d]).mean()
+        torch.testing.assert_close(found[row], expected)
+    found.sum().backward()
+    assert torch.isfinite(trace.px.mean.grad).all()
 
 
 # What is refused

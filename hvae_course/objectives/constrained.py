@@ -21,10 +21,11 @@ from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.base import Objective
 from hvae_course.objectives.multipliers import GECO, ReWO, plain_number
 from hvae_course.objectives.weighted import mean_over_draws, mean_over_processes
+from hvae_course.tables import ObservedValues
 
 
 def squared_error(trace: Trace, x: Tensor) -> Tensor:
-    """Squared distance of x to the mean of the likelihood, per dimension.
+    """Squared distance of x to the mean of the likelihood, per dimension that was observed.
 
     Args:
         trace: the model's trace of x.
@@ -33,12 +34,17 @@ def squared_error(trace: Trace, x: Tensor) -> Tensor:
     Returns:
         ``(B,)``, averaged over draws, in squared units of the data.
     """
+    num_observed = _num_observed(trace, x)
     x = x.repeat_interleave(trace.num_samples, dim=0)  # (B, D) -> (B K, D)
-    return mean_over_draws((x - trace.px.mean).square().flatten(1).mean(dim=1), trace)
+    if num_observed is None:
+        return mean_over_draws((x - trace.px.mean).square().flatten(1).mean(dim=1), trace)
+    x = torch.where(x.isnan(), trace.px.mean, x)
+    squares = (x - trace.px.mean).square().flatten(1).sum(dim=1)
+    return mean_over_draws(squares, trace) / num_observed
 
 
 def negative_log_likelihood(trace: Trace, x: Tensor) -> Tensor:
-    """Negative reconstruction term, per dimension.
+    """Negative reconstruction term, per dimension that was observed.
 
     Args:
         trace: the model's trace of x.
@@ -47,7 +53,17 @@ def negative_log_likelihood(trace: Trace, x: Tensor) -> Tensor:
     Returns:
         ``(B,)``, averaged over draws, nats per dimension; positive for discrete data.
     """
-    return -mean_over_draws(trace.log_px(x), trace) / x[0].numel()
+    num_observed = _num_observed(trace, x)
+    return -mean_over_draws(trace.log_px(x), trace) / (
+        x[0].numel() if num_observed is None else num_observed
+    )
+
+
+def _num_observed(trace: Trace, x: Tensor) -> Tensor | None:
+    """Dimensions that were observed, ``(B,)``, at least 1; None if none can be missing."""
+    if not isinstance(trace.px, ObservedValues):
+        return None
+    return (~x.isnan()).flatten(1).sum(dim=1).clamp(min=1)
 
 
 ERRORS: dict[str, Callable[[Trace, Tensor], Tensor]] = {
