@@ -1,5 +1,6 @@
 """Check that a model fits the data, once before any work starts."""
 
+import warnings
 from dataclasses import replace
 
 import torch
@@ -7,7 +8,12 @@ import torch
 from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.recipes.models import read_config
+
+
+class DensityOfDiscreteValues(UserWarning):
+    """A density is computed of discrete values, where it is neither bounded nor comparable."""
 
 
 def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
@@ -24,11 +30,19 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
 
     Raises:
         TypeError: if model and data are something else, such as a data loader.
-        ValueError: if the model was built for other data or has weights in half precision, a
-            split is empty, values lie outside the support of its likelihood, or labels are
-            missing or not those of the model.
+        ValueError: if the model was built for other data, its weights are in half precision or of
+            different types, a split is empty, values lie outside the support of its likelihood,
+            or labels are missing or not those of the model.
+
+    Warns:
+        DensityOfDiscreteValues: if the likelihood is a density and the data hold discrete values.
     """
     check_kinds(model, data)
+    if len(types := {str(p.dtype) for p in model.parameters()}) > 1:
+        raise ValueError(
+            f"the weights are of different types, {', '.join(sorted(types))}; choose one with "
+            "model.float() or model.double()"
+        )
     if model.dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"the weights are {model.dtype}, in which densities are too inexact; keep them in "
@@ -45,6 +59,7 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         for start in range(0, len(split), 1000):
             x = split.batch(slice(start, start + 1000)).to(model.dtype)
             model.top_down.likelihood.check(x)
+    _name_density(model, data, (splits or [data.train])[0])
 
 
 def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
@@ -60,9 +75,49 @@ def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
     if not isinstance(model, HierarchicalVAE):
         raise TypeError(
             f"expected a HierarchicalVAE as the model, got {type(model).__name__}; a function of "
-            "hvae_course.recipes builds one"
+            "hvae_course.recipes builds one, which fit compiles if it is called with compiled=True"
         )
     as_data_set(data)
+
+
+def discrete_values(data: DataSet, split: Split) -> str:
+    """Describe the values of data that are discrete, also if they are kept as real numbers.
+
+    Args:
+        data: the data set.
+        split: one of its splits, of which some examples are looked at.
+
+    Returns:
+        For instance ``"17 values"``; empty for real values.
+    """
+    if data.counts:
+        return "counts"
+    if data.num_values is not None:
+        return f"{data.num_values} values"
+    some = split.pixels[: 1 + _LOOKED_AT // split.pixels.shape[1]].flatten()
+    different = some[~some.isnan()].unique().numel()
+    few = len(some) >= _LOOKED_AT // 2 and different <= 256
+    return f"only {different} different values" if few else ""
+
+
+_LOOKED_AT = 10_000
+
+
+def _name_density(model: HierarchicalVAE, data: DataSet, split: Split) -> None:
+    likelihood = model.top_down.likelihood
+    if likelihood.measure == "probability" or not (values := discrete_values(data, split)):
+        return
+    choice = "keep them as bytes or counts (hvae_course.data.from_arrays) and choose a likelihood "
+    choice += "that gives probabilities"
+    if data.num_values is not None or data.counts:
+        choice = f"choose the likelihood {usual_likelihood(data.spec)!r}"
+    warnings.warn(
+        f"{type(likelihood).__name__} gives a density, and the data {data.name!r} hold {values}: the density "
+        "of discrete values has no upper limit if its scale is learned, and cannot be compared "
+        f"with a probability; {choice}",
+        DensityOfDiscreteValues,
+        stacklevel=4,
+    )
 
 
 def _check_spec(expected: DataSpec, given: DataSpec, data: DataSet) -> None:

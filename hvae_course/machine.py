@@ -77,9 +77,15 @@ def using(accelerator: Accelerator | None = None) -> Iterator[Accelerator]:
         Accelerator: the accelerator.
 
     Raises:
+        TypeError: if it is something else, such as the name of a device.
         ValueError: if the accelerator accumulates gradients, or cannot compute in its precision,
             or the block is entered inside ``torch.autocast``.
     """
+    if accelerator is not None and not isinstance(accelerator, Accelerator):
+        raise TypeError(
+            f"accelerator is an accelerate.Accelerator, got {accelerator!r}; choose a device with "
+            "Accelerator(cpu=True), or leave it out"
+        )
     before = [state._shared_state for state in _STATES]
     precision = torch.get_float32_matmul_precision()
     if not _launched():

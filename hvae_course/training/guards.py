@@ -51,7 +51,7 @@ def check_value(value: Tensor, trace: Trace, x: Tensor) -> Tensor:
         ValueError: if it does not have the shape ``(B,)``, or no gradients in training.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
-        given = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else repr(value)
+        given = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(
             "an objective returns a tensor of floating-point numbers of shape (B,), one value in "
             f"nats per example, to be maximised; got {given}"
@@ -74,6 +74,23 @@ def check_value(value: Tensor, trace: Trace, x: Tensor) -> Tensor:
             "without detach() or no_grad(), and leave some parameters trainable"
         )
     return value
+
+
+def check_objective(objective: Objective) -> None:
+    """Refuse an objective with parameters of its own, which no optimiser would move.
+
+    Args:
+        objective: the objective.
+
+    Raises:
+        ValueError: if it, or the function that it wraps, is a module with trainable parameters.
+    """
+    for part in (objective, getattr(objective, "function", None)):
+        if isinstance(part, nn.Module) and any(p.requires_grad for p in part.parameters()):
+            raise ValueError(
+                f"the objective {type(part).__name__} has parameters of its own, and fit trains "
+                "those of the model; make them part of the model, or call requires_grad_(False)"
+            )
 
 
 def check_first(value: Tensor) -> None:

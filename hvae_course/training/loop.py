@@ -41,6 +41,7 @@ from hvae_course.training.checkpoints import (
 )
 from hvae_course.training.guards import (
     check_first,
+    check_objective,
     check_sizes,
     unchanged,
     warn_if_bound_falls,
@@ -296,12 +297,13 @@ def fit(
     if after_epoch is not None and not callable(after_epoch):
         raise TypeError(f"after_epoch is a function (epoch, model, history), got {after_epoch!r}")
     check_kinds(model, data)
+    check_objective(objective := as_objective(objective))
     with torch.inference_mode(False), torch.enable_grad(), using(accelerator) as accelerator:
         return _run(
             model,
             data,
             training,
-            objective=as_objective(objective),
+            objective=objective,
             checkpoint=checkpoint,
             accelerator=accelerator,
             progress=progress and accelerator.is_main_process,
