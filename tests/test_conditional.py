@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from linear_gaussian import D
@@ -547,9 +548,32 @@ def test_a_model_of_x_alone_takes_no_labels(make, x, y):
 def test_data_without_labels_give_no_conditional_model():
     with pytest.raises(ValueError, match="needs the number of classes, and the data have no lab"):
         build(Model(conditional=True), DataSpec((8, 8), 17))
-    for classes in (0, -1):
-        with pytest.raises(ValueError, match=f"num_classes.*{classes}"):
-            build(Model(conditional=True), DataSpec((8, 8), 17, num_classes=classes))
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.0, "3"])
+def test_a_number_of_classes_that_is_none_is_refused(classes):
+    match = f"num_classes is a whole number of at least 1 or None, got {classes!r}"
+    with pytest.raises(ValueError, match=match):
+        DataSpec((8, 8), 17, num_classes=classes)
+    if isinstance(classes, int):
+        parts = exact_model("ladder", CHAINS[1])
+        with pytest.raises(ValueError, match=f"at least one class, got num_classes={classes}"):
+            HierarchicalVAE(
+                parts.prior,
+                parts.bottom_up,
+                posterior=parts.posterior,
+                top_down=parts.top_down,
+                num_classes=classes,
+            )
+
+
+def test_numbers_from_numpy_make_the_same_specification():
+    spec = DataSpec(np.int64(6), np.int64(2), num_classes=np.int64(3))
+    assert repr(spec) == repr(DataSpec(6, 2, num_classes=3))
+
+
+def test_no_rows_need_no_labels_but_an_empty_tensor(make, y):
+    assert make().generate(0, y=y[:0]).px.mean.shape == (0, 64)
 
 
 def test_one_class_is_a_class():

@@ -182,7 +182,7 @@ class HierarchicalVAE(nn.Module):
                 f"y is on {y.device} and the model on {self.device}; move it with "
                 "y.to(model.device)"
             )
-        if y.device.type == "cpu" and not torch.compiler.is_compiling():
+        if y.device.type == "cpu" and n > 0 and not torch.compiler.is_compiling():
             low, high = y.min().item(), y.max().item()
             if low < 0 or high >= self.num_classes:
                 raise ValueError(f"y must be {wanted}, got labels from {low} to {high}")
