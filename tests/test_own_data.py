@@ -169,6 +169,13 @@ def test_changing_the_array_afterwards_does_not_change_the_data(x):
     assert data.fingerprint() == before
 
 
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int32", "uint64", "float16", "bool"])
+def test_counts_may_have_any_type_of_numbers(kind):
+    x = COUNTS.astype(kind)
+    data = given(x, kind="counts")
+    assert data.counts and torch.equal(data.test.batch(ALL), torch.from_numpy(x.astype("f4")))
+
+
 def test_numbers_of_a_table_without_holes_keep_their_type():
     whole = pd.DataFrame({"a": pd.array([1, 2, 3] * 4, dtype="Int64"), "b": [4, 5, 6] * 4})
     assert from_arrays(whole, kind="counts").counts
@@ -263,6 +270,16 @@ def test_columns_are_standardised_by_number_or_name():
     assert by_name.fingerprint() == by_number.fingerprint()
     std = by_name.standardisation.std
     assert [i for i in range(6) if std[i] != 1] == [1, 4]
+
+
+def test_new_data_can_be_standardised_as_those_before():
+    data = from_arrays(REAL * 9, standardise=True)
+    new = given(REAL[:20] + 7, standardise=data.standardisation)
+    assert new.standardisation is data.standardisation
+    expected = data.standardisation.apply(torch.from_numpy(REAL[:20] + 7)).float()
+    assert torch.equal(new.test.batch(ALL), expected)
+    with pytest.raises(ValueError, match="the standardisation is of 6 features, x has 3"):
+        given(REAL[:, :3], standardise=data.standardisation)
 
 
 def test_images_of_real_values_have_one_scale():

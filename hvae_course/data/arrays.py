@@ -61,7 +61,7 @@ def from_arrays(
     shape: Sequence[int] | None = None,
     channels_last: bool | None = None,
     binarisation: Binarisation = "none",
-    standardise: bool | Sequence[int | str] | None = None,
+    standardise: bool | Sequence[int | str] | Standardisation | None = None,
     missing: bool = False,
     feature_names: Sequence[str] = (),
     seed: int = 0,
@@ -99,7 +99,8 @@ def from_arrays(
         standardise: of real values; True for all, or the columns of a table, by number or name.
             Mean and standard deviation are those of the training split, one for each column and
             a single one for all pixels of images. They stay with the data set and with models of
-            it: ``data.standardisation.undo(samples)`` gives the old units. None standardises
+            it: ``data.standardisation.undo(samples)`` gives the old units, and
+            ``standardise=data.standardisation`` treats new data the same way. None standardises
             nothing and warns of a column whose standard deviation is not between 0.1 and 10 or
             whose mean is beyond 10 (for images: of all pixels); False does not warn.
         missing: whether NaN, masked or absent values stand for what was not observed.
@@ -333,14 +334,18 @@ def _guess(x: Tensor, kind: Kind | None, *, picture: bool) -> Kind:
 
 def _observed(x: Tensor) -> Tensor:
     """All values but NaN."""
-    return x[~x.isnan()] if x.is_floating_point() else x
+    missing = x.isnan()
+    return x[~missing] if missing.any() else x
 
 
 def _on_grid(x: Tensor, largest: int) -> bool:
     """Whether numbers in [0, 1] are multiples of 1 / largest, up to rounding in their type."""
     tolerance = min(0.25, largest * max(4e-6, torch.finfo(x.dtype).eps))
-    level = x.double() * largest
-    return bool(((level - level.round()).abs() <= tolerance).all())
+    for some in x.split(10_000):  # most other numbers are told from the first few
+        level = (some if some.dtype == torch.float64 else some.float()) * largest
+        if not ((level - level.round()).abs() <= tolerance).all():
+            return False
+    return True
 
 
 def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str, ...]) -> None:
@@ -376,7 +381,7 @@ def _check_options(
     kind: Kind,
     num_values: int | None,
     binarisation: str,
-    standardise: bool | Sequence[int | str] | None,
+    standardise: bool | Sequence[int | str] | Standardisation | None,
     missing: bool,
 ) -> None:
     """Refuse options that mean nothing for the kind of data."""
@@ -453,7 +458,9 @@ def _counts(arrays: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for split, x in arrays.items():
         seen = _observed(x)
         whole = not x.is_floating_point() or torch.equal(seen, seen.round())
-        if len(seen) and not (whole and seen.min() >= 0 and seen.max() <= LARGEST_COUNT):
+        if len(seen) and not (
+            whole and 0 <= seen.min().item() <= seen.max().item() <= LARGEST_COUNT
+        ):
             raise ValueError(
                 f"counts are whole numbers from 0 to 2**24, got {x.dtype} values between "
                 f"{seen.min().item():g} and {seen.max().item():g} in {split}; take kind='real' "
@@ -479,13 +486,19 @@ def _real(arrays: Mapping[str, Tensor], scale: Standardisation | None) -> dict[s
 
 def _standardisation(
     train: Tensor,
-    choice: bool | Sequence[int | str] | None,
+    choice: bool | Sequence[int | str] | Standardisation | None,
     shape: tuple[int, ...],
     names: tuple[str, ...],
 ) -> Standardisation | None:
     """Mean and standard deviation of the training split, of the chosen columns."""
     if choice is None or choice is False:
         return None
+    if isinstance(choice, Standardisation):
+        if len(choice.mean) not in (1, math.prod(shape)):
+            raise ValueError(
+                f"the standardisation is of {len(choice.mean)} features, x has {math.prod(shape)}"
+            )
+        return choice
     if len(shape) > 1:
         if choice is not True:
             raise ValueError(

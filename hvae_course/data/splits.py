@@ -25,6 +25,8 @@ def is_constant(x: Tensor) -> Tensor:
     Returns:
         ``(D,)``, boolean; True also where nothing was observed.
     """
+    if not x.isnan().any():
+        return x.amax(dim=0) == x.amin(dim=0)
     return x.nan_to_num(nan=-math.inf).amax(dim=0) <= x.nan_to_num(nan=math.inf).amin(dim=0)
 
 
