@@ -206,7 +206,8 @@ def work(folder: Path) -> None:
     batch = {"normalisation": "batch", "epochs": 1, "batch_size": 24}
     result["batch statistics"] = run(accelerator, **batch)
     result["resumed"] = resumed(accelerator, folder / "checkpoint.pt")
-    whole = SETTINGS | {"epochs": 3, "accelerator": accelerator}
+    result["called"] = called = []
+    whole = SETTINGS | {"epochs": 3, "after_epoch": lambda *seen: called.append(seen[0])}
     hvae_course.fit(model := make_model(normalisation="batch"), make_data(), **whole)
     result["not interrupted"] = model.state_dict()
     result["averaged"] = run(accelerator, normalisation="batch", averaging=0.9)["values"]
@@ -331,6 +332,11 @@ def test_two_processes_resume_as_if_they_had_not_stopped(results):
     for result in results:
         torch.testing.assert_close(result["resumed"], result["not interrupted"], rtol=0, atol=0)
         torch.testing.assert_close(result["resumed"], results[0]["resumed"], rtol=0, atol=0)
+
+
+def test_only_the_main_process_calls_back_after_an_epoch(results):
+    """In a fit that was given no accelerator, which shares the state of the launch."""
+    assert [result["called"] for result in results] == [[1, 2, 3], []]
 
 
 def test_averages_with_running_statistics_of_their_own_are_validated_alike(results):
