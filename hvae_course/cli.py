@@ -25,6 +25,7 @@ import tyro
 import hvae_course
 from hvae_course import config
 from hvae_course.config import DATA_SETS, Data, Experiment, Machine, Model, Options
+from hvae_course.files import as_path, check_writable, write_json, write_whole
 from hvae_course.parsing import UsageError, parse
 
 if TYPE_CHECKING:
@@ -54,9 +55,10 @@ def _file(name: str | None, option: str, *endings: str) -> Path | None:
     """The path of a file to be written, refused unless it has one of the endings."""
     if name is None:
         return None
-    if Path(name).suffix.lower() not in endings:
+    path = as_path(name)
+    if path.suffix.lower() not in endings:
         raise ValueError(f"{option} must end in one of {', '.join(endings)}, got {name}")
-    return Path(name).expanduser()
+    return path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ class Train(Options):
         with _refusing():
             run = Run(
                 experiment=experiment,
-                folder=Path(self.out).expanduser() if self.out else default_folder(experiment),
+                folder=as_path(self.out) if self.out else default_folder(experiment),
                 validation_samples=self.validation_samples,
                 command=command,
                 quiet=self.quiet,
@@ -216,9 +218,8 @@ class Evaluate(Options):
 
         from hvae_course.analysis import evaluate
         from hvae_course.analysis.partial import batches_done
-        from hvae_course.files import write_json, write_whole
         from hvae_course.machine import make_accelerator
-        from hvae_course.run_folder import check_writable, counting_draws, find
+        from hvae_course.run_folder import counting_draws, find
 
         names = ("split", "num_samples", "batch_size", "max_rows", "seed")
         settings = {name: getattr(self, name) for name in names}
@@ -311,7 +312,7 @@ class Sample(Options):
         from hvae_course.analysis import sample
         from hvae_course.machine import make_accelerator
         from hvae_course.recipes import read_config
-        from hvae_course.run_folder import check_writable, find
+        from hvae_course.run_folder import find
         from hvae_course.seeding import isolated_random, seed_all
 
         path = _file(self.out, "out", *PICTURES, *NUMBERS)
@@ -342,7 +343,6 @@ class Sample(Options):
         import torch
         from matplotlib.figure import Figure
 
-        from hvae_course.files import write_whole
         from hvae_course.plots import image_grid
 
         outside = ((images < 0) | (images > 1)).float().mean().item()
@@ -368,8 +368,6 @@ class Sample(Options):
         """Write numbers, one example per row, or in the shape of the examples."""
         import numpy as np
         import pandas as pd
-
-        from hvae_course.files import write_whole
 
         if path.suffix.lower() == ".npz":
             samples = values.unflatten(1, shape).numpy() if shape else values.numpy()
@@ -412,9 +410,8 @@ class Diagnose(Options):
     def run(self, command: str) -> int:
         """Print the table, and write it if a file is named."""
         from hvae_course.analysis import diagnose
-        from hvae_course.files import write_json
         from hvae_course.machine import make_accelerator
-        from hvae_course.run_folder import check_writable, find
+        from hvae_course.run_folder import find
 
         names = ("split", "num_samples", "max_examples", "threshold", "unit_threshold", "seed")
         settings = {name: getattr(self, name) for name in names}

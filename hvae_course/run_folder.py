@@ -6,9 +6,7 @@ folder resumes from the checkpoint and ends with the weights of an uninterrupted
 epochs it goes on from there, unless its learning rate has a schedule that ends at the last one.
 """
 
-import shutil
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -24,7 +22,7 @@ from hvae_course.analysis import evaluate
 from hvae_course.compatibility import check_data
 from hvae_course.config import DATA_SETS, Data, Experiment, differences
 from hvae_course.data import DataSet, load
-from hvae_course.files import read_json, write_json
+from hvae_course.files import as_path, check_writable, read_json, write_json
 from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.machine import environment, make_accelerator
 from hvae_course.objectives import make_objective
@@ -32,45 +30,13 @@ from hvae_course.pretrained import PRETRAINED
 from hvae_course.pretrained import load as load_pretrained
 from hvae_course.recipes import build
 from hvae_course.training import History, fit, load_checkpoint
-from hvae_course.training.checkpoints import as_recorded
+from hvae_course.training.checkpoints import as_recorded, load_weights
 from hvae_course.training.step import check_compiler
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.pt", "result.json"
 HISTORY, ENVIRONMENT = "history.json", "environment.json"
 FREE = ("epochs", "patience")
 """Options in which a resumed run may differ from the run before."""
-
-
-def check_writable(path: str | Path, *, size: int = 1) -> None:
-    """Write a file of a few bytes in the folder of a file to come, and remove it.
-
-    Args:
-        path: the file to come; its folder is created if needed.
-        size: bytes that it needs.
-
-    Raises:
-        OSError: if the folder cannot be created or written, or does not have as much space.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}, which is a folder; name a file")
-    probe = path.with_name(f"{path.name}-{uuid.uuid4().hex}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            probe.write_bytes(b" ")
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; choose another place"
-        ) from error
-    free = shutil.disk_usage(path.parent).free
-    if free < size:
-        raise OSError(
-            f"cannot write {path}: it takes about {size:,} bytes and the disk has {free:,}; make "
-            "room, or choose another place"
-        )
 
 
 def own_file(data: Data) -> Path | None:
@@ -82,7 +48,7 @@ def own_file(data: Data) -> Path | None:
     Returns:
         The file; None for a data set that is known by its name.
     """
-    return None if data.data in DATA_SETS else Path(data.data).expanduser().absolute()
+    return None if data.data in DATA_SETS else as_path(data.data).absolute()
 
 
 @contextmanager
@@ -432,7 +398,7 @@ def find(target: str | Path) -> Found:
     Raises:
         FileNotFoundError: if the target does not exist.
     """
-    path = Path(target).expanduser()
+    path = as_path(target)
     if not path.exists():
         if target not in PRETRAINED:
             raise FileNotFoundError(
@@ -456,7 +422,7 @@ def find(target: str | Path) -> Found:
     if "data" in settings:
         data = Data(data=settings["data"], binarisation=settings.get("binarisation"))
     model = build(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
+    load_weights(model, checkpoint.weights, source=path)
     shape = checkpoint.config.get("shape")
     return Found(
         model.eval(),
