@@ -112,9 +112,9 @@ def _name_density(model: HierarchicalVAE, data: DataSet, split: Split) -> None:
     if data.num_values is not None or data.counts:
         choice = f"choose the likelihood {usual_likelihood(data.spec)!r}"
     warnings.warn(
-        f"{type(likelihood).__name__} gives a density, and the data {data.name!r} hold {values}: the density "
-        "of discrete values has no upper limit if its scale is learned, and cannot be compared "
-        f"with a probability; {choice}",
+        f"{type(likelihood).__name__} gives a density, and the data {data.name!r} hold {values}: "
+        "the density of discrete values has no upper limit if its scale is learned, and cannot be "
+        f"compared with a probability; {choice}",
         DensityOfDiscreteValues,
         stacklevel=4,
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.analysis.partial import Partial, fingerprint
-from hvae_course.compatibility import check_data, check_kinds
+from hvae_course.compatibility import check_data, check_kinds, discrete_values
 from hvae_course.data import DataSet
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
@@ -317,7 +317,7 @@ def evaluate(
         num_parameters=sum(p.numel() for p in model.parameters()),
         device=str(device),
         measure=measure,
-        discrete=data.num_values is not None or data.counts,
+        discrete=bool(discrete_values(data, part)),
         num_dimensions=observed,
         max_rows=max_rows,
         per_example=_scores(numbers, part.labels, measure) if per_example else None,
