@@ -17,6 +17,7 @@ from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.objectives.constrained import ERRORS
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer, OneFactor
 from hvae_course.posteriors import Chain
+from hvae_course.priors import VampPrior
 from hvae_course.recipes import LIKELIHOODS, RECIPES, build
 from hvae_course.tables import ObservedValues, log_prob_each
 
@@ -228,6 +229,11 @@ def test_observed_values_off_the_support_are_refused(make_model):
     masked = model_for("bernoulli", make_model).top_down.likelihood
     with pytest.raises(ValueError, match="scores binary pixels, got grey values"):
         masked.check(torch.tensor([[NAN, 0.5, 1.0, 0.0, 0.0, 0.0]]))
+
+
+def test_pseudo_inputs_do_not_start_from_rows_with_holes():
+    with pytest.raises(ValueError, match="these hold NaN or infinite values; start at random"):
+        VampPrior.from_data(3, with_holes(torch.randn(9, 4), 1.0))
 
 
 def test_a_distribution_that_is_no_product_cannot_be_scored_in_part():

@@ -26,7 +26,7 @@ class VampPrior(Prior):
             They are free real numbers, not held to the range of the data.
 
     Raises:
-        ValueError: if there is no pseudo-input.
+        ValueError: if there is no pseudo-input, or one holds missing or infinite values.
 
     Source:
         Tomczak and Welling (2018), VAE with a VampPrior, arXiv:1705.07120.
@@ -38,6 +38,11 @@ class VampPrior(Prior):
             raise ValueError(
                 "the VampPrior needs pseudo-inputs (U, D) with U >= 1, got shape "
                 f"{tuple(pseudo_inputs.shape)}"
+            )
+        if not (pseudo_inputs.is_meta or torch.isfinite(pseudo_inputs).all()):
+            raise ValueError(
+                "the pseudo-inputs of a VampPrior are complete rows of real numbers, and these "
+                "hold NaN or infinite values; start at random"
             )
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
 
