@@ -210,6 +210,11 @@ class Autocast(nn.Module):
         super().__init__()
         self.model, self.device_type = model, device_type
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the weights."""
+        return self.model.dtype
+
     def forward(self, x: Tensor, num_samples: int) -> Trace:
         """Run the model under autocast."""
         with torch.autocast(self.device_type, torch.bfloat16):

@@ -121,6 +121,13 @@ def test_one_epoch_of_every_variant_takes_every_image_once_and_trains(
     assert logged["compiled"] == pytest.approx(logged["ours"], rel=1e-4)
 
 
+def test_the_mixed_precision_variant_trains_too(split, accelerator):
+    run = throughput.make_ours(
+        TINY, split, accelerator, wrap=lambda model: throughput.Autocast(model, "cpu")
+    )
+    assert all(torch.tensor(run()).isfinite())
+
+
 def test_the_textbook_loop_fetches_four_numbers_and_trains(to_tensor):
     torch.manual_seed(0)
     loader = torch.utils.data.DataLoader(RandomImages(24, to_tensor), 8, shuffle=True)
