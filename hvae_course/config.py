@@ -124,40 +124,64 @@ def per_level(value: float | Sequence[Any], num_levels: int, name: str) -> tuple
     return tuple(value)
 
 
+class _Usual(str):
+    """A default that follows from other options, so that a copy with others chooses it anew."""
+
+
 def _stored(value: Any, kind: Any) -> Any:  # noqa: ANN401
     """A value in the form that a field of a type holds, in Python's own numbers and in tuples."""
     origin, inner = get_origin(kind), get_args(kind)
-    anything, number = kind is Any, not isinstance(value, bool)
+    if hasattr(value, "tolist"):  # of NumPy or PyTorch
+        value = value.tolist()
+    anything, number = kind is Any, isinstance(value, Real) and not isinstance(value, bool)
     if origin in (Union, UnionType):
         for one in inner:
             with contextlib.suppress(TypeError):
                 return _stored(value, one)
-    elif isinstance(value, list | tuple) and (anything or origin is tuple):
+    elif isinstance(value, list | tuple | range) and (anything or origin is tuple):
         return tuple(_stored(entry, Any if anything else inner[0]) for entry in value)
+    elif number and origin is tuple:
+        return (_stored(value, inner[0]),)
     elif isinstance(value, Mapping) and (anything or origin is Mapping):
         return {_stored(name, str): _stored(one, Any) for name, one in value.items()}
-    elif number and isinstance(value, Integral) and (anything or kind is int):
+    elif number and (kind is int or anything and isinstance(value, Integral)) and value % 1 == 0:
         return int(value)
-    elif number and isinstance(value, Real) and (anything or kind is float):
+    elif number and (anything or kind is float):
         return float(value)
-    elif anything or (value in inner if origin is Literal else type(value) is kind):
+    elif isinstance(value, str | os.PathLike) and (anything or kind is str):
+        return str.__str__(os.fspath(value))
+    elif isinstance(value, bool) and (anything or kind is bool):
+        return value
+    elif origin is Literal and value in inner:
+        return inner[inner.index(value)]
+    elif type(value) is kind or anything and value is None:
+        return value
+    elif isinstance(kind, type) and issubclass(kind, Options) and isinstance(value, kind):
         return value
     raise TypeError
 
 
-def _describe(kind: Any) -> str:  # noqa: ANN401
-    """A type in words, for an error message."""
+def _kinds(kind: Any) -> list[str]:  # noqa: ANN401
+    """The values that a type allows, in words."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return "one of " + ", ".join(map(repr, inner))
+        return ["one of " + ", ".join(map(repr, inner))]
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(map(_describe, inner)))
+        return [*dict.fromkeys(words for one in inner for words in _kinds(one))]
     if origin is tuple:
-        return f"a sequence, each entry {_describe(inner[0])}"
+        numbers = {int: "a whole number", float: "a number"}.get(inner[0])
+        several = f"a sequence of {numbers.removeprefix('a ')}s" if numbers else None
+        return [numbers, several] if numbers else ["one sequence per level"]
     if origin is Mapping:
-        return "a mapping from names to values"
+        return ["a mapping from names to numbers, words and sequences of them"]
     names = {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}
-    return names.get(kind, "None")
+    return [names.get(kind, "None")]
+
+
+def _describe(kind: Any) -> str:  # noqa: ANN401
+    """A type in words, for an error message."""
+    *others, last = _kinds(kind)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class Options:
@@ -174,6 +198,7 @@ class Options:
         hints = get_type_hints(type(self))
         for entry in fields(self):
             value, kind = getattr(self, entry.name), hints[entry.name]
+            value = None if isinstance(value, _Usual) else value
             try:
                 object.__setattr__(self, entry.name, _stored(value, kind))
             except TypeError:
@@ -191,6 +216,12 @@ class Options:
                 value = getattr(self, name)
                 if not all(accept(n) and math.isfinite(n) for n in _numbers(value)):
                     raise ValueError(f"{name} must be {range_}, got {value!r}")
+
+    def _choose_usual(self, **usual: str) -> None:
+        """Fill in what was left out and follows from other options."""
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, _Usual(value))
 
 
 def _choices(kind: Any) -> Iterable[str]:  # noqa: ANN401
@@ -335,12 +366,13 @@ class Blocks(Options):
     that likelihood."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.blocks:
+        listed = isinstance(self.blocks, list | tuple) and len(self.blocks) > 0
+        if not (listed and all(isinstance(block, Mapping) for block in self.blocks)):
             raise ValueError(
-                "blocks must say which columns have which likelihood, such as "
-                '[{"columns": [0, 1], "likelihood": "gaussian"}], got none'
+                "blocks must be a list that says which columns have which likelihood, such as "
+                f'[{{"columns": [0, 1], "likelihood": "gaussian"}}], got {plain(self.blocks)!r}'
             )
+        super().__post_init__()
         seen: dict[Any, int] = {}
         for number, block in enumerate(self.blocks, start=1):
             columns = block.get("columns")
@@ -502,8 +534,7 @@ class Data(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         info = data_info(self.data)
-        if self.binarisation is None:
-            object.__setattr__(self, "binarisation", info.binarisation)
+        self._choose_usual(binarisation=info.binarisation)
         if self.data_root is not None and not info.folder:
             raise ValueError(
                 f"{self.data} is not read from the folder data_root={self.data_root!r}; leave it "
@@ -560,16 +591,15 @@ class Model(Options):
     shares = ("dropout",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "recipe", str(self.recipe).removesuffix("_vae"))
+        if isinstance(self.recipe, str):
+            name = str.__str__(self.recipe).removesuffix("_vae")  # also of a constant of one's own
+            object.__setattr__(self, "recipe", name)
         super().__post_init__()
         bidirectional = self.recipe == "bidirectional"
-        usual = {
-            "normalisation": "layer" if bidirectional else "batch",
-            "activation": "gelu" if bidirectional else "silu",
-        }
-        for name, value in usual.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, value)
+        self._choose_usual(
+            normalisation="layer" if bidirectional else "batch",
+            activation="gelu" if bidirectional else "silu",
+        )
         if not self.latent_sizes:
             raise ValueError("latent_sizes needs one size per level, got none; give (16,) for one")
         for name in ("hidden", "inference_hidden"):
@@ -656,9 +686,6 @@ class Objective(Options):
     not_negative = ("warm_up", "free_bits")
 
     def __post_init__(self) -> None:
-        for name in ("warm_up", "free_bits"):
-            if isinstance(getattr(self, name), Real):
-                object.__setattr__(self, name, (getattr(self, name),))
         super().__post_init__()
         if self.objective != "elbo" and not (self.warm_up is self.free_bits is None):
             raise ValueError(

@@ -1,5 +1,8 @@
 """Checkpoints: a resumed run is the run that was not interrupted, and no other run is resumed."""
 
+import errno
+import functools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,15 @@ from hvae_course import Trace, fit
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Objective, elbo, importance_weighted
 from hvae_course.recipes import build
-from hvae_course.training import Checkpoint, History, load_checkpoint, save_checkpoint
+from hvae_course.training import (
+    Checkpoint,
+    History,
+    load_checkpoint,
+    load_weights,
+    loop,
+    save_checkpoint,
+)
+from hvae_course.training.checkpoints import checkpoint_file
 
 
 @pytest.fixture
@@ -75,6 +86,110 @@ def test_another_layout_is_refused(path, content, message):
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(ValueError, match=message):
         load_checkpoint(path)
+
+
+def test_weights_that_do_not_fit_are_named_and_change_nothing(make_model):
+    model, other = make_model(), make_model(latent_sizes=(4, 2), hidden=(20,))
+    before = {name: values.clone() for name, values in model.state_dict().items()}
+    with pytest.raises(ValueError) as error:
+        load_weights(model, other.state_dict(), source="run.pt")
+    name, values = next(
+        (n, v) for n, v in before.items() if v.shape != other.state_dict()[n].shape
+    )
+    start = f"the weights of run.pt do not fit the model: {name} is "
+    start += f"{tuple(other.state_dict()[name].shape)} and not {tuple(values.shape)}, "
+    assert str(error.value).startswith(start) and " more. Build the model with" in str(error.value)
+    with pytest.raises(ValueError, match=f": {name} is missing and not .*, x is .* not a part of"):
+        load_weights(
+            model,
+            {n: v for n, v in before.items() if n != name} | {"x": torch.ones(1)},
+            source="run.pt",
+        )
+    assert_same(model.state_dict(), before)
+    load_weights(model, make_model(seed=1).state_dict(), source="run.pt")
+    assert_same(model.state_dict(), make_model(seed=1).state_dict())
+
+
+@pytest.mark.parametrize("latent_sizes", [np.array([4, 3]), (np.int64(4), 3), [4, np.int32(3)]])
+def test_a_checkpoint_of_a_model_with_sizes_of_numpy_is_read_again(
+    latent_sizes, path, make_model, train
+):
+    """It said of its own file that it was damaged."""
+    train(make_model(latent_sizes=latent_sizes, hidden=np.array([16])), epochs=1, checkpoint=path)
+    config = load_checkpoint(path).config
+    assert config["latent_sizes"] == [4, 3] and config["hidden"] == [16]
+    assert train(build(config), epochs=2, checkpoint=path).best_epoch > 0
+
+
+def test_what_a_checkpoint_cannot_hold_is_found_before_it_is_written(path, make_model):
+    weights = make_model().state_dict()
+    with pytest.raises(TypeError, match=r"config\['blocks'\]\[0\] is <object .* cannot hold"):
+        checkpoint_file(path, weights, {"config": {"blocks": [object()]}})
+    assert checkpoint_file(path, weights, {"config": {"sizes": np.array([1])}}) == path
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "match"),
+    [
+        ("folder", IsADirectoryError, "is a folder"),
+        ("file/run.pt", OSError, "a part of the path is a file, not a folder"),
+        (3, TypeError, "a path is a string or a pathlib.Path, got 3"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_written_is_refused_before_training(
+    wrong, error, match, tmp_path, make_model, train, monkeypatch
+):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(loop, "_train_epoch", None)  # is not reached
+    with pytest.raises(error, match=match):
+        train(make_model(), checkpoint=tmp_path / wrong if isinstance(wrong, str) else wrong)
+
+
+def test_a_disk_that_is_full_in_training_leaves_the_checkpoint_before_it(
+    path, make_model, train, monkeypatch
+):
+    model = make_model()
+    train(model, epochs=1, checkpoint=path)
+    content, best = path.read_bytes(), load_checkpoint(path).weights
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=f"^cannot write {path}: the disk is full; free some space"):
+        train(model, epochs=3, checkpoint=path)
+    assert path.read_bytes() == content and [*path.parent.iterdir()] == [path]
+    assert model.state_dict().keys() == best.keys()
+
+
+def test_a_tilde_in_the_path_of_a_checkpoint_is_the_home_folder(
+    tmp_path, make_model, train, monkeypatch
+):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir(), here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    train(make_model(), epochs=1, checkpoint="~/run.pt")
+    assert load_checkpoint("~/run.pt").run["epoch"] == 1
+    train(make_model(), epochs=2, checkpoint="~/run.pt")
+    assert load_checkpoint(home / "run.pt").run["epoch"] == 2
+    assert not [*here.iterdir()]
+
+
+def scaled(trace: Trace, x: Tensor, factor: float) -> Tensor:
+    return factor * elbo(trace, x)
+
+
+def test_a_run_with_another_coefficient_in_a_partial_is_not_resumed(path, make_model, train):
+    """Both were known as partial, and the second run gave back the model of the first."""
+    first, second = (functools.partial(scaled, factor=factor) for factor in (100.0, 1.0))
+    train(make_model(), objective=first, epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match="objective.*factor=100.0.*factor=1.0"):
+        train(make_model(), objective=second, epochs=1, checkpoint=path)
+    again = functools.partial(scaled, factor=100.0)
+    assert train(make_model(), objective=again, epochs=2, checkpoint=path).best_epoch
 
 
 # Runs
@@ -202,6 +317,7 @@ def test_a_run_on_other_data_or_in_another_precision_is_not_resumed(
         fit(make_model(), tiny_data, batch_size=40, checkpoint=path, accelerator=half)
 
 
+@pytest.mark.filterwarnings("ignore::hvae_course.compatibility.DensityOfDiscreteValues")
 @pytest.mark.parametrize("earlier", [False, True], ids=["now", "earlier version"])
 @pytest.mark.parametrize(
     "change",

@@ -20,7 +20,7 @@ from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import make_objective
 from hvae_course.recipes import build
 from hvae_course.training import History, fit, load_checkpoint
-from hvae_course.training.checkpoints import as_recorded
+from hvae_course.training.checkpoints import as_recorded, load_weights
 
 FOLDER = Path(__file__).parent
 """Folder of the files, ``NAME.pt`` for each model."""
@@ -153,7 +153,7 @@ def load(name: str) -> HierarchicalVAE:
         raise ValueError(
             f"{path} is stale: {stale}; recreate it with python -m benchmarks.pretrained {name}"
         )
-    model.load_state_dict(checkpoint.weights)
+    load_weights(model, checkpoint.weights, source=path)
     return model.eval()
 
 

@@ -5,6 +5,7 @@ from hvae_course.training.checkpoints import (
     Checkpoint,
     NotCompared,
     load_checkpoint,
+    load_weights,
     save_checkpoint,
 )
 from hvae_course.training.guards import BoundFalls, CannotResume, FewExamples, NoSteps
@@ -24,5 +25,6 @@ __all__ = [
     "NotCompiled",
     "fit",
     "load_checkpoint",
+    "load_weights",
     "save_checkpoint",
 ]
