@@ -13,7 +13,7 @@ Counts are the whole numbers 0, 1, 2, ... themselves. A table may hold columns o
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,7 @@ class Likelihood(nn.Module, ABC):
 
     outputs_per_pixel = 1
     """Number of network outputs per data dimension (for `Categorical`, per grey value)."""
-    measure: ClassVar[Literal["probability", "density"]] = "density"
+    measure: Literal["probability", "density"] = "density"
     """What ``log_prob`` is the logarithm of: the probability of discrete values, which is at most
     1, or a density, which has no upper limit. The two cannot be compared."""
 
@@ -255,20 +255,25 @@ class CountLikelihood(Likelihood):
     def check(self, x: Tensor) -> None:
         """Refuse what is not a count."""
         super().check(x)
-        if wrong := _first(x, (x >= 0) & (x <= LARGEST_COUNT) & (x == x.round())):
+        if wrong := _first(x, _is_whole(x, LARGEST_COUNT)):
             raise ValueError(
                 f"the likelihood {type(self).__name__} scores counts, whole numbers from 0 to "
-                f"{LARGEST_COUNT:,}, got {wrong}; correct the data, or choose the likelihood "
-                "'gaussian' for real values"
+                f"{LARGEST_COUNT:,}, got {wrong[0]:g} in column {wrong[1]}; correct the data, or "
+                "choose the likelihood 'gaussian' for real values"
             )
 
 
-def _first(x: Tensor, good: Tensor) -> str:
-    """Describe the first value that is not good; empty if all are."""
+def _is_whole(x: Tensor, largest: int) -> Tensor:
+    """Whether each value is one of 0, 1, ..., largest."""
+    return (x >= 0) & (x <= largest) & (x == x.round())
+
+
+def _first(x: Tensor, good: Tensor) -> tuple[float, int] | None:
+    """The first value that is not good, and its column; None if all are."""
     if good.all():
-        return ""
+        return None
     row, column = (~good).nonzero()[0].tolist()
-    return f"{x[row, column].item():g} in column {column}"
+    return x[row, column].item(), column
 
 
 class Poisson(CountLikelihood):
@@ -361,7 +366,9 @@ class Mixed(Likelihood):
         self.num_outputs = [block.num_outputs for block in blocks]
         self.of_block = [tuple(block.columns) for block in blocks]
         self.names = tuple(names)
-        self.scales = [_largest(likelihood) or 1 for likelihood in self.blocks]
+        self.scales = [
+            one.num_values - 1 if isinstance(one, GreyLikelihood) else 1 for one in self.blocks
+        ]
         densities = [likelihood.measure == "density" for likelihood in self.blocks]
         self.measure = "density" if any(densities) else "probability"
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
@@ -372,19 +379,16 @@ class Mixed(Likelihood):
         for number, likelihood in enumerate(self.blocks, start=1):
             columns, largest = self.of_block[number - 1], _largest(likelihood)
             part = x[:, list(columns)]
-            shown = ", ".join(f"{c} ({self.names[c]})" if self.names else str(c) for c in columns)
-            try:
-                if largest is None:
-                    likelihood.check(part)
-                elif wrong := _first(
-                    part, (part >= 0) & (part <= largest) & (part == part.round())
-                ):
-                    raise ValueError(
-                        f"{type(likelihood).__name__} scores the whole numbers 0 to {largest} of "
-                        f"a table, got {wrong}; number the categories from 0"
-                    )
-            except ValueError as error:
-                raise ValueError(f"block {number} (columns {shown}): {error}") from None
+            if largest is None:
+                likelihood.check(part)
+            elif wrong := _first(part, _is_whole(part, largest)):
+                value, column = wrong[0], columns[wrong[1]]
+                name = f" ({self.names[column]})" if self.names else ""
+                raise ValueError(
+                    f"column {column}{name}, in block {number}, must hold whole numbers from 0 to "
+                    f"{largest:,} for {type(likelihood).__name__}, got {value:g}; number "
+                    "categories from 0, and standardise nothing but real columns"
+                )
 
     def forward(self, h: Tensor) -> Rows:
         """Give p(x | z)."""
@@ -394,9 +398,11 @@ class Mixed(Likelihood):
 
 
 def _largest(likelihood: Likelihood) -> int | None:
-    """The largest whole number in a column of a grey or binary likelihood; None for others."""
+    """The largest whole number that a column of this likelihood may hold; None for real ones."""
     if isinstance(likelihood, GreyLikelihood):
         return likelihood.num_values - 1
+    if isinstance(likelihood, CountLikelihood):
+        return LARGEST_COUNT
     return 1 if isinstance(likelihood, Bernoulli) else None
 
 

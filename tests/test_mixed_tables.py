@@ -208,7 +208,7 @@ def test_columns_may_be_named(make_model):
 @pytest.mark.parametrize(
     ("blocks", "match"),
     [
-        ([], "blocks must say which columns have which likelihood, such as .*, got none"),
+        ([], r"blocks must be a list that says which columns have .*, got \[\]"),
         (
             changed(3, columns=[]),
             r"block 4: columns must be a list of column numbers .*, got \[\]",
@@ -228,8 +228,8 @@ def test_columns_may_be_named(make_model):
         (changed(1, num_values=2), r"block 2 .*the likelihood 'bernoulli' takes no num_values"),
         (changed(0, std=1.0), r"block 1 \(columns 1, 0\): .*unknown option 'std'; it has log_std"),
         (changed(0, log_std_bound=-1.0), "block 1 .*log_std_bound must be positive, got -1.0"),
-        ([3], "blocks must be a sequence"),
-        ("gaussian", "blocks must be a sequence"),
+        ([3], r"blocks must be a list .*, such as .*, got \[3\]"),
+        ("gaussian", "blocks must be a list .*, got 'gaussian'"),
     ],
 )
 def test_a_wrong_block_is_named_before_any_data_are_read(blocks, match):
@@ -238,7 +238,9 @@ def test_a_wrong_block_is_named_before_any_data_are_read(blocks, match):
 
 
 def test_a_table_without_blocks_is_refused():
-    with pytest.raises(ValueError, match="blocks must say which columns have which likelihood"):
+    with pytest.raises(
+        ValueError, match="blocks must be a list that says which columns have which"
+    ):
         Model(likelihood="mixed")
 
 
@@ -274,12 +276,28 @@ def test_images_are_no_tables():
 @pytest.mark.parametrize(
     ("column", "value", "match"),
     [
-        (2, 0.5, r"block 2 \(columns 2 \(smoker\)\): Bernoulli scores the whole numbers 0 to 1"),
-        (4, 5.0, r"\(town\)\): Categorical scores the whole numbers 0 to 4 of a table, got 5 in"),
-        (4, 0.25, r"\(town\)\): Categorical scores the whole numbers 0 to 4 of a table, got 0.25"),
-        (4, -1.0, r"\(town\)\): Categorical scores the whole numbers .*; number the categories f"),
-        (3, 2.5, r"block 4 \(columns 3 \(visits\)\): the likelihood Poisson scores counts"),
-        (5, 4.0, r"\(pain\)\): DiscretizedLogistic scores the whole numbers 0 to 3 of a table"),
+        (
+            2,
+            0.5,
+            r"column 2 \(smoker\), in block 2, .* from 0 to 1 for Bernoulli, got 0.5; number",
+        ),
+        (
+            4,
+            5.0,
+            r"column 4 \(town\), in block 3, must hold whole numbers from 0 to 4 for Cat.* 5;",
+        ),
+        (
+            4,
+            0.25,
+            r"column 4 \(town\), in block 3, .* for Categorical, got 0.25; number categories",
+        ),
+        (
+            4,
+            -1.0,
+            r"column 4 \(town\), in block 3, .* for Categorical, got -1; .*standardise noth",
+        ),
+        (3, 2.5, r"column 3 \(visits\), in block 4, .* from 0 to 16,777,216 for Poisson, got 2.5"),
+        (5, 4.0, r"column 5 \(pain\), in block 5, .* 0 to 3 for DiscretizedLogistic, got 4;"),
         (0, torch.nan, "the data hold NaN; remove them, or say that they are missing values"),
         (0, torch.inf, "the data hold infinite values"),
     ],
