@@ -25,7 +25,7 @@ from hvae_course.config import (
     differences,
     plain,
 )
-from hvae_course.data import loading
+from hvae_course.data import DataSpec, loading
 from hvae_course.likelihoods import Bernoulli, GreyLikelihood
 from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
 from hvae_course.objectives import OBJECTIVES
@@ -212,6 +212,18 @@ def test_a_copy_with_another_recipe_or_data_set_has_their_usual_options():
     assert replace(Data(binarisation="none"), data="mnist").binarisation == "none"
     usual = plain(ladder)["normalisation"]
     assert type(usual) is str and usual == ladder.normalisation == "batch"
+
+
+def test_two_levels_need_two_sizes():
+    with pytest.raises(ValueError, match=r"two_level_vae has two levels, got latent_sizes=16;"):
+        recipes.two_level_vae(DataSpec(4, None), latent_sizes=16)
+    model = recipes.two_level_vae(DataSpec(4, None), latent_sizes=np.array([3, 2]))
+    assert model.config["latent_sizes"] == [3, 2]
+
+
+def test_a_model_without_a_configuration_is_built_by_hand():
+    with pytest.raises(ValueError, match=r"is empty, because no recipe built the model: build it"):
+        recipes.build({})
 
 
 def test_options_do_not_change():

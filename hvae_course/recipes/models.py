@@ -98,7 +98,7 @@ def build(
 
     Raises:
         ValueError: if a configuration does not name a known recipe, or a conditional model is to
-            be built for data without labels.
+            be built for data without labels, or of one class.
         TypeError: if there are no data, or the posterior cannot be combined with the prior.
 
     Example:
@@ -135,6 +135,10 @@ def build(
         raise ValueError(
             "a conditional model needs the number of classes, and the data have no labels; give "
             "the data labels, DataSpec(..., num_classes=10), or leave conditional out"
+        )
+    if model.conditional and spec.num_classes == 1:
+        raise ValueError(
+            "the data have one class, so a label says nothing about x; leave conditional out"
         )
     parts = networks(model, spec)
     bottom_up, posterior = INFERENCE[model.recipe](parts)
@@ -184,6 +188,11 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
     Raises:
         ValueError: if it does not name a known recipe, or has options that are not known.
     """
+    if not config:
+        raise ValueError(
+            "the configuration is empty, because no recipe built the model: build it by hand as "
+            "before, then load_weights(model, load_checkpoint(path).weights, source=path)"
+        )
     if str(config.get("recipe")).removesuffix("_vae") not in INFERENCE:
         raise ValueError(
             f"unknown recipe {config.get('recipe')!r} in the configuration; known recipes are "
@@ -317,10 +326,10 @@ def two_level_vae(
     Raises:
         ValueError: if there are not two latent sizes.
     """
-    if len(latent_sizes) != 2:
+    if not hasattr(latent_sizes, "__len__") or len(latent_sizes) != 2:
         raise ValueError(
-            f"two_level_vae has two levels, got latent_sizes={tuple(latent_sizes)}; "
-            "bottom_up_vae takes any number"
+            f"two_level_vae has two levels, got latent_sizes={latent_sizes!r}; bottom_up_vae "
+            "takes any number"
         )
     return bottom_up_vae(data, latent_sizes=latent_sizes, **options)
 
