@@ -15,13 +15,18 @@ from torch.distributions import Categorical, MixtureSameFamily, Normal
 from hvae_course import evaluate, recipes
 from hvae_course.analysis import (
     aggregate_split,
+    angle_steps,
     bits_per_dim,
     diagnose,
     infer,
     interpolate,
+    latent_graph,
     latent_shapes,
+    prune_sparse,
     reconstruct,
+    resample,
     sample,
+    smoothness,
     vary,
 )
 from hvae_course.analysis.inputs import as_labels, as_rows
@@ -474,3 +479,62 @@ def test_a_level_that_is_not_finite_is_not_called_collapsed(make_model, tiny_dat
         next(iter(model.top_down.conditionals.parameters())).fill_(math.nan)
     table = diagnose(model, tiny_data, num_samples=1, index_code=False)
     assert table["status"][0] == "not finite"
+
+
+def test_the_smoothness_of_images_is_that_of_their_rows():
+    frames = torch.rand(6, 8, 8)
+    expected = smoothness(frames.flatten(1))
+    assert smoothness(frames) == expected
+    assert smoothness(frames.numpy()) == expected
+    assert smoothness(torch.arange(20).reshape(5, 4)).jump_ratio == 1
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        smoothness(torch.full((4, 2), math.nan))
+    with pytest.raises(ValueError, match=r"rows \(n \+ 1, D\), or images, got shape \(5,\)"):
+        smoothness(torch.rand(5))
+
+
+def test_whole_numbers_are_places_too():
+    corners = torch.tensor([[0, 0], [1, 3]])
+    torch.testing.assert_close(resample(corners, 4), resample(corners.float(), 4))
+    graph = latent_graph(torch.arange(20).reshape(10, 2), k=2)
+    assert graph.path([0.5, 0.5], np.array([9.5, 9.5])).nodes[0].tolist() == [0.5, 0.5]
+
+
+def test_arrays_are_places_too():
+    points = torch.randn(30, 2, dtype=torch.float64)
+    a, b = latent_graph(points, k=4, grow=True), latent_graph(points.numpy(), k=4, grow=True)
+    assert torch.equal(a.path(points[0], points[1]).nodes, b.path(points[0], points[1]).nodes)
+    assert torch.equal(prune_sparse(points.numpy()), prune_sparse(points))
+    assert torch.equal(resample(points.numpy(), 7), resample(points, 7))
+    assert torch.equal(angle_steps(points[:, 0].numpy()), angle_steps(points[:, 0]))
+    for wrong in ("points", points.to(torch.complex64)):
+        with pytest.raises(TypeError, match="points must be a tensor or an array of real numbers"):
+            latent_graph(wrong)
+
+
+def test_corners_that_are_not_finite_and_numbers_that_are_not_whole_are_refused(make_model):
+    with pytest.raises(ValueError, match="corners hold NaN or infinite"):
+        resample([[0.0, math.nan], [1.0, 1.0]], 3)
+    for call in (
+        lambda: resample(torch.rand(3, 2), 5.0),
+        lambda: latent_graph(torch.rand(9, 2), k=3.0),
+        lambda: interpolate(make_model(), torch.rand(2, 64), level=1, steps=5.0),
+    ):
+        with pytest.raises(TypeError, match="must be a whole number, got"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"num_samples": 2.5}, TypeError),
+        ({"max_examples": 100.0}, TypeError),
+        ({"threshold": math.nan}, ValueError),
+        ({"unit_threshold": "0.1"}, ValueError),
+    ],
+    ids=str,
+)
+def test_a_diagnosis_with_wrong_numbers_is_refused_by_name(settings, error, make_model, tiny_data):
+    (name,) = settings
+    with pytest.raises(error, match=f"{name} must be a"):
+        diagnose(make_model(), tiny_data, **settings)

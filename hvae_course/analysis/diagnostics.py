@@ -5,13 +5,14 @@ A level can be unused in more than one way, and no single number shows all of th
 """
 
 import math
+from numbers import Real
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from hvae_course.analysis.evaluation import evaluating
-from hvae_course.analysis.inputs import Examples, Labels, as_labels, as_rows
+from hvae_course.analysis.inputs import Examples, Labels, as_labels, as_rows, check_whole
 from hvae_course.analysis.layers import draw_order
 from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.compatibility import check_data, check_kinds
@@ -215,6 +216,10 @@ def diagnose(
     check_kinds(model, data)
     device = model.device
     part = data.split(split).to(device)
+    check_whole(num_samples=num_samples, max_examples=max_examples)
+    for name, number in (("threshold", threshold), ("unit_threshold", unit_threshold)):
+        if not (isinstance(number, Real) and math.isfinite(number)):
+            raise ValueError(f"{name} must be a finite number, got {number!r}")
     if min(len(part), max_examples) < 2 or num_samples < 1:
         raise ValueError(
             "a diagnosis compares examples and averages draws: it needs at least two examples and "

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hvae_course.analysis.inputs import check_positive
 from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.analysis.partial import Partial, fingerprint
 from hvae_course.compatibility import check_data, check_kinds, discrete_values
@@ -181,23 +182,6 @@ def usual_rows(model: HierarchicalVAE, x: Tensor, y: Tensor | None = None) -> in
 
     prior = model.prior.num_samples
     return max(prior, min(MAX_ROWS, prior * rows_in_memory(run, x.device, most=MAX_ROWS)))
-
-
-def check_positive(**numbers: int) -> None:
-    """Require whole numbers of at least 1.
-
-    Args:
-        **numbers: numbers by name.
-
-    Raises:
-        TypeError: if one is not a whole number.
-        ValueError: if one is not positive.
-    """
-    for name, number in numbers.items():
-        if not isinstance(number, Integral) or isinstance(number, bool):
-            raise TypeError(f"{name} must be a whole number, got {number!r}")
-        if number < 1:
-            raise ValueError(f"{name} must be positive, got {number}")
 
 
 def evaluate(

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,56 @@ def _tensor(values: Examples | Labels, wanted: str) -> Tensor:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{wanted}, got {type(values).__name__}") from error
+
+
+def check_whole(**numbers: int) -> None:
+    """Require whole numbers.
+
+    Args:
+        **numbers: numbers by name.
+
+    Raises:
+        TypeError: if one is not a whole number.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"{name} must be a whole number, got {number!r}")
+
+
+def check_positive(**numbers: int) -> None:
+    """Require whole numbers of at least 1.
+
+    Args:
+        **numbers: numbers by name.
+
+    Raises:
+        TypeError: if one is not a whole number.
+        ValueError: if one is not positive.
+    """
+    check_whole(**numbers)
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be positive, got {number}")
+
+
+def as_real(values: Tensor | np.ndarray | Sequence[Any], name: str) -> Tensor:
+    """Turn numbers into a tensor of real ones.
+
+    Args:
+        values: a tensor, an array or nested lists; whole numbers become real ones.
+        name: what they are, for the message.
+
+    Returns:
+        The tensor, on its device and in its floating-point type.
+
+    Raises:
+        TypeError: if they are no real numbers.
+    """
+    wanted = f"{name} must be a tensor or an array of real numbers"
+    numbers = _tensor(values, wanted)
+    if numbers.is_complex():
+        raise TypeError(f"{wanted}, got {numbers.dtype}")
+    return numbers if numbers.is_floating_point() else numbers.to(torch.get_default_dtype())
 
 
 def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvae_course.analysis.inputs import as_real, check_whole
+
 
 def _coordinates(points: Tensor) -> np.ndarray:
     if points.ndim != 2 or not torch.isfinite(points).all():
@@ -28,6 +30,7 @@ def _coordinates(points: Tensor) -> np.ndarray:
 
 
 def _check_neighbours(name: str, number: int, points: Tensor) -> None:
+    check_whole(**{name: number})
     if not 1 <= number < len(points):
         raise ValueError(
             f"{name} must be between 1 and N - 1, got {name}={number} with N={len(points)} points"
@@ -56,6 +59,7 @@ def prune_sparse(points: Tensor, *, share: float = 0.05, neighbour: int = 10) ->
 
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")
+    points = as_real(points, "points")
     coordinates = _coordinates(points)
     _check_neighbours("neighbour", neighbour, points)
     distance, _ = NearestNeighbors(n_neighbors=neighbour).fit(coordinates).kneighbors()
@@ -115,6 +119,7 @@ class LatentGraph:
         import networkx  # here for the same reason as in prune_sparse
         from sklearn.neighbors import NearestNeighbors
 
+        points = as_real(points, "points")
         self._coordinates = _coordinates(points).copy()
         _check_neighbours("k", k, points)
         self.points, self.k = points.detach().clone(), k
@@ -171,6 +176,7 @@ class LatentGraph:
         import networkx
 
         size = (self.points.shape[1],)
+        start, end = as_real(start, "start"), as_real(end, "end")
         for name, place in (("start", start), ("end", end)):
             if place.shape != size or not torch.isfinite(place).all():
                 raise ValueError(
@@ -250,17 +256,22 @@ def resample(path_points: Tensor, num_points: int) -> Tensor:
         ``(T, Z)``, in the dtype of the corners.
 
     Raises:
-        ValueError: if there are fewer than two corners or points.
+        ValueError: if there are fewer than two corners or points, or a corner is not finite.
+        TypeError: if the corners are no real numbers.
 
     Example:
         >>> resample(torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]]), 5).tolist()
         [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]
     """
+    path_points = as_real(path_points, "corners")
+    check_whole(num_points=num_points)
     if path_points.ndim != 2 or len(path_points) < 2 or num_points < 2:
         raise ValueError(
             "a polyline (P, Z) needs at least two corners and two points to set, got shape "
             f"{tuple(path_points.shape)} and num_points={num_points}"
         )
+    if not torch.isfinite(path_points).all():
+        raise ValueError("the corners hold NaN or infinite values; remove them first")
     corners = path_points.double()
     edge = corners.diff(dim=0).norm(dim=1)  # (P - 1,)
     reached = torch.cat([edge.new_zeros(1), edge.cumsum(dim=0)])  # (P,), distance to each corner

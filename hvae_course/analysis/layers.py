@@ -4,11 +4,20 @@ Levels are counted as in the book, from 1 next to the data. Every function here 
 `hvae_course.hierarchy.top_down.TopDown` with some levels held fixed.
 """
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
-from hvae_course.analysis.evaluation import check_positive, evaluating
-from hvae_course.analysis.inputs import Examples, Labels, as_labels, as_rows
+from hvae_course.analysis.evaluation import evaluating
+from hvae_course.analysis.inputs import (
+    Examples,
+    Labels,
+    as_labels,
+    as_real,
+    as_rows,
+    check_positive,
+)
 from hvae_course.hierarchy import (
     Choose,
     HierarchicalVAE,
@@ -68,9 +77,9 @@ def _levels_above(trace: Trace, level: int, n: int) -> dict[int, Tensor]:
 
 
 def _check_level(model: HierarchicalVAE, level: int) -> None:
-    if not 1 <= level <= model.num_levels:
+    if not isinstance(level, Integral) or not 1 <= level <= model.num_levels:
         raise ValueError(
-            f"level must be between 1 (next to the data) and {model.num_levels}, got {level}"
+            f"level must be between 1 (next to the data) and {model.num_levels}, got {level!r}"
         )
 
 
@@ -195,7 +204,7 @@ def vary(
     """
     _check_level(model, level)
     shapes = latent_shapes(model)
-    values = torch.as_tensor(values).to(model.device, model.dtype)
+    values = as_real(values, "values").to(model.device, model.dtype)
     if tuple(values.shape[1:]) != shapes[level - 1] or len(values) == 0:
         wanted = ", ".join(map(str, ("B", *shapes[level - 1])))
         raise ValueError(
@@ -240,6 +249,7 @@ def interpolate(
     """
     _check_level(model, level)
     x = as_rows(model, x)
+    check_positive(steps=steps)
     if len(x) != 2 or steps < 2:
         raise ValueError(
             f"interpolation needs two examples and at least two steps, got {len(x)} and {steps}"

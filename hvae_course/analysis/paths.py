@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from hvae_course.analysis.inputs import as_real
 
 
 @dataclass(frozen=True)
@@ -25,21 +28,31 @@ def smoothness(frames: Tensor) -> Smoothness:
               \ell_j = \lVert x_j - x_{j-1} \rVert
 
     Args:
-        frames: images x_0, ..., x_n in order, ``(n + 1, D)``.
+        frames: images x_0, ..., x_n in order, ``(n + 1, D)`` or ``(n + 1, H, W)``.
 
     Returns:
         Both measures.
 
     Raises:
-        ValueError: if there are fewer than three frames, or they do not move at all.
+        ValueError: if there are fewer than three frames, they do not move at all, or a value is
+            not finite.
+        TypeError: if the frames are no real numbers.
 
     Example:
         >>> import torch
         >>> smoothness(torch.arange(4.0)[:, None])
         Smoothness(jump_ratio=1.0, second_difference=0.0)
     """
+    frames = as_real(frames, "frames")
+    if frames.ndim < 2:
+        raise ValueError(
+            f"frames must be rows (n + 1, D), or images, got shape {tuple(frames.shape)}"
+        )
+    frames = frames.flatten(1)
     if len(frames) < 3:
         raise ValueError(f"a path needs at least three frames, got {len(frames)}")
+    if not torch.isfinite(frames).all():
+        raise ValueError("the frames hold NaN or infinite values, so the path has no smoothness")
     step = frames.diff(dim=0)  # (n, D)
     length = step.norm(dim=1)
     mean = length.mean()
@@ -66,12 +79,14 @@ def angle_steps(angles: Tensor) -> Tensor:
 
     Raises:
         ValueError: if there are fewer than two angles.
+        TypeError: if the angles are no real numbers.
 
     Example:
         >>> import torch
         >>> angle_steps(torch.tensor([350.0, 10.0, 0.0]).deg2rad()).rad2deg().round()
         tensor([ 20., -10.])
     """
+    angles = as_real(angles, "angles")
     if angles.ndim == 0 or angles.shape[-1] < 2:
         raise ValueError(
             f"steps need at least two angles along the last axis, got shape {tuple(angles.shape)}"

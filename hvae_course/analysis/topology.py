@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hvae_course.analysis.inputs import as_real
 from hvae_course.analysis.paths import angle_steps
 
 
@@ -43,6 +44,7 @@ def _holes(points: Tensor) -> tuple[Tensor, Tensor]:
             "persistent homology needs the optional package gudhi: "
             'pip install "hvae-course[topology]"'
         ) from error
+    points = as_real(points, "points")
     _check_plane("points", points)
     # Equal points make no hole; without them vertex i of the complex is row i.
     distinct = points.detach().cpu().double().unique(dim=0)  # (N, 2)
@@ -157,6 +159,7 @@ def ring_test(
             than three codes.
         ImportError: if GUDHI is not installed.
     """
+    codes = as_real(codes, "codes")
     _check_plane("codes", codes)
     if len(codes) < 3:
         raise ValueError(f"a closed curve needs at least three codes, got {len(codes)}")
