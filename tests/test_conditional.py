@@ -576,10 +576,11 @@ def test_no_rows_need_no_labels_but_an_empty_tensor(make, y):
     assert make().generate(0, y=y[:0]).px.mean.shape == (0, 64)
 
 
-def test_one_class_is_a_class():
-    model = build(Model(conditional=True), DataSpec(6, 2, num_classes=1))
-    x, y = torch.zeros(4, 6), torch.zeros(4, dtype=torch.int64)
-    assert model(x, y=y).log_weight(x).isfinite().all()
+def test_a_label_that_is_always_the_same_is_refused():
+    pendulum = DataSpec((16, 16), None, num_classes=1)
+    with pytest.raises(ValueError, match="the data have one class, so a label says nothing about"):
+        build(Model(conditional=True), pendulum)
+    assert build(Model(), pendulum).num_classes is None
 
 
 def test_pseudo_inputs_without_labels_are_refused():
