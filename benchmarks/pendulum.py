@@ -17,8 +17,8 @@ import torch
 from benchmarks import latent_paths
 from benchmarks.runs import Row, rounded, run_all, table_parser
 from hvae_course import data, evaluate, fit, recipes
-from hvae_course.config import Training
-from hvae_course.files import write_json
+from hvae_course.config import Training, differences, plain
+from hvae_course.files import read_json, write_json
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import (
     GECO,
@@ -209,8 +209,15 @@ def main(words: Sequence[str] | None = None) -> None:
         for seed in given.seeds or seeds
     ]
     folder = Path(__file__).parent
-    write_json(folder / "pendulum.json", configuration())
     path = given.table or folder / f"{name}.csv"
+    beside, now = path.with_name("pendulum.json"), plain(configuration())
+    if path.exists() and (before := read_json(beside)) is not None:
+        if other := differences(before | {"torch": now["torch"]}, now):
+            raise ValueError(
+                f"{path} was made with other settings than those of this program: {other}; delete "
+                f"it and {beside}, or name another file in another folder"
+            )
+    write_json(beside, now)
     table = run_all(run, jobs, path, processes=given.processes)
     shown = ["ring", "hole_ratio", "pruned_jumps", "pruned_angle_step", "unpruned_angle_step"]
     shown += ["codes_angle_step", "two_sample", "iw", "beta"]

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,12 +80,25 @@ def _start_worker() -> None:
     end_with_parent()
 
 
+def _as_read(value: Any) -> str:  # noqa: ANN401
+    """A setting as text that is the same before and after it was in a table."""
+    text = "" if value is None else str(value)
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return "" if math.isnan(number) else repr(number)  # an empty cell is read as NaN
+
+
 def run_all(
     run: Callable[[Row], Row], jobs: Sequence[Row], path: Path, *, processes: int | None = None
 ) -> pd.DataFrame:
     """Run the jobs that are missing in a table, and add their rows.
 
-    The table is written after every run, so an interrupted benchmark can be resumed.
+    The table is written after every run, so an interrupted benchmark can be resumed. A row is
+    recognised by its settings. What they are names of is in the program: whoever changes that
+    deletes the rows, or the program compares it with what it keeps beside the table. The data
+    are those of the package, which a name determines: they have a checksum or a seed.
 
     Args:
         run: function at the top level of a module, from settings to results.
@@ -96,11 +110,11 @@ def run_all(
         One row per job, settings first, in the order of the jobs.
 
     Raises:
-        ValueError: if the file holds another table.
+        ValueError: if the file holds another table, or several rows with the same settings.
     """
 
     def key(row: Row) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in jobs[0])
+        return tuple(_as_read(row[name]) for name in jobs[0])
 
     found = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame()
     if len(found) and (missing := jobs[0].keys() - set(found)):
@@ -108,6 +122,10 @@ def run_all(
             f"{path} is another table, without {', '.join(sorted(missing))}; name another file"
         )
     table = {key(row): row for row in found.to_dict("records")}
+    if len(table) < len(found):
+        raise ValueError(
+            f"{path} holds several rows with the same {', '.join(jobs[0])}; name another file"
+        )
     asked = {key(job): job for job in jobs}
     left = [job for name, job in asked.items() if name not in table]
     if processes is None:

@@ -165,6 +165,37 @@ def test_runs_that_the_table_holds_are_not_repeated_and_none_is_dropped(tmp_path
     assert not list(path.parent.glob("*.part"))
 
 
+def echo(job):
+    return {"result": 1.0}
+
+
+def test_a_row_is_recognised_whatever_a_table_makes_of_its_settings(tmp_path):
+    """An empty cell makes numbers of a column real, and names beside numbers make them text."""
+    path, jobs = (
+        tmp_path / "table.csv",
+        [
+            {"beta": 1, "warm_up": None, "sizes": (8, 4), "free": True},
+            {"beta": None, "warm_up": 3, "sizes": (8,), "free": False},
+            {"beta": "auto", "warm_up": 0.5, "sizes": 8, "free": True},
+        ],
+    )
+    run_all(echo, jobs, path, processes=1)
+    before = path.read_bytes()
+    run_all(square, jobs, path, processes=1)  # which would fail
+    assert path.read_bytes() == before and len(pd.read_csv(path)) == 3
+
+
+def test_rows_that_the_settings_do_not_tell_apart_are_not_dropped(tmp_path):
+    path = tmp_path / "table.csv"
+    pd.DataFrame({"rule": ["delta"] * 2, "seed": [0, 0], "depth": [1, 2]}).to_csv(
+        path, index=False
+    )
+    content = path.read_bytes()
+    with pytest.raises(ValueError, match="several rows with the same rule, seed; name another"):
+        run_all(square, JOBS, path, processes=1)
+    assert path.read_bytes() == content
+
+
 def test_another_table_is_not_overwritten(tmp_path):
     path = tmp_path / "table.csv"
     pd.DataFrame({"rule": ["delta"]}).to_csv(path, index=False)

@@ -58,6 +58,19 @@ def test_the_configuration_is_the_one_in_the_code(tmp_path):
     assert committed | {"torch": None} == now | {"torch": None}
 
 
+def test_a_table_of_other_settings_is_not_continued(tmp_path, monkeypatch):
+    table, beside = tmp_path / "table.csv", tmp_path / "pendulum.json"
+    table.write_text("model,split,seed\n")
+    write_json(beside, pendulum.configuration() | {"budget": 3})
+    content = beside.read_bytes()
+    monkeypatch.setattr(pendulum, "run_all", None)  # is not reached
+    with pytest.raises(
+        ValueError, match="table.csv was made with other settings .*: budget was 3"
+    ):
+        pendulum.main(["--table", str(table)])
+    assert beside.read_bytes() == content
+
+
 def test_all_models_share_everything_but_prior_and_objective():
     for setting in MODELS.values():
         assert not setting.architecture
