@@ -18,11 +18,9 @@ def spoilt(tiny_binary):
 
     def spoil(name):
         split = getattr(tiny_binary, name)
-        pixels = split.pixels.clone()
-        pixels[-1, 5] = 8
-        grey = replace(split, pixels=pixels, redraw=False, max_value=16)
-        black = (split.pixels > 8).to(pixels.dtype) * 16
-        grey.pixels[:-1] = black[:-1]
+        pixels = (split.pixels > 8).float()
+        pixels[-1, 5] = 0.5
+        grey = replace(split, pixels=pixels, redraw=False, max_value=None)
         return replace(tiny_binary, **{name: grey})
 
     return spoil

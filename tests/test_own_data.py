@@ -805,6 +805,9 @@ def test_a_data_set_made_by_hand_is_refused_where_it_cannot_be_right():
         ValueError, match=r"100 examples need labels of the shape \(100,\), got \(9"
     ):
         Split(torch.rand(100, 64), torch.zeros(9), None)
+    for num_values in (None, 17):
+        with pytest.raises(ValueError, match="of 256 values, .* give num_values=256"):
+            made(torch.zeros(100, 64, dtype=torch.uint8), 255, num_values)
     labels = torch.zeros(100, dtype=torch.int64)
     parts = [Split(torch.rand(n, 64), labels[:n], None) for n in (100, 0, 9)]
     with pytest.raises(ValueError, match="a split of m.* is empty; give it at least one example"):

@@ -324,11 +324,18 @@ class DataSet:
     def __post_init__(self) -> None:
         size = self.spec.num_features
         for name in SPLITS:
-            pixels = self.split(name).pixels
-            if pixels.shape[1] != size:
+            part = self.split(name)
+            if part.pixels.shape[1] != size:
                 raise ValueError(
                     f"examples of shape {self.image_shape} have {size} values, the {name} split "
-                    f"has {pixels.shape[1]} per example"
+                    f"has {part.pixels.shape[1]} per example"
+                )
+            values = None if part.max_value is None else 2 if part.redraw else part.max_value + 1
+            if values not in (None, self.num_values):
+                raise ValueError(
+                    f"the {name} split holds pixels of {values} values, from "
+                    f"max_value={part.max_value}, and the data set says "
+                    f"num_values={self.num_values}; give num_values={values}"
                 )
 
     @property
