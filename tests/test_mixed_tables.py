@@ -5,11 +5,14 @@ import json
 import math
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
 from hvae_course import evaluate, fit, recipes
+from hvae_course.cli import main
 from hvae_course.config import Model
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.likelihoods import (
@@ -188,6 +191,27 @@ def test_a_model_of_a_table_learns_and_is_read_again_from_its_checkpoint(
     assert again.config == model.config and str(again) == str(model)
     assert evaluate(again, data, num_samples=2).elbo.mean == after
     again.top_down.likelihood.check(again.eval().generate(50).px.sample())
+
+
+@pytest.mark.usefixtures("make_accelerator")
+def test_a_table_with_holes_is_trained_evaluated_and_sampled_from_the_command_line(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(90, 6, generator=generator).round()
+    x[::3, 1] = torch.nan
+    names = {"kind": "real", "missing": True, "feature_names": NAMES}
+    np.savez("patients.npz", x=x.numpy(), **names)
+    words = "train ladder --data patients.npz --likelihood mixed --hidden 8 --epochs 1 --quiet"
+    words += " --batch-size 30 --validation-samples 2 --device cpu --out run"
+    assert main([*words.split(), "--likelihood-options", "blocks=" + json.dumps(BLOCKS)]) == 0
+    assert main("evaluate run --num-samples 2 --device cpu".split()) == 0
+    assert "log-density: ELBO" in capsys.readouterr().out
+    assert main("sample run --count 4 --pixels drawn --out rows.csv".split()) == 0
+    drawn = pd.read_csv("rows.csv")
+    assert tuple(drawn.columns) == NAMES and not drawn.isna().any().any()
+    assert set(drawn["smoker"]) <= {0, 1} and set(drawn["town"]) <= {0, 1, 2, 3, 4}
 
 
 def test_columns_may_be_named(make_model):
