@@ -262,7 +262,7 @@ class Evaluate(Options):
             write_json(path, asdict(result) | about)
             print(f"written to {path}")
         if table is not None:
-            text = result.per_example.to_csv(index=False)
+            text = result.per_example.to_csv(index_label="example")
             write_whole(table, lambda file: file.write(text.encode()))
             print(f"one row per example written to {table}")
         return 0
@@ -295,8 +295,8 @@ class Sample(Options):
     seed: int = 0
     """Seed of the draws."""
     out: str = "samples.png"
-    """A picture, ending in .pdf, .png or .svg, or numbers in the units of the data, ending in .csv
-    or .npz."""
+    """A picture, ending in .pdf, .png or .svg, or numbers in the units of the data: one row each
+    in a .csv, or the array x in a .npz."""
     device: config.Device = "auto"
     """Where to compute."""
     positive = ("count",)
@@ -356,7 +356,7 @@ class Sample(Options):
         blank = images.new_full((missing, images.shape[1]), math.nan)
         rows = torch.cat([images.clamp(0, 1), blank]).unflatten(0, (-1, columns))
         height, width = shape[-2:]
-        size = 0.75 * columns * max(1, width / height), 0.75 * len(rows) * max(1, height / width)
+        size = 0.75 * columns * min(1, width / height), 0.75 * len(rows) * min(1, height / width)
         figure = Figure(figsize=size, layout="constrained")
         image_grid(rows, shape, axes=figure.subplots())
         style = {"format": path.suffix.lower().removeprefix("."), "facecolor": "white", "dpi": 200}
@@ -370,8 +370,10 @@ class Sample(Options):
         import pandas as pd
 
         if path.suffix.lower() == ".npz":
-            samples = values.unflatten(1, shape).numpy() if shape else values.numpy()
-            write_whole(path, lambda file: np.savez(file, samples=samples))
+            arrays = {"x": values.unflatten(1, shape).numpy() if shape else values.numpy()}
+            if self.label is not None:
+                arrays["y"] = np.full(self.count, self.label)
+            write_whole(path, lambda file: np.savez(file, **arrays))
             return
         names = spec.feature_names or [f"x_{d}" for d in range(1, spec.num_features + 1)]
         text = pd.DataFrame(values.numpy(), columns=list(names)).to_csv(index=False)

@@ -9,7 +9,7 @@ epochs it goes on from there, unless its learning rate has a schedule that ends 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,15 @@ from tqdm import tqdm
 from hvae_course.analysis import evaluate
 from hvae_course.compatibility import check_data
 from hvae_course.config import DATA_SETS, Data, Experiment, differences
-from hvae_course.data import DataSet, load
+from hvae_course.data import DataSet, DataSpec, Split, load
+from hvae_course.data.splits import SPLITS
 from hvae_course.files import as_path, check_writable, read_json, write_json
 from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.machine import environment, make_accelerator
 from hvae_course.objectives import make_objective
 from hvae_course.pretrained import PRETRAINED
 from hvae_course.pretrained import load as load_pretrained
-from hvae_course.recipes import build
+from hvae_course.recipes import build, read_config
 from hvae_course.training import History, fit, load_checkpoint
 from hvae_course.training.checkpoints import as_recorded, load_weights
 from hvae_course.training.step import check_compiler
@@ -306,7 +307,7 @@ class Found:
     """Of the data it was trained on; None where it is not known."""
 
     def load(self, data: Data | None, *, root: str | None = None) -> DataSet:
-        """Read the data the model is evaluated on.
+        """Read the data the model is evaluated on, in the scale of those of the training.
 
         Args:
             data: other data than those of the training.
@@ -330,6 +331,8 @@ class Found:
                 f"{chosen.data} has changed since the model was trained on it; give --data "
                 f"{chosen.data} for what it holds now"
             )
+        if own_file(chosen):
+            loaded = _rescaled(loaded, read_config(self.model.config)[1])
         check_data(self.model, loaded)
         return loaded
 
@@ -383,6 +386,22 @@ class Found:
         return (
             self.checkpoint.parent / f"{'-'.join(map(str, ('evaluation', *named, *words)))}.json"
         )
+
+
+def _rescaled(data: DataSet, spec: DataSpec) -> DataSet:
+    """Real values in the scale that a model knows."""
+    found, wanted = data.standardisation, spec.standardisation
+    real = data.num_values is None and not data.counts
+    if found == wanted or not real or data.spec.shape != spec.shape:
+        return data  # those of another kind are refused later
+
+    def change(split: Split) -> Split:
+        x = split.pixels.double() if found is None else found.undo(split.pixels.double())
+        x = x if wanted is None else wanted.apply(x)
+        return replace(split, pixels=x.to(split.pixels.dtype))
+
+    splits = {name: change(data.split(name)) for name in SPLITS}
+    return replace(data, standardisation=wanted, **splits)
 
 
 def find(target: str | Path) -> Found:
