@@ -211,6 +211,23 @@ def test_errors_of_a_constraint_are_per_observed_dimension(error, make_model):
     assert torch.isfinite(trace.px.mean.grad).all()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("likelihood", ["mixed", "negative_binomial"])
+def test_a_step_is_captured_as_one_graph(likelihood, make_model):
+    """Without a break, so that nothing in it waits for the device."""
+    model = model_for(likelihood, make_model)
+    x = with_holes(model.generate(7).px.sample())
+
+    def step(x: Tensor) -> Tensor:
+        return model(x, 2).log_weight(x)
+
+    torch.manual_seed(0)
+    expected = step(x)
+    torch.manual_seed(0)
+    found = torch.compile(step, backend="eager", fullgraph=True)(x)
+    torch.testing.assert_close(found, expected)
+
+
 # What is refused
 
 
