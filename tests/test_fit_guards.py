@@ -514,17 +514,26 @@ def test_an_objective_that_nothing_identifies_is_named_when_a_run_starts_and_whe
     train(make_model(), objective=objective)  # without a checkpoint there is nothing to say
 
 
-def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(make_model, train, tmp_path):
-    path = tmp_path / "run.pt"
+@pytest.mark.parametrize("objective", ["elbo", "partial"])
+def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(
+    objective, make_model, train, tmp_path
+):
+    """Its objective is known by name alone, a partial as just that."""
+    function = elbo if objective == "elbo" else functools.partial(beta_elbo, beta=0.5)
+    path, settings = tmp_path / "run.pt", {"objective": function}
     whole, resumed = make_model(), make_model()
-    train(whole, epochs=2)
-    train(resumed, epochs=1, checkpoint=path)
+    train(whole, epochs=2, **settings)
+    train(resumed, epochs=1, checkpoint=path, **settings)
     checkpoint = load_checkpoint(path)
-    settings = checkpoint.run["settings"]
-    checkpoint.run["settings"] = {n: v for n, v in settings.items() if "_content" not in n}
+    recorded = {n: v for n, v in checkpoint.run["settings"].items() if "_content" not in n}
+    checkpoint.run["settings"] = recorded | {"objective": objective}
     save_checkpoint(checkpoint, path)
-    with pytest.warns(NotCompared, match="names of data and objective; whether they are the same"):
-        train(resumed, epochs=2, checkpoint=path)
+    with pytest.raises(ValueError, match="objective was .* and is 'importance_weighted'"):
+        train(resumed, epochs=2, checkpoint=path, objective=importance_weighted)
+    message = "names of data and objective; whether they are the same"
+    with pytest.warns(NotCompared, match=message) as caught:
+        train(resumed, epochs=2, checkpoint=path, **settings)
+    assert caught[0].filename.endswith("conftest.py")  # which called fit
     assert same(weights(whole), weights(resumed))
 
 
@@ -545,6 +554,11 @@ def test_a_model_built_by_hand_resumes_and_another_architecture_is_refused(
         with pytest.raises(ValueError, match="the model has another architecture"):
             train(model, checkpoint=path, epochs=2)
         assert same(weights(model), before)
+    with pytest.raises(ValueError, match="model was built by hand and is built by a recipe"):
+        train(make_model(), checkpoint=path, epochs=2)
+    train(make_model(), checkpoint=tmp_path / "recipe.pt", epochs=1)
+    with pytest.raises(ValueError, match="model was built by a recipe and is built by hand"):
+        train(by_hand(make_model()), checkpoint=tmp_path / "recipe.pt", epochs=2)
 
 
 @pytest.mark.parametrize("part", ["weights", "best", "optimizer", "average"])

@@ -49,6 +49,19 @@ def test_the_first_step_has_the_size_of_the_rate_in_every_coordinate(name, make_
         assert large.any()
 
 
+def test_the_weight_decay_of_adamw_is_decoupled_from_the_gradient(make_model, train):
+    """The decayed weights shrink by the rate times the decay, whatever their gradient."""
+    settings = {"optimiser": "adamw", "batch_size": 120, "epochs": 1, "learning_rate": 1e-2}
+    none, some, usual = (make_model(**SMOOTH) for _ in range(3))
+    start = [p.detach().clone() for p in none.parameters()]
+    train(none, weight_decay=0.0, **settings)
+    train(some, weight_decay=0.3, **settings)
+    train(usual, **settings)
+    for p, q, r, s in zip(start, *(m.parameters() for m in (none, some, usual)), strict=True):
+        torch.testing.assert_close(r.detach(), q.detach() - 1e-2 * 0.3 * p)
+        torch.testing.assert_close(s.detach(), q.detach() - 1e-2 * 0.01 * p)
+
+
 @optimisers
 def test_a_run_is_resumed_with_the_state_of_its_optimiser(name, make_model, train, tmp_path):
     whole, resumed = make_model(**LEARNED), make_model(**LEARNED)

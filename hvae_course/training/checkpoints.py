@@ -198,12 +198,18 @@ def check_same_run(
     wanted = {**settings, **as_recorded(config)}
     if recorded.get("objective_content") == settings["objective_content"]:
         before["objective"] = settings["objective"]
-    missing = [name for name in CONTENTS if name in settings and name not in recorded]
+    earlier = "data_content" not in recorded
+    missing = [name for name in CONTENTS if earlier and name in settings]
     if missing and before["objective"] == settings["objective"].partition("(")[0]:
         before["objective"] = settings["objective"]  # only names were recorded
     compared = [name for name in wanted if name not in CONTENTS]
     now = {name: wanted[name] for name in compared}
-    changed = differences({name: before.get(name) for name in compared}, now)
+    if bool(checkpoint.config) != bool(config):
+        by = {True: "by a recipe", False: "by hand"}
+        was, is_ = by[bool(checkpoint.config)], by[bool(config)]
+        changed = f"the model was built {was} and is built {is_}"
+    else:
+        changed = differences({name: before.get(name) for name in compared}, now)
     for name, text in CONTENTS.items():
         if name not in missing and recorded.get(name) != settings.get(name) and not changed:
             changed = text
@@ -218,7 +224,7 @@ def check_same_run(
             f"{path} was written by an earlier version, which recorded no more than the names of "
             f"{what}; whether they are the same as before could not be checked",
             NotCompared,
-            stacklevel=5,
+            stacklevel=4,
         )
 
 
