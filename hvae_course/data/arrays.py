@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ def from_arrays(
     binarisation: Binarisation = "none",
     standardise: bool | Sequence[int | str] | Standardisation | None = None,
     missing: bool = False,
-    feature_names: Sequence[str] = (),
+    feature_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> DataSet:
     """Make a data set from arrays, tensors, lists or a pandas frame.
@@ -120,20 +121,22 @@ def from_arrays(
         >>> print(from_arrays(x, kind="counts", name="visits"))
         visits, rows of 4 features, counts, split 40/5/5 cut off with seed 0
     """
+    _check_words(name, missing=missing, channels_last=channels_last)
     parts = {"train": _read(x, labels, "x")}
     numbers: dict[str, float] = {}
     for split, value in (("validation", validation), ("test", test)):
         if value is None or isinstance(value, Real):
             numbers[split] = _check_amount(value, split)
         else:
-            pair = isinstance(value, tuple) and len(value) == 2
-            parts[split] = _read(*(value if pair else (value, None)), split)
+            parts[split] = _read(*(value if _is_pair(value) else (value, None)), split)
     order = "as given"
     if numbers:
         parts |= _cut(parts["train"], numbers, seed)
         only = f" ({next(iter(numbers))} only)" if len(numbers) == 1 else ""
         order = f"cut off with seed {seed}{only}"
-    names = tuple(map(str, feature_names)) or _common_names(parts)
+    if isinstance(feature_names, str):
+        raise TypeError(f"feature_names is a list of names, got the word {feature_names!r}")
+    names = tuple(map(str, feature_names or ())) or _common_names(parts)
     shape, flat = _flatten(parts, shape, channels_last)
     kind = _guess(flat["train"], kind, picture=len(shape) > 1)
     _check_missing(flat, missing, names)
@@ -147,7 +150,7 @@ def from_arrays(
         pixels = _counts(flat)
     else:
         guessed = kind == "images" and num_values is None
-        num_values = 2 if kind == "binary" else num_values or 256
+        num_values = 2 if kind == "binary" else int(num_values or 256)
         pixels = _grey(flat, num_values, missing=missing)
         if guessed and not missing:
             _warn_of_dark(pixels["train"])
@@ -170,13 +173,29 @@ def from_arrays(
         binarisation,
         *splits,
         counts=kind == "counts",
-        missing=missing,
+        missing=bool(missing),
         num_classes=num_classes,
         feature_names=names,
         standardisation=scale,
         order=order,
         about=what if num_values is None else f"{what}, {num_values} values",
     )
+
+
+def _is_pair(value: Any) -> bool:  # noqa: ANN401
+    """Whether this is examples and labels, rather than examples."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return isinstance(value, tuple) or np.ndim(value[0]) > np.ndim(value[1]) == 1
+
+
+def _check_words(name: str, **truths: bool | None) -> None:
+    """Refuse options of the wrong type."""
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a word, got {name!r}")
+    for option, value in truths.items():
+        if value is not None and not isinstance(value, bool | np.bool_):
+            raise TypeError(f"{option} must be True or False, got {value!r}")
 
 
 def _read(x: Any, labels: Any, what: str) -> _Part:  # noqa: ANN401
@@ -260,7 +279,12 @@ def _flatten(
     """Shape of an example, and the examples of every split as rows; channels come first."""
     arrays = {split: part.x for split, part in parts.items()}
     if shape is not None:
-        shape = (int(shape),) if isinstance(shape, Integral) else tuple(map(int, shape))
+        sizes = (shape,) if isinstance(shape, Integral) else shape
+        if not isinstance(sizes, Iterable) or not all(isinstance(n, Integral) for n in sizes):
+            raise TypeError(
+                f"shape is a sequence of whole numbers such as (28, 28), got {shape!r}"
+            )
+        shape = tuple(map(int, sizes))
         for split, x in arrays.items():
             if x[0].numel() != math.prod(shape) or min(shape, default=0) < 1:
                 raise ValueError(
@@ -367,7 +391,7 @@ def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str
             )
     if missing and (unseen := arrays["train"].isnan().all(0)).any():
         raise ValueError(
-            f"{_columns(unseen, names)} was not observed in any training example; leave it out"
+            f"no training example has a value in {_columns(unseen, names)}; leave it out"
         )
 
 
@@ -388,7 +412,8 @@ def _check_options(
     if num_values is not None:
         if kind != "images":
             raise ValueError(f"num_values is for kind='images', got it with kind={kind!r}")
-        if isinstance(num_values, bool) or num_values not in range(2, 257):
+        whole = isinstance(num_values, Integral) and not isinstance(num_values, bool)
+        if not whole or num_values not in range(2, 257):
             raise ValueError(
                 f"images have between 2 and 256 values, got num_values={num_values!r}; scale 16 "
                 "bits down, (x // 256).astype(np.uint8), or take kind='real'"
@@ -569,8 +594,13 @@ def _classes(parts: Mapping[str, _Part]) -> int | None:
             "with np.unique(labels, return_inverse=True)"
         )
     num_classes, known = int(labels.max()) + 1, parts["train"].labels.unique()
+    if num_classes > max(1000, len(labels)):
+        raise ValueError(
+            f"labels are numbers 0 to C - 1 of the classes, got {num_classes - 1} with "
+            f"{len(labels)} examples; number them with np.unique(labels, return_inverse=True)"
+        )
     if len(known) < num_classes:
-        gaps = set(range(min(num_classes, 1000))) - set(known.tolist())
+        gaps = set(range(num_classes)) - set(known.tolist())
         _warn(
             f"there are labels up to {num_classes - 1}, but no training example has the label "
             f"{shorten(sorted(gaps))}; if the classes are numbered otherwise, number them with "

@@ -3,6 +3,7 @@
 Nothing is guessed here. What holds no numbers is refused with the way to make numbers of it.
 """
 
+from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,13 @@ def as_tensor(values: Any, what: str = "x") -> Tensor:  # noqa: ANN401
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
             raise TypeError(f"{what} is a sparse tensor; give {what}.to_dense()")
+        if values.is_quantized or values.is_meta:
+            kind = "quantised, give x.dequantize()" if values.is_quantized else "without data"
+            raise TypeError(f"{what} is a tensor that is {kind}")
         _refuse_complex(values.is_complex(), what)
-        return values.detach()
-    if isinstance(values, str | Path | Dataset | DataLoader):
+        tiny = values.is_floating_point() and values.element_size() == 1
+        return (values.float() if tiny else values).detach()
+    if isinstance(values, str | Path | Mapping | Dataset | DataLoader):
         found = repr(str(values)) if isinstance(values, str | Path) else type(values).__name__
         raise TypeError(f"{what} must be an array, got {found}{advice(values)}")
     if hasattr(values, "toarray"):
@@ -162,6 +167,6 @@ def advice(values: Any) -> str:  # noqa: ANN401
         )
     if isinstance(values, Tensor | np.ndarray | list | tuple) or is_frame(values):
         return "; give it to hvae_course.data.from_arrays"
-    if isinstance(values, dict):
+    if isinstance(values, Mapping):
         return "; give its entries to hvae_course.data.from_arrays(x, labels)"
     return ""
