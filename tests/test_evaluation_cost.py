@@ -1,6 +1,8 @@
 """What an evaluation costs: one bottom-up pass per example, and memory that S leaves alone."""
 
 import weakref
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,9 @@ from torch.utils._pytree import tree_iter
 
 import hvae_course
 from hvae_course import evaluate
+from hvae_course.analysis import aggregate_split, diagnose, memory
+from hvae_course.analysis.evaluation import MAX_ROWS, usual_rows
+from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes import PRIORS, RECIPES
@@ -217,3 +222,144 @@ def test_log_weights_far_apart_neither_overflow_nor_vanish(real_data):
     best = torch.cat(log_w, dim=1).max(dim=1).values.mean()
     assert best < -1e5
     assert best - torch.tensor(50.0).log() <= result.log_likelihood.mean <= best
+
+
+# The usual limit
+
+
+def images(shape: tuple[int, ...], num_values: int, size: int = 24) -> DataSet:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, num_values, (size, *shape), generator=generator)
+    part = Split(pixels, torch.zeros(size, dtype=torch.int64), num_values - 1)
+    return DataSet("random", shape, num_values, "none", part, part, part)
+
+
+def rows_of(model: HierarchicalVAE, data: DataSet) -> int:
+    with torch.no_grad():
+        return usual_rows(model.eval(), data.test.batch(slice(0, 1)))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("likelihood", ["categorical", "discretized_logistic"])
+def test_small_models_hold_as_many_draws_as_without_a_measure_of_memory(
+    recipe, likelihood, tiny_data
+):
+    """The draws, and so the stored results of the notebooks, depend on this number."""
+    shape = {"latent_sizes": (32, 16, 8, 4, 2), "hidden": (256, 256)}
+    model = getattr(hvae_course.recipes, recipe)(tiny_data, **shape, likelihood=likelihood)
+    assert rows_of(model, tiny_data) == MAX_ROWS == 20_000
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_values", "likelihood"),
+    [((28, 28), 17, "categorical"), ((3, 32, 32), 256, "discretized_logistic")],
+    ids=["28x28, 17 values", "RGB"],
+)
+def test_a_model_of_larger_images_holds_fewer_draws_and_stays_within_the_budget(
+    shape, num_values, likelihood, monkeypatch
+):
+    data = images(shape, num_values)
+    model = hvae_course.recipes.ladder_vae(data, hidden=(64,), likelihood=likelihood)
+    assert 2_000 < rows_of(model, data) < 6_000
+    monkeypatch.setattr(memory, "CPU_BUDGET", 2**25)  # 32 MB
+    with Memory() as used:
+        evaluate(model, data, num_samples=100, batch_size=24)
+    assert 2**24 < used.most < 1.15 * 2**25  # with the data
+
+
+def test_memory_counts_what_a_mixed_type_takes(tiny_data):
+    model = hvae_course.recipes.vae(images((28, 28), 17), hidden=(64,))
+    single = rows_of(model, images((28, 28), 17))
+    model.double()
+    x = images((28, 28), 17).test.batch(slice(0, 1)).double()
+    with torch.no_grad():
+        assert usual_rows(model, x) < 0.7 * single
+
+
+def test_batches_shrink_where_one_draw_per_example_is_too_much(monkeypatch):
+    data, held = images((28, 28), 17), []
+    model = hvae_course.recipes.vae(data, hidden=(64,))
+    monkeypatch.setattr(memory, "CPU_BUDGET", 7 * 112_000)  # a draw takes about 112 kB
+    model.register_forward_hook(
+        lambda module, inputs, trace: held.append(len(inputs[0]) * trace.num_samples)
+    )
+    result = evaluate(model, data, num_samples=3, batch_size=24, per_example=True)
+    assert max(held) == result.max_rows < 24 and sum(held) == 3 * 24
+    assert len(result.per_example) == 24
+
+
+def test_the_measure_leaves_no_trace(make_layer_model, tiny_data):
+    """Neither hooks on the model nor the draws of the evaluation notice it."""
+    for prior in OPTIONS:
+        model, seen = make_layer_model(prior), Counter()
+        model.register_forward_hook(lambda model, x, trace, seen=seen: seen.update(rows=len(x[0])))
+        usual = evaluate(model, tiny_data, num_samples=3)
+        assert seen["rows"] == 60
+        assert evaluate(model, tiny_data, num_samples=3, max_rows=20_000) == usual
+
+
+def test_the_pseudo_inputs_of_a_prior_do_not_count_as_rows(make_model, tiny_data):
+    counts = []
+    for number in (2, 100):
+        options = {"num_components": number, "start": "random"}
+        model = make_model(
+            "ladder_vae", normalisation="layer", prior="vamp", prior_options=options
+        )
+        run = rows_in_memory(
+            lambda n, m=model: m.forward(tiny_data.test.batch(slice(0, n)), 1),
+            torch.device("cpu"),
+            most=10**9,
+        )
+        counts.append(run)
+    assert counts[0] == counts[1]
+
+
+def test_an_interrupted_evaluation_with_the_usual_limit_resumes(make_model, tiny_data, tmp_path):
+    model, path = make_model(), tmp_path / "part.pt"
+    expected = evaluate(model, tiny_data, num_samples=3, batch_size=20, per_example=True)
+    calls = []
+
+    def stop(*_) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    hook = model.register_forward_hook(stop)
+    settings = {"num_samples": 3, "batch_size": 20, "partial": path, "per_example": True}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(model, tiny_data, **settings)
+    hook.remove()
+    result = evaluate(model, tiny_data, **settings)
+    assert result == expected and result.per_example.equals(expected.per_example)
+
+
+def test_part_of_an_evaluation_of_other_data_is_refused(make_model, tiny_data, tmp_path):
+    """Name and sizes agree, the pixels do not."""
+    model, path = make_model(), tmp_path / "part.pt"
+    hook = model.register_forward_hook(lambda *_: 1 / 0 if path.exists() else None)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(model, tiny_data, num_samples=1, batch_size=20, partial=path)
+    hook.remove()
+    other = replace(tiny_data, test=tiny_data.test.select(torch.arange(59, -1, -1)))
+    assert str(other) == str(tiny_data)
+    with pytest.raises(ValueError, match="part of another evaluation: content of the data was"):
+        evaluate(model, other, num_samples=1, batch_size=20, partial=path)
+
+
+def test_a_diagnosis_does_not_hold_the_likelihood(make_model, tiny_data):
+    model = make_model()
+    model.top_down.likelihood.register_forward_hook(lambda *_: 1 / 0)
+    assert len(diagnose(model, tiny_data, num_samples=3)) == 2
+
+
+def test_pairs_of_examples_are_scored_within_the_budget(make_model, tiny_data, monkeypatch):
+    model, x = make_model("ladder_vae", hidden=(256,)).eval(), tiny_data.test.batch(slice(None))
+    torch.manual_seed(0)
+    whole = aggregate_split(model, x)
+    monkeypatch.setattr(memory, "CPU_BUDGET", 2**20)
+    torch.manual_seed(0)
+    with Memory() as used:
+        cut = aggregate_split(model, x)
+    assert used.most < 2 * 2**20
+    for a, b in zip(whole[0], cut[0], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -152,8 +152,9 @@ def _accumulate(
     sums = 0.0
     for start in range(0, num_samples, chunk):
         k = min(chunk, num_samples - start)
-        trace = model(x, k, features=features, y=y)
-        terms = torch.stack(trace.terms(x)).to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
+        # no name for the trace, which would keep it while the next one is made
+        terms = torch.stack(model(x, k, features=features, y=y).terms(x))
+        terms = terms.to(precision).unflatten(1, (-1, k))  # (2 + L, B, k)
         log_sum_w = torch.logaddexp(log_sum_w, terms[0].logsumexp(dim=1))
         sums = sums + terms.sum(dim=2)
     return torch.cat([log_sum_w[None], sums])
