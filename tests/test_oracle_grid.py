@@ -38,6 +38,54 @@ def assert_exact(grid, posterior):
     torch.testing.assert_close(log_w, expected, rtol=0, atol=1e-10)
 
 
+CHAIN = LinearGaussian((0.8, -1.1), (0.3, 0.5))
+LINKS = [isometry(3, 1, 2), isometry(3, 3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("links", "shape", "match"),
+    [
+        (LINKS, (2, 2, 2), "A_1 takes 3 channels and z_2 has 2; isometries are listed bottom to"),
+        (
+            LINKS[::-1],
+            (3, 2, 2),
+            "A_0 takes 3 channels and what A_1 gives has 1",
+        ),
+        (LINKS, (3, 2), r"shape is that of z_L, three whole numbers \(C, H, W\), got \(3, 2\)"),
+        (LINKS, 12, r"three whole numbers \(C, H, W\), got 12"),
+        (LINKS, (3, 2, 0), r"three whole numbers \(C, H, W\), got \(3, 2, 0\)"),
+        (LINKS, (3, 2.0, 2), r"three whole numbers \(C, H, W\), got \(3, 2.0, 2\)"),
+        (LINKS[:1], (2, 2, 2), "2 levels need as many isometries, got 1"),
+    ],
+)
+def test_grids_that_do_not_fit_together_are_refused_with_what_does_not(links, shape, match):
+    with pytest.raises(ValueError, match=match):
+        LinearGaussianGrid(CHAIN, links, shape)
+
+
+def test_a_grid_refuses_other_modules_kernels_and_strides():
+    with pytest.raises(TypeError, match=r"isometries are Isometry\(.*, got Identity\(\)"):
+        LinearGaussianGrid(CHAIN, [nn.Identity()] * 2, (2, 2, 2))
+    with pytest.raises(ValueError, match=r"shape \(C_in, C_out, k, k\), got \(2, 2, 2\)"):
+        Isometry(torch.zeros(2, 2, 2), 1)
+    for stride in (0, 3):
+        with pytest.raises(ValueError, match=f"size 2 lies between 1 and that size, got {stride}"):
+            Isometry(torch.zeros(1, 1, 2, 2), stride)
+        with pytest.raises(ValueError, match=f"1 and 1 channels with stride {stride}"):
+            isometric_kernel(1, 1, stride)
+    with pytest.raises(ValueError, match="at least one channel on either side, got 0 and 1"):
+        isometric_kernel(0, 1, 1)
+
+
+def test_a_grid_scores_images_of_its_shape_only():
+    """Also flat ones, whose order it cannot know."""
+    grid = LinearGaussianGrid(CHAIN, LINKS, (3, 2, 2))
+    assert grid.log_px(torch.zeros(5, 1, 4, 4, dtype=D)).shape == (5,)
+    for shape in ((5, 16), (5, 4, 4), (5, 4, 4, 1), (5, 1, 8, 8)):
+        with pytest.raises(ValueError, match=r"x has shape \(B, 1, 4, 4\) here, got \(5, "):
+            grid.log_px(torch.zeros(shape, dtype=D))
+
+
 @grids
 @pytest.mark.parametrize("kind", ["concatenation", "delta", "merge"])
 def test_with_the_exact_posterior_every_draw_gives_the_evidence(kind, grid):

@@ -131,3 +131,24 @@ def test_terms_reproduce_the_worked_example_of_the_chapter():
     assert terms.mutual_information.item() == pytest.approx(0.3083, abs=5e-5)
     identity = terms.elbo_of_marginals - terms.mutual_information
     assert identity.item() == pytest.approx(terms.closed_form.item(), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "match"),
+    [
+        ((0.5, (0.3,)), TypeError, "slopes is a sequence with one number per level, got 0.5"),
+        (((0.5,), 0.3), TypeError, "variances is a sequence with one number per level, got 0.3"),
+        ((("a",), (0.3,)), TypeError, r"slopes is a sequence .*, got \('a',\)"),
+        (((), ()), ValueError, "a chain has at least one level"),
+        (((0.5,), (0.3,), 0), ValueError, "size is a whole number of copies from 1 on, got 0"),
+    ],
+)
+def test_a_chain_of_other_than_numbers_is_refused(settings, error, match):
+    with pytest.raises(error, match=match):
+        LinearGaussian(*settings)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 1, 1)])
+def test_a_chain_scores_rows_of_its_size_only(shape):
+    with pytest.raises(ValueError, match=r"needs x of shape \(B, 1\), got .*size=D"):
+        CHAIN.log_px(torch.zeros(shape))

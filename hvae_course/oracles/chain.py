@@ -9,6 +9,7 @@ of z, not only on average.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +48,8 @@ class LinearGaussian:
         size: number of independent copies D.
 
     Raises:
-        ValueError: if there is not one positive variance per slope.
+        ValueError: if there is not one positive variance per slope, no level or no copy.
+        TypeError: if slopes or variances are not sequences of numbers.
     """
 
     slopes: Sequence[float]
@@ -55,6 +57,14 @@ class LinearGaussian:
     size: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("slopes", "variances"):
+            value = getattr(self, name)
+            if not hasattr(value, "__len__") or not all(isinstance(v, Real) for v in value):
+                raise TypeError(f"{name} is a sequence with one number per level, got {value!r}")
+        if not len(self.slopes):
+            raise ValueError("a chain has at least one level; give one slope and one variance")
+        if not (isinstance(self.size, Integral) and self.size > 0):
+            raise ValueError(f"size is a whole number of copies from 1 on, got {self.size!r}")
         if len(self.slopes) != len(self.variances) or not all(s > 0 for s in self.variances):
             raise ValueError(
                 f"each of the {len(self.slopes)} slopes needs one positive variance, got "
@@ -85,7 +95,15 @@ class LinearGaussian:
 
         Returns:
             ``(B,)``, nats per example.
+
+        Raises:
+            ValueError: if x has another shape.
         """
+        if x.dim() != 2 or x.shape[1] != self.size:
+            raise ValueError(
+                f"this chain has {self.size} copies and needs x of shape (B, {self.size}), got "
+                f"{tuple(x.shape)}; LinearGaussian(..., size=D) has D copies"
+            )
         variance = self.covariance()[0, 0].item()
         return diag_normal(torch.zeros_like(x), x.new_tensor(0.5 * math.log(variance))).log_prob(x)
 

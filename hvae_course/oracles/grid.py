@@ -9,6 +9,7 @@ chain in `hvae_course.oracles.chain.LinearGaussian`, whose x is :math:`A_{l-1}^\
 A_0^\top x` and whose z_l+1 is :math:`A_l z_{l+1}`. The evidence follows from the matrices.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,13 @@ def isometric_kernel(channels_in: int, channels_out: int, stride: int, *, seed: 
         ``(channels_in, channels_out, 2, 2)``, float64.
 
     Raises:
-        ValueError: if there are too few channels one level down.
+        ValueError: if there are too few channels one level down, or the stride is another.
     """
+    if stride not in (1, 2) or min(channels_in, channels_out) < 1:
+        raise ValueError(
+            "a kernel has a stride of 1 or 2 and at least one channel on either side, got "
+            f"{channels_in} and {channels_out} channels with stride {stride}"
+        )
     space = channels_out * stride**2
     if channels_in > space:
         raise ValueError(
@@ -65,10 +71,23 @@ class Isometry(nn.Module):
     Args:
         kernel: ``(C_in, C_out, k, k)``, as for a transposed convolution.
         stride: factor of the resolution, at most k.
+
+    Raises:
+        ValueError: if the kernel has another shape, or the stride is out of range.
     """
 
     def __init__(self, kernel: Tensor, stride: int) -> None:
         super().__init__()
+        if kernel.dim() != 4 or kernel.shape[2] != kernel.shape[3]:
+            raise ValueError(
+                f"a kernel has shape (C_in, C_out, k, k), got {tuple(kernel.shape)}; take it from "
+                "isometric_kernel"
+            )
+        if not 1 <= stride <= kernel.shape[-1]:
+            raise ValueError(
+                f"the stride of a kernel of size {kernel.shape[-1]} lies between 1 and that size, "
+                f"got {stride}"
+            )
         self.register_buffer("kernel", kernel)
         self.stride = stride
 
@@ -122,7 +141,9 @@ class LinearGaussianGrid:
         shape: shape of z_L, ``(C, H, W)``.
 
     Raises:
-        ValueError: if there is not one isometry per level, or one does not keep lengths.
+        ValueError: if the shape is no (C, H, W), there is not one isometry per level, channels do
+            not match, or an isometry does not keep lengths.
+        TypeError: if an isometry is something else.
     """
 
     chain: LinearGaussian
@@ -130,11 +151,30 @@ class LinearGaussianGrid:
     shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
+        sizes = self.shape if isinstance(self.shape, Sequence) else ()
+        if len(sizes) != 3 or not all(isinstance(n, int) and n > 0 for n in sizes):
+            raise ValueError(
+                f"shape is that of z_L, three whole numbers (C, H, W), got {self.shape!r}"
+            )
+        for isometry in self.isometries:
+            if not isinstance(isometry, Isometry):
+                raise TypeError(
+                    f"isometries are Isometry(isometric_kernel(...), stride), got {isometry!r}"
+                )
         if len(self.isometries) != self.chain.num_levels:
             raise ValueError(
                 f"{self.chain.num_levels} levels need as many isometries, got "
                 f"{len(self.isometries)}; give A_0, ..., A_L-1, bottom to top"
             )
+        channels, above = self.shape[0], f"z_{len(self.isometries)}"
+        for l in reversed(range(len(self.isometries))):
+            takes, gives = self.isometries[l].kernel.shape[:2]
+            if takes != channels:
+                raise ValueError(
+                    f"A_{l} takes {takes} channels and {above} has {channels}; isometries are "
+                    "listed bottom to top, and shape is that of z_L"
+                )
+            channels, above = gives, f"what A_{l} gives"
         for l, matrix in enumerate(self.matrices()):
             error = (matrix.T @ matrix - torch.eye(matrix.shape[1]).to(matrix)).abs().max()
             if error > 1e-9:
@@ -179,7 +219,17 @@ class LinearGaussianGrid:
 
         Returns:
             ``(B,)``, nats per example.
+
+        Raises:
+            ValueError: if x has another shape.
         """
+        scale = math.prod(isometry.stride for isometry in self.isometries)
+        _, height, width = self.shape
+        shape = (self.isometries[0].kernel.shape[1], scale * height, scale * width)
+        if tuple(x.shape[1:]) != shape:
+            raise ValueError(
+                f"x has shape (B, {', '.join(map(str, shape))}) here, got {tuple(x.shape)}"
+            )
         covariance = self.covariance()
         return MultivariateNormal(covariance.new_zeros(len(covariance)), covariance).log_prob(
             x.flatten(1)
