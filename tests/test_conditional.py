@@ -509,6 +509,19 @@ def test_what_are_not_labels_is_refused_wherever_labels_go(change, match, make, 
             use()
 
 
+@pytest.mark.parametrize("wrong", ["labels", 2.0, "3"])
+def test_what_is_no_number_of_draws_is_refused_with_the_place_of_labels(wrong, make, x, y):
+    match = r"num_samples must be a whole number, got (Tensor|float|str); .* model\(x, y=labels\)"
+    with pytest.raises(TypeError, match=match):
+        make()(x, y if wrong == "labels" else wrong)
+
+
+def test_a_walk_wants_labels_as_vectors(make, y):
+    model = make()
+    with pytest.raises(ValueError, match=r"one-hot, \(B, C\), got the shape \(5,\); write"):
+        model.top_down.walk(model.top_prior(), prior_mean, 5, y)
+
+
 def test_a_label_outside_the_range_gives_nan_where_a_check_would_wait(make, x, y):
     model, wrong = make().eval(), torch.tensor([1, -1, 10, 9, 0])
     compiled = torch.compile(model.one_hot, backend="eager", fullgraph=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class HierarchicalVAE(nn.Module):
             A trace of ``B K`` rows; the draws of one example lie next to each other.
 
         Raises:
-            TypeError: if x is not a tensor of the model's type.
+            TypeError: if x is not a tensor of the model's type, or K is not a whole number.
             ValueError: if x is not a batch of vectors on the model's device, K is not positive, or
                 labels are missing, wrong, or not wanted.
         """
@@ -243,6 +244,11 @@ class HierarchicalVAE(nn.Module):
             raise TypeError(
                 f"x must be a tensor (B, D), got {type(x).__name__}; convert an array with "
                 "torch.as_tensor, or take a batch of a data set with split.batch(slice(0, 100))"
+            )
+        if not isinstance(num_samples, Integral):
+            raise TypeError(
+                f"num_samples must be a whole number, got {type(num_samples).__name__}; labels "
+                "go by name, model(x, y=labels)"
             )
         if x.dim() < 2 or len(x) == 0 or num_samples < 1:
             raise ValueError(

@@ -52,9 +52,15 @@ def with_label(h: State, y: Tensor | None) -> State:
 
     Raises:
         TypeError: if there are labels and the state is not a tensor.
+        ValueError: if the labels are numbers and not one-hot.
     """
     if y is None:
         return h
+    if y.dim() != 2:
+        raise ValueError(
+            f"labels are read one-hot, (B, C), got the shape {tuple(y.shape)}; write them so with "
+            "model.one_hot(y, len(y))"
+        )
     if isinstance(h, Tensor) and h.dim() > 2:
         y = y.reshape(*y.shape, *(1,) * (h.dim() - 2)).expand(-1, -1, *h.shape[2:])
     return join(h, y)
