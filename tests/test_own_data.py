@@ -316,6 +316,7 @@ WARNED = {
     "pixels": (random.normal(0, 99, (50, 4, 3)), {}, "the scale of the pixels is far from 1"),
     "constant": (FRAME.assign(c=0.1), {}, "column c is constant in the training split"),
     "dark": (BYTES // 16, {}, "largest of 256 possible grey values is 15.*num_values, such as 16"),
+    "masks": ((BYTES > 99) * np.uint8(255), {}, "only 0 and 255 of 256 .*say binarisation='thre"),
     "from one": (REAL, {"labels": LABELS + 1}, "no training example has the label 0; if"),
     "gaps": (REAL, {"labels": LABELS * 400}, "has the label 1, 2, 3, 4, 5 and 793 more"),
 }  # fmt: skip
@@ -657,6 +658,12 @@ def test_a_file_of_arrays_gives_what_its_arrays_give(tmp_path, monkeypatch):
     assert load(path, binarisation="dynamic").fingerprint() == binary.fingerprint()
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load("~/scans.npz").fingerprint() == expected.fingerprint()
+
+
+def test_a_file_may_call_the_labels_so(tmp_path):
+    np.savez(tmp_path / "a.npz", x=REAL, labels=LABELS, test_x=REAL[:9], test_labels=LABELS[:9])
+    expected = from_arrays(REAL, LABELS, test=(REAL[:9], LABELS[:9]))
+    assert from_npz(tmp_path / "a.npz").fingerprint() == expected.fingerprint()
 
 
 @pytest.mark.parametrize("form", ["{split}_{letter}", "{letter}_{split}"])

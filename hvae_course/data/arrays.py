@@ -115,6 +115,10 @@ def from_arrays(
         TypeError: if something is not numbers, or is kept in a form that must be converted first.
         ValueError: if the examples do not fit together or are not of their kind.
 
+    Warns:
+        DataWarning: if real values have unusual scales or a column is constant, if images use few
+            of the grey values that they may have, or if the training split lacks a label.
+
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).poisson(3.0, (50, 4))
@@ -153,7 +157,7 @@ def from_arrays(
         num_values = 2 if kind == "binary" else int(num_values or 256)
         pixels = _grey(flat, num_values, missing=missing)
         if guessed and not missing:
-            _warn_of_dark(pixels["train"])
+            _warn_of_few_values(pixels["train"], binarisation)
     num_classes = _classes(parts)
     white = None if num_values is None or missing else num_values - 1
     splits = []
@@ -470,11 +474,17 @@ def _grey(arrays: Mapping[str, Tensor], num_values: int, *, missing: bool) -> di
     return result
 
 
-def _warn_of_dark(pixels: Tensor) -> None:
+def _warn_of_few_values(pixels: Tensor, binarisation: str) -> None:
+    """Warn of images that seem to have fewer values than bytes can have."""
     if (largest := int(pixels.max())) < DARK:
         _warn(
             f"the largest of 256 possible grey values is {largest}; if the images have fewer, say "
             f"num_values, such as {largest + 1}: bounds of another number cannot be compared"
+        )
+    elif binarisation == "none" and ((pixels == 0) | (pixels == largest)).all():
+        _warn(
+            f"only 0 and {largest} of 256 possible grey values occur; to score binary pixels, say "
+            "binarisation='threshold'"
         )
 
 

@@ -28,6 +28,8 @@ OPTIONS = (
     *("feature_names", "validation", "test", "seed"),
 )
 """Arguments of `from_arrays` that a file may hold beside its arrays."""
+LISTS = ("shape", "standardise", "feature_names")
+"""Those of them that are lists."""
 
 
 def from_npz(
@@ -41,10 +43,11 @@ def from_npz(
     Args:
         path: a file that ends in ``.npz``. It holds the examples ``x`` and, if there are any, the
             labels ``y``; splits of your own are ``train_x``, ``validation_x``, ``test_x`` and
-            ``train_y``, ``validation_y``, ``test_y`` (``x_train`` and so on will do). Entries
-            named like these arguments of `from_arrays` have their meaning: ``kind``,
-            ``num_values``, ``shape``, ``channels_last``, ``standardise``, ``missing``,
-            ``feature_names``, ``seed``, and ``validation`` and ``test`` for how much to cut off.
+            ``train_y``, ``validation_y``, ``test_y`` (``x_train`` and so on will do, and
+            ``labels`` for ``y``). Entries named like these arguments of `from_arrays` have their
+            meaning: ``kind``, ``num_values``, ``shape``, ``channels_last``, ``standardise``,
+            ``missing``, ``feature_names``, ``seed``, and ``validation`` and ``test`` for how much
+            to cut off.
         name: for the description; None for the name of the file.
         binarisation: how grey pixels become binary, see `hvae_course.data`.
 
@@ -64,7 +67,8 @@ def from_npz(
     options = {key: entries.pop(key) for key in OPTIONS if key in entries}
     splits: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}, "test": {}}
     for key, values in entries.items():
-        words = ["train", key] if key in ("x", "y") else key.split("_")
+        words = ["train", key] if key in ("x", "y", "labels") else key.split("_")
+        words = ["y" if word == "labels" else word for word in words]
         letter = next((word for word in words if word in ("x", "y")), None)
         split = next((word for word in words if word in splits), None)
         if len(words) != 2 or letter is None or split is None or letter in splits[split]:
@@ -106,7 +110,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
             f"{path} is not a file of arrays (.npz), or is damaged: {error}"
         ) from None
     return {
-        key: value.item() if value.ndim == 0 else value.tolist() if key in OPTIONS else value
+        key: value.item() if value.ndim == 0 else value.tolist() if key in LISTS else value
         for key, value in entries.items()
     }
 
