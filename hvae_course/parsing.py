@@ -135,21 +135,29 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         )
 
     @registry.primitive_rule
-    def one_or_more(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
-        kinds = [kind for kind in get_args(info.type) if get_origin(kind) is tuple]
-        if len(kinds) != 1 or type(None) not in get_args(info.type):
+    def numbers(info: tyro.constructors.PrimitiveTypeInfo) -> Any:  # noqa: ANN401
+        kinds = [info.type, *get_args(info.type)]
+        kinds = [get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple]
+        if len(kinds) != 1 or kinds[0] not in (int, float):
             return None
-        number, letter = (int, "N") if get_args(kinds[0])[0] is int else (float, "X")
+        optional = get_origin(info.type) is not tuple
 
-        def parse(words: Sequence[str]) -> tuple[float, ...]:
-            if not words:
+        def parse_numbers(words: Sequence[str]) -> tuple[float, ...]:
+            if optional and not words:
                 raise ValueError("expected one number or more")
-            return tuple(map(number, words))
+            try:
+                return tuple(map(kinds[0], words))
+            except ValueError:
+                whole = (
+                    "whole numbers, such as 16 8" if kinds[0] is int else "numbers, such as 1 2"
+                )
+                raise ValueError(f"expected {whole}, got {' '.join(words)!r}") from None
 
+        letter = "N" if kinds[0] is int else "X"
         return spec(
             nargs="*",
             metavar=f"{letter} [{letter} ...]",
-            instance_from_str=parse,
+            instance_from_str=parse_numbers,
             is_instance=lambda value: value is None or isinstance(value, tuple),
             str_from_instance=lambda value: ["None"] if value is None else [*map(str, value)],
         )
@@ -171,6 +179,7 @@ def _one_line(box: str) -> str:
     text, *rest = filter(None, parts)
     text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)
     text = re.sub(r"^Missing from hvae( \w+)?:", "missing", text)
+    text = re.sub(r"^(missing (RECIPE|MODEL)) .*", r"\1", text)
     hint = re.match(r"Perhaps you meant: \S+|Available subcommands: .*", rest[0] if rest else "")
     text = f"{text}; {hint[0].lower()}" if hint else text
     return text.replace("argument 'model.recipe'", "RECIPE")
