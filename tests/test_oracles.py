@@ -8,7 +8,13 @@ from linear_gaussian import CHAINS
 from torch.distributions import MultivariateNormal
 
 from hvae_course.gaussians import diag_normal
-from hvae_course.oracles import LinearGaussian, two_level_terms
+from hvae_course.oracles import (
+    LinearGaussian,
+    LinearGaussianLayer,
+    SharedCause,
+    optimise_link,
+    two_level_terms,
+)
 from hvae_course.posteriors import (
     Chain,
     Concatenation,
@@ -152,3 +158,17 @@ def test_a_chain_of_other_than_numbers_is_refused(settings, error, match):
 def test_a_chain_scores_rows_of_its_size_only(shape):
     with pytest.raises(ValueError, match=r"needs x of shape \(B, 1\), got .*size=D"):
         CHAIN.log_px(torch.zeros(shape))
+
+
+def test_parts_without_a_variance_are_refused():
+    with pytest.raises(ValueError, match="a layer needs a positive variance, got -1.0"):
+        LinearGaussianLayer(0.5, -1.0)
+    for variances in (1.0, (1.0,), (1.0, 2.0, 3.0)):
+        with pytest.raises(TypeError, match=r"variances are two, \(s_0, s_1\), got "):
+            SharedCause(0.5, variances)
+
+
+def test_a_slope_that_is_held_may_be_a_number():
+    held, data = 0.7, SharedCause(0.9, (0.25, 0.19))
+    expected = optimise_link("elbo", data, slope=torch.tensor(held, dtype=torch.float64))
+    assert optimise_link("elbo", data, slope=held).terms.elbo == expected.terms.elbo

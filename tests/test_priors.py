@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from hvae_course.gaussians import is_diag_normal
-from hvae_course.priors import Prior, StandardNormal
+from hvae_course.priors import MixtureOfGaussians, Prior, StandardNormal, VampPrior
 
 
 @pytest.mark.parametrize("size", [1, 2, 8])
@@ -45,6 +46,32 @@ def test_a_prior_without_dimensions_is_refused(size):
         ValueError, match=rf"a prior needs size of at least 1, got size=\({size},\)"
     ):
         StandardNormal(size)
+
+
+@pytest.mark.parametrize("size", [2.0, "2", (2, 1.5), True, None], ids=repr)
+def test_sizes_that_are_no_whole_numbers_are_refused(size):
+    with pytest.raises(TypeError, match="a prior needs size in whole numbers, got size="):
+        MixtureOfGaussians(size)
+    with pytest.raises(TypeError, match="a prior needs size in whole numbers, got size="):
+        StandardNormal(size)
+    with pytest.raises(TypeError, match="needs num_components in whole numbers, got num_comp"):
+        MixtureOfGaussians(2, 3.5)
+
+
+def test_sizes_of_numpy_are_taken():
+    assert MixtureOfGaussians(np.int64(4), np.int64(3)).means.shape == (3, 4)
+    assert StandardNormal(np.int64(4))().event_shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [np.zeros((5, 4)), [[0.0, 1.0]], torch.zeros(5, 4, dtype=torch.uint8), None],
+    ids=["array", "list", "bytes", "nothing"],
+)
+def test_pseudo_inputs_are_tensors_of_real_numbers(x):
+    for make in (VampPrior, lambda x: VampPrior.from_data(1, x)):
+        with pytest.raises(TypeError, match=r"real numbers as a model sees them, such as data.tr"):
+            make(x)
 
 
 def test_a_prior_must_say_what_it_returns():

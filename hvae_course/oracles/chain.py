@@ -9,7 +9,7 @@ of z, not only on average.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,12 @@ class LinearGaussian:
     def __post_init__(self) -> None:
         for name in ("slopes", "variances"):
             value = getattr(self, name)
-            if not hasattr(value, "__len__") or not all(isinstance(v, Real) for v in value):
-                raise TypeError(f"{name} is a sequence with one number per level, got {value!r}")
+            try:
+                _ = [*map(float, value)]
+            except (TypeError, ValueError):
+                raise TypeError(
+                    f"{name} is a sequence with one number per level, got {value!r}"
+                ) from None
         if not len(self.slopes):
             raise ValueError("a chain has at least one level; give one slope and one variance")
         if not (isinstance(self.size, Integral) and self.size > 0):

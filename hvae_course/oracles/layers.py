@@ -18,11 +18,16 @@ class LinearGaussianLayer(nn.Module):
         slope: factor of the input.
         variance: positive variance.
         offset: constant added to the mean.
+
+    Raises:
+        ValueError: if the variance is not positive.
     """
 
     def __init__(self, slope: float, variance: float, offset: float = 0.0) -> None:
         super().__init__()
         self.slope, self.offset = slope, offset
+        if not variance > 0:
+            raise ValueError(f"a layer needs a positive variance, got {variance}")
         self.log_std = 0.5 * math.log(variance)
 
     def forward(self, value: Tensor) -> Independent:

@@ -33,6 +33,7 @@ class SharedCause:
 
     Raises:
         ValueError: if a variance is not positive or there is no coordinate.
+        TypeError: if there are not two variances.
     """
 
     slope: Tensor | float
@@ -40,6 +41,8 @@ class SharedCause:
     size: int = 8
 
     def __post_init__(self) -> None:
+        if not isinstance(self.variances, tuple | list) or len(self.variances) != 2:
+            raise TypeError(f"variances are two, (s_0, s_1), got {self.variances!r}")
         if self.size < 1 or not all((torch.as_tensor(s) > 0).all() for s in self.variances):
             raise ValueError(
                 "expected positive variances (s_0, s_1) and at least one coordinate, got "
@@ -123,7 +126,7 @@ def optimise_link(
     objective: str,
     data: SharedCause,
     *,
-    slope: Tensor | None = None,
+    slope: Tensor | float | None = None,
     start: float = 0.7,
     diagonal: bool = False,
 ) -> Optimum:
@@ -149,6 +152,8 @@ def optimise_link(
     """
     if objective not in ("elbo", "closed_form"):
         raise ValueError(f"expected 'elbo' or 'closed_form' as objective, got {objective!r}")
+    if slope is not None and not isinstance(slope, Tensor):
+        slope = torch.as_tensor(slope, dtype=torch.float64)
     like = torch.zeros(() if slope is None else slope.shape, dtype=torch.float64)
     free = {name: like + value for name, value in _START.items()}
     first = like + start if slope is None else slope.detach().to(like)

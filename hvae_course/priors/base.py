@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -38,9 +39,13 @@ def check_positive(**sizes: int | Sequence[int]) -> None:
 
     Raises:
         ValueError: if one is not positive.
+        TypeError: if one is not a whole number, or not a sequence of them.
     """
     for name, size in sizes.items():
-        if min(event_shape(size), default=0) < 1:
+        entries = size if isinstance(size, Sequence) and not isinstance(size, str) else (size,)
+        if not all(isinstance(n, Integral) and not isinstance(n, bool) for n in entries):
+            raise TypeError(f"a prior needs {name} in whole numbers, got {name}={size!r}")
+        if min(entries, default=0) < 1:
             raise ValueError(f"a prior needs {name} of at least 1, got {name}={size}")
 
 
@@ -53,4 +58,4 @@ def event_shape(size: int | Sequence[int]) -> torch.Size:
     Returns:
         The shape.
     """
-    return torch.Size((size,) if isinstance(size, int) else size)
+    return torch.Size((size,) if isinstance(size, Integral) else size)

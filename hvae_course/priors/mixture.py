@@ -8,6 +8,7 @@ component that starts far from every code gets almost no gradient and may never 
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ class MixtureOfGaussians(Prior):
     ) -> None:
         super().__init__()
         check_positive(size=size, num_components=num_components)
-        if not spread > 0:
+        if not (isinstance(spread, Real) and 0 < spread < math.inf):
             raise ValueError(f"the spread of the means must be positive, got spread={spread}")
         self.logits = nn.Parameter(torch.zeros(num_components))
         shape = event_shape(size)

@@ -15,6 +15,16 @@ from hvae_course.priors.base import Encode, Prior, check_positive
 from hvae_course.priors.mixture import DiagNormalMixture, mixture
 
 
+def _check_real(x: Tensor) -> None:
+    """Refuse what is no tensor of real numbers, such as a data set, an array or bytes."""
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            "pseudo-inputs are, or start from, a tensor (N, D) of real numbers as a model sees "
+            f"them, such as data.train.batch(slice(0, 500)), got {got}"
+        )
+
+
 class VampPrior(Prior):
     """Variational mixture of posteriors, with equal weights.
 
@@ -27,6 +37,7 @@ class VampPrior(Prior):
 
     Raises:
         ValueError: if there is no pseudo-input, or one holds missing or infinite values.
+        TypeError: if they are not a tensor of real numbers.
 
     Source:
         Tomczak and Welling (2018), VAE with a VampPrior, arXiv:1705.07120.
@@ -34,6 +45,7 @@ class VampPrior(Prior):
 
     def __init__(self, pseudo_inputs: Tensor) -> None:
         super().__init__()
+        _check_real(pseudo_inputs)
         if pseudo_inputs.dim() < 2 or len(pseudo_inputs) == 0:
             raise ValueError(
                 "the VampPrior needs pseudo-inputs (U, D) with U >= 1, got shape "
@@ -73,8 +85,10 @@ class VampPrior(Prior):
 
         Raises:
             ValueError: if there are fewer examples than components.
+            TypeError: if x is not a tensor of real numbers.
         """
         check_positive(num_components=num_components)
+        _check_real(x)
         if len(x) < num_components:
             raise ValueError(
                 f"{num_components} pseudo-inputs cannot start from {len(x)} examples; lower "
