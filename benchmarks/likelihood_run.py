@@ -143,7 +143,8 @@ def thin(rows: Sequence[Mapping[str, Any]], best_epoch: int) -> dict[str, list[f
 def bounds(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Select the parts of an evaluation that the results page needs, and how it was made."""
     names = ("elbo", "log_likelihood", "reconstruction", "information")
-    about = ("split", "num_examples", "num_samples", "seed", "device", "batch_size", "max_rows")
+    about = ("measure", "split", "num_examples", "num_samples", "seed", "device")
+    about += ("batch_size", "max_rows")
     return {name: evaluation[name] for name in (*names, *about) if name in evaluation}
 
 

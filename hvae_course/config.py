@@ -718,7 +718,7 @@ class Training(Options):
     decay: float = 0.0
     """Last share of the epochs, over which both step sizes fall towards zero."""
     decay_shape: Decay = "linear"
-    """How they fall; cosine needs a decay above 0."""
+    """How they fall; without effect if decay is 0, as recorded runs have it."""
     clip_norm: float | None = None
     """Largest norm of the gradient; a longer one is scaled down to it. None for no limit."""
     skip_norm: float | None = None
@@ -748,11 +748,6 @@ class Training(Options):
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is a share of the epochs in [0, 1], got {self.decay}")
-        if self.decay_shape != "linear" and self.decay == 0:
-            raise ValueError(
-                f"decay_shape={self.decay_shape!r} says how the step sizes fall, and with decay=0 "
-                "they do not; give decay, such as decay=0.5 for the last half of the epochs"
-            )
         if self.weight_decay and self.optimiser != "adamw":
             raise ValueError(
                 f"weight_decay={self.weight_decay} with {self.optimiser} would be an L2 penalty, "

@@ -189,7 +189,6 @@ def test_a_batch_of_more_examples_than_there_are_is_named(make_model, train):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"decay_shape": "cosine"}, "with decay=0 they do not; give decay"),
         ({"weight_decay": 0.1}, "weight_decay=0.1 with adam would be an L2 penalty.*adamw"),
         ({"weight_decay": -0.1, "optimiser": "adamw"}, "weight_decay must be zero or more"),
     ],

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
+from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.likelihood_run import bounds
 from hvae_course import evaluate, recipes
 from hvae_course.analysis import (
     aggregate_split,
@@ -31,9 +33,11 @@ from hvae_course.analysis import (
 )
 from hvae_course.analysis.inputs import as_labels, as_rows
 from hvae_course.compatibility import DensityOfDiscreteValues
+from hvae_course.config import data_info
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.hierarchy import HierarchicalVAE, mean_of, tempered
-from hvae_course.recipes import RECIPES
+from hvae_course.recipes import LIKELIHOODS, RECIPES
+from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.seeding import seed_all
 
 
@@ -538,3 +542,21 @@ def test_a_diagnosis_with_wrong_numbers_is_refused_by_name(settings, error, make
     (name,) = settings
     with pytest.raises(error, match=f"{name} must be a"):
         diagnose(make_model(), tiny_data, **settings)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_models_of_a_table_are_all_scored_by_one_measure(name):
+    measures = set()
+    for entry in BENCHMARKS[name].models.values():
+        chosen = entry.experiment
+        info = data_info(chosen.data.data)
+        num_values = 2 if chosen.data.binarisation != "none" else 17
+        likelihood = chosen.model.likelihood or usual_likelihood(DataSpec((8, 8), num_values))
+        assert not info.real
+        measures.add(LIKELIHOODS[likelihood].measure)
+    assert measures == {"probability"}
+
+
+def test_a_result_of_the_benchmark_states_its_measure(make_model, tiny_data):
+    result = asdict(evaluate(make_model(), tiny_data, num_samples=1))
+    assert bounds(result)["measure"] == "probability"
