@@ -133,6 +133,8 @@ class Train(Options):
         if main:
             start = f"resuming {run.folder} after epoch {after}" if after else None
             print(start or f"training in {run.folder}", flush=True)
+            for path in prepared.outdated:
+                print(f"{path} is of {after} epochs or fewer; evaluate again afterwards")
         try:
             with _refusing((ValueError, FileNotFoundError)):
                 bounds = prepared.train()

@@ -175,8 +175,10 @@ class Run:
             same.append("data")  # two files are compared by their content
         changed = differences(recorded, now | {name: recorded[name] for name in same})
         if changed:
+            fixed = recorded.get("decay") and recorded["epochs"] != now["epochs"]
+            why = " (the decay of the learning rate depends on epochs)" if fixed else ""
             raise ValueError(
-                f"{self.folder} holds a run with other settings: {changed}. Give the same "
+                f"{self.folder} holds a run with other settings: {changed}{why}. Give the same "
                 "settings to resume it, or choose another folder with --out"
             )
         if file is not None and self.data.fingerprint() != found.get("fingerprint"):
@@ -227,6 +229,12 @@ class Prepared:
     model: HierarchicalVAE
     after: int
     """Epochs that the checkpoint in the folder has seen."""
+
+    @property
+    def outdated(self) -> list[Path]:
+        """Evaluations in the folder, which more epochs make those of an earlier state."""
+        more = 0 < self.after < self.run.experiment.training.epochs
+        return sorted(self.run.folder.glob("evaluation-*.json")) if more else []
 
     def train(self) -> str | None:
         """Train, evaluate on the validation split and write all files.

@@ -37,6 +37,7 @@ BUSY = (
     "--prior-options num_components=5 --warm-up 2 3 --free-bits 0.1 --decay 0.5 "
     "--num-samples 2 --seed 4 --batch-size 500 --epochs 3 --quiet"
 ).split()
+RESULTS = {"result.json", "history.json"}
 FILES = {"checkpoint.pt", "config.json", "environment.json", "history.json", "result.json"}
 
 
@@ -266,8 +267,16 @@ def longer(tmp_path_factory) -> tuple[Path, Path]:
     at_once, added = (tmp_path_factory.mktemp("longer") / name for name in ("at_once", "added"))
     assert train(at_once, *SHORT, "--epochs", "2") == 0
     assert train(added, *SHORT, "--epochs", "1") == 0
+    (added / "evaluation-test-2.json").write_text("{}")
     assert train(added, *SHORT, "--epochs", "2") == 0
     return at_once, added
+
+
+def test_an_evaluation_of_fewer_epochs_is_named(longer, copy, capsys):
+    folder = copy(longer[1])
+    assert train(folder, *SHORT, "--epochs", "3") == 0
+    path = folder / "evaluation-test-2.json"
+    assert f"{path} is of 2 epochs or fewer; evaluate again" in capsys.readouterr().out
 
 
 def test_a_finished_run_goes_on_with_more_epochs_as_if_they_had_been_asked_for(longer):
@@ -301,7 +310,7 @@ def test_between_more_epochs_and_their_end_the_folder_holds_no_result(longer, co
     folder = copy(longer[1])
     monkeypatch.setattr(loop, "save_checkpoint", interrupt)
     assert train(folder, *SHORT, "--epochs", "3", "--patience", "9") == 130
-    assert contents(folder).keys() == FILES - {"result.json", "history.json"}
+    assert contents(folder).keys() == FILES - RESULTS | {"evaluation-test-2.json"}
     settings = read(folder, "config.json")["settings"]
     assert (settings["epochs"], settings["patience"]) == (3, 9)
 
@@ -391,7 +400,10 @@ def test_options_of_one_recipe_are_read_from_earlier_versions():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--epochs 2", "epochs was 3 and is 2. Give the same"),
+        (
+            "--epochs 2",
+            "epochs was 3 and is 2 (the decay of the learning rate depends on epochs). Give",
+        ),
         ("--num-samples 3", "num_samples was 2 and is 3"),
         ("--seed 5 --decay 0", "decay was 0.5 and is 0.0, seed was 4 and is 5"),
         ("--latent-sizes 5 3", "latent_sizes was [4, 3] and is [5, 3]"),
