@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,7 +111,14 @@ def f(trace, x):
     return trace.log_weight(x)
 """
 
+ATTRIBUTE = """
+def f(trace, x):
+    return f.beta * trace.log_weight(x)
+f.beta = 2.0
+"""
+
 CHANGES = {
+    "an attribute of a function": (ATTRIBUTE, "f.beta = 2.0", "f.beta = 3.0"),
     "a number": (FUNCTION, "exp(0)", "exp(1)"),
     "a default": (FUNCTION, "scale=1.0", "scale=2.0"),
     "a keyword's default": (FUNCTION, "shift=0.0", "shift=1.0"),
@@ -313,6 +320,9 @@ def enclosing_a_lambda():
     return objective
 
 
+library_lambda = FunctionType((lambda x: x).__code__, vars(torch.nn.functional))
+
+
 def without_source():
     exec("def f(trace, x):\n    return x", names := {"__name__": "__main__"})
     return names["f"]
@@ -326,6 +336,7 @@ UNREADABLE = {
     "without source": without_source(),
     "generator": Holding(i for i in range(3)),
     "lock": Holding(threading.Lock()),
+    "lambda of a library": functools.partial(scaled, factor=library_lambda),
     "built-in method of an object": [1, 2].count,
     "too many parts": Holding([Holding(i) for i in range(2000)]),
     "endless": Holding(endless := []),
@@ -363,6 +374,16 @@ def own_modules(tmp_path, monkeypatch):
     yield tmp_path
     for name in ("mine", "helpers"):
         sys.modules.pop(name, None)
+
+
+def test_modules_of_ones_own_may_read_each_other(own_modules):
+    (own_modules / "helpers.py").write_text(
+        "import mine\ndef weigh(x):\n    return mine.two * x\n"
+    )
+    (own_modules / "mine.py").write_text(MODULE.format(number=1.0) + "\ntwo = 2\n")
+    before = identity(imported())
+    (own_modules / "mine.py").write_text(MODULE.format(number=1.0) + "\ntwo = 3\n")
+    assert identity(imported()) not in (before, None) and before is not None
 
 
 def imported():
@@ -430,6 +451,17 @@ print(as_objective(mine.f).identity, as_objective(mine.Mine()).identity)
 def test_a_description_says_what_was_given_and_begins_with_the_name(objective, before, now):
     description = as_objective(objective).description
     assert description == now and description.startswith(before)
+
+
+def test_an_object_that_holds_itself_can_be_described():
+    objective = Holding(None)
+    objective.held = [objective]
+    assert as_objective(objective).description.startswith("Holding({'held': [Holding(")
+    assert "..." in as_objective(objective).description
+
+
+def test_a_rule_of_ones_own_is_described_by_its_name():
+    assert "rule=scaled, error=" in Constrained(0.3, rule=scaled).description
 
 
 def test_a_lambda_is_described_by_its_place():

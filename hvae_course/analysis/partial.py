@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hvae_course.config import differences
 from hvae_course.files import as_path, check_writable, read_tensors, storable, write_tensors
 from hvae_course.seeding import generator_states, restore_generators
 
@@ -83,10 +82,12 @@ class Partial:
             return
         found = _read(self.path)
         before = found["run"]
-        changed = differences({name: before.get(name) for name in self.run}, self.run)
+        changed = [name for name in self.run if before.get(name) != self.run[name]]
         if changed:
+            pairs = [(name, before.get(name), self.run[name]) for name in changed]
+            listed = ", ".join(f"{name} was {was!r} and is {now!r}" for name, was, now in pairs)
             raise ValueError(
-                f"{self.path} holds part of another evaluation: {changed}; finish that one with "
+                f"{self.path} holds part of another evaluation: {listed}; finish that one with "
                 "the same settings, or choose another file"
             )
         self.columns = [column.to(device) for column in found["columns"]]

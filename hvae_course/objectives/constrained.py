@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.base import Objective
+from hvae_course.objectives.identity import describe
 from hvae_course.objectives.multipliers import GECO, ReWO, plain_number
 from hvae_course.objectives.weighted import mean_over_draws, mean_over_processes
 from hvae_course.tables import ObservedValues
@@ -269,8 +270,8 @@ class Constrained(nn.Module, Objective):
             All of them.
         """
         return (
-            f"kappa={self.kappa}, rule={self.rule}, error={self.error!r}, beta={self.start}, "
-            f"smoothing={self.smoothing}, first_phase={self.first_phase}, "
+            f"kappa={self.kappa}, rule={describe(self.rule)}, error={self.error!r}, "
+            f"beta={self.start}, smoothing={self.smoothing}, first_phase={self.first_phase}, "
             f"inner_steps={self.inner_steps}, max_step={self.max_step}, "
             f"max_violation={self.max_violation}, bounds={self.bounds}"
         )

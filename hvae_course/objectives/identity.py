@@ -75,24 +75,28 @@ def identify(value: Callable[..., Any]) -> str | None:
     return f"{_name(value)} {hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
-def describe(value: Any) -> str:  # noqa: ANN401
+def describe(value: Any, *, depth: int = 8) -> str:  # noqa: ANN401
     """Describe a value in a way that does not depend on where it is in memory.
 
     Args:
         value: a function, an object or a setting.
+        depth: how many containers and objects inside each other are described.
 
     Returns:
         A name with the settings; it begins with the name.
     """
+    if depth == 0:
+        return "..."
+    shown = functools.partial(describe, depth=depth - 1)
     if isinstance(value, functools.partial):
-        given = [describe(entry) for entry in (value.func, *value.args)]
-        given += [f"{name}={describe(entry)}" for name, entry in value.keywords.items()]
+        given = [shown(entry) for entry in (value.func, *value.args)]
+        given += [f"{name}={shown(entry)}" for name, entry in value.keywords.items()]
         return f"partial({', '.join(given)})"
     if isinstance(value, dict):
-        pairs = [f"{name!r}: {describe(entry)}" for name, entry in value.items()]
+        pairs = [f"{name!r}: {shown(entry)}" for name, entry in value.items()]
         return f"{{{', '.join(pairs)}}}"
     if type(value) in (list, tuple):
-        entries = ", ".join(map(describe, value)) + ("," if len(value) == 1 else "")
+        entries = ", ".join(map(shown, value)) + ("," if len(value) == 1 else "")
         return f"[{entries.removesuffix(',')}]" if isinstance(value, list) else f"({entries})"
     if isinstance(value, FunctionType) and value.__name__ == "<lambda>":
         file = os.path.basename(value.__code__.co_filename)
@@ -100,7 +104,7 @@ def describe(value: Any) -> str:  # noqa: ANN401
     if isinstance(value, type) or inspect.isroutine(value):
         return value.__name__
     if type(value).__repr__ is object.__repr__:  # which would name a place in memory
-        return f"{_name(value)}({describe(getattr(value, '__dict__', {}))})"
+        return f"{_name(value)}({shown(getattr(value, '__dict__', {}))})"
     return repr(value)
 
 
@@ -139,8 +143,6 @@ def _globals(code: CodeType) -> set[str]:
 
 def _tree(code: CodeType) -> ast.AST:
     """The syntax tree of a function, without docstrings."""
-    if code.co_name == "<lambda>":
-        raise _UnreadableError
     lines = "".join(inspect.getsourcelines(code)[0])
     (node,) = ast.parse(f"if True:\n{lines}" if lines[0].isspace() else lines).body
     node = node.body[0] if isinstance(node, ast.If) else node
@@ -210,6 +212,8 @@ class _Text:
         module = getattr(value, "__module__", None) or "builtins"
         if isinstance(value, FunctionType):  # a decorator may have changed the name of its module
             module = value.__globals__.get("__name__", "")
+            if value.__code__.co_name == "<lambda>":
+                raise _UnreadableError
         name, library = f"{module}.{getattr(value, '__qualname__', '')}", _installed(module)
         if isinstance(value, type) and library:
             return name
@@ -255,8 +259,9 @@ class _Text:
 
     def module(self, module: ModuleType, names: set[str]) -> str:
         """Give the name of a module, and of one's own what is read of it."""
-        if _installed(module.__name__):
+        if _installed(module.__name__) or id(module) in self.seen:
             return module.__name__
+        self.seen[id(module)] = len(self.seen), module
         read = sorted(names & vars(module).keys())
         return f"module {' '.join(f'{n}={self.read(vars(module)[n], names)}' for n in read)}"
 
@@ -283,7 +288,8 @@ class _Text:
         attributes = {name for part in _nested(code) for name in part.co_names}
         tree, read = _dump(_tree(code)), sorted(_globals(code) & function.__globals__.keys())
         values = [f"{n}={self.read(function.__globals__[n], attributes)}" for n in read]
-        return f"{function.__qualname__} {tree} {self.enclosed(function)} {' '.join(values)}"
+        values += [self.enclosed(function), self.of(vars(function))]
+        return f"{function.__qualname__} {tree} {' '.join(values)}"
 
     def kind(self, kind: type) -> str:
         """Give name, bases, methods and attributes of a class."""
@@ -297,9 +303,8 @@ class _Text:
                 value = (value.fget, value.fset)
             elif isinstance(value, functools.cached_property):
                 value = value.func
-            if name == "_abc_impl" or name.startswith("__") and not _written(value):
-                continue
-            parts[name] = value
+            if name != "_abc_impl" and (not name.startswith("__") or _written(value)):
+                parts[name] = value
         return f"{kind.__qualname__} {self.of(kind.__bases__)} {self.of(parts)}"
 
     def thing(self, value: Any, *, package: bool) -> str:  # noqa: ANN401
