@@ -560,3 +560,10 @@ def test_the_models_of_a_table_are_all_scored_by_one_measure(name):
 def test_a_result_of_the_benchmark_states_its_measure(make_model, tiny_data):
     result = asdict(evaluate(make_model(), tiny_data, num_samples=1))
     assert bounds(result)["measure"] == "probability"
+
+
+def test_few_different_examples_of_real_values_are_no_discrete_values():
+    data = real_data(torch.randn(3, 8).repeat(400, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not evaluate(recipes.vae(data, hidden=(4,)), data, num_samples=1).discrete
