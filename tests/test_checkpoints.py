@@ -25,7 +25,7 @@ from hvae_course.training import (
     loop,
     save_checkpoint,
 )
-from hvae_course.training.checkpoints import checkpoint_file
+from hvae_course.training.checkpoints import CONTENTS, NotCompared, checkpoint_file
 
 
 @pytest.fixture
@@ -182,6 +182,10 @@ def scaled(trace: Trace, x: Tensor, factor: float) -> Tensor:
     return factor * elbo(trace, x)
 
 
+def scaled_by_one(trace: Trace, x: Tensor) -> Tensor:
+    return 1.0 * elbo(trace, x)
+
+
 def test_a_run_with_another_coefficient_in_a_partial_is_not_resumed(path, make_model, train):
     """Both were known as partial, and the second run gave back the model of the first."""
     first, second = (functools.partial(scaled, factor=factor) for factor in (100.0, 1.0))
@@ -190,6 +194,27 @@ def test_a_run_with_another_coefficient_in_a_partial_is_not_resumed(path, make_m
         train(make_model(), objective=second, epochs=1, checkpoint=path)
     again = functools.partial(scaled, factor=100.0)
     assert train(make_model(), objective=again, epochs=2, checkpoint=path).best_epoch
+
+
+@pytest.mark.parametrize(
+    ("objective", "recorded"),
+    [(functools.partial(scaled, factor=1.0), "partial"), (scaled_by_one, "scaled_by_one")],
+    ids=["partial", "function"],
+)
+def test_an_earlier_run_that_knew_only_a_name_goes_on_with_a_warning(
+    objective, recorded, path, make_model, train
+):
+    train(make_model(), objective=objective, epochs=1, checkpoint=path)
+    checkpoint = load_checkpoint(path)
+    settings = checkpoint.run["settings"]
+    settings["objective"] = recorded
+    for name in CONTENTS:
+        settings.pop(name, None)
+    save_checkpoint(checkpoint, path)
+    with pytest.warns(NotCompared, match="was written by an earlier version"):
+        train(make_model(), objective=objective, epochs=2, checkpoint=path)
+    with pytest.raises(ValueError, match="objective was .* and is 'elbo'"):
+        train(make_model(), objective=elbo, epochs=3, checkpoint=path)
 
 
 # Runs
