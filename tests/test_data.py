@@ -228,6 +228,34 @@ def test_missing_files_without_a_network_say_where_they_belong(name, error, monk
     assert "no network" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "invalid literal"), (b"<html>404</html>", ""), (b"\0\0\x08\3" + bytes(12), "")],
+    ids=["empty", "another page", "no image"],
+)
+def test_truncated_files_are_named_as_damaged_and_not_as_missing(content, reason, tmp_path):
+    torchvision_datasets()
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (folder / f"{part}-{kind}-ubyte").write_bytes(content)
+    with pytest.raises(ValueError, match=f"the MNIST files in .* are damaged.*{reason}") as caught:
+        load("mnist", root=tmp_path)
+    assert str(folder) in str(caught.value) and "delete them" in str(caught.value)
+
+
+def test_fewer_images_than_mnist_has_are_not_taken_for_it(fake_torchvision, monkeypatch):
+    class Fewer(FakeMNIST):
+        def __init__(self, root: str, train: bool, download: bool = False) -> None:
+            super().__init__(root, train, download)
+            self.data = self.data[:100]
+
+    monkeypatch.setattr(sources, "torchvision_datasets", lambda: SimpleNamespace(MNIST=Fewer))
+    with pytest.raises(ValueError, match=r"images and labels are \(100, 60000\) for training"):
+        load("mnist", root="here")
+
+
 def test_a_missing_torchvision_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(ImportError, match="pip install torchvision; the data set 'digits' needs"):
