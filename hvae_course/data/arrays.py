@@ -30,6 +30,8 @@ CHANNELS = (1, 2, 3, 4)
 """Sizes that an axis of channels may have where nothing is said about it."""
 LARGEST_COUNT = 2**24
 """Whole numbers up to here are exact in float32."""
+LARGEST_REAL = 1e15
+"""Real numbers up to here have squares in float32, also divided by a small variance."""
 USUAL_SCALE = (0.1, 10.0)
 """Standard deviations of real values that need no warning, and the largest such mean."""
 DARK = 127
@@ -510,10 +512,10 @@ def _real(arrays: Mapping[str, Tensor], scale: Standardisation | None) -> dict[s
     for split, x in arrays.items():
         # in double precision: a large mean leaves few digits for the rest
         real = (x if scale is None else scale.apply(x.double())).to(torch.float32, copy=True)
-        if real.isinf().any():
+        if (largest := real.nan_to_num(posinf=math.inf).abs().max().item()) > LARGEST_REAL:
             raise ValueError(
-                f"the {split} examples hold numbers beyond single precision (3e38); rescale them, "
-                "or take standardise=True"
+                f"the {split} examples hold numbers as large as {largest:g}, whose squares are "
+                "beyond single precision; look for outliers, rescale, or take standardise=True"
             )
         result[split] = real
     return result
