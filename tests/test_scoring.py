@@ -12,6 +12,8 @@ from hvae_course.objectives import Constrained, FreeBits, elbo, importance_weigh
 class Counting(Likelihood):
     """A likelihood that counts how often a batch is scored."""
 
+    measure = "probability"
+
     def __init__(self, inner: Likelihood) -> None:
         super().__init__(inner)
         self.count = 0
