@@ -16,6 +16,7 @@ from benchmarks.likelihood_models import BENCHMARKS
 from benchmarks.likelihood_run import bounds
 from hvae_course import evaluate, recipes
 from hvae_course.analysis import (
+    Estimate,
     aggregate_split,
     angle_steps,
     bits_per_dim,
@@ -212,6 +213,7 @@ def test_one_example_is_said_to_be_one(make_model, tiny_data):
     result = evaluate(make_model(), data, num_samples=2)
     assert math.isnan(result.elbo.standard_error)
     assert str(result.elbo) == f"{result.elbo.mean:.2f} (one example)"
+    assert str(Estimate(math.nan, math.nan)) == "nan +- nan"  # of any number of examples
 
 
 # Temperature and deterministic reconstructions

@@ -40,8 +40,9 @@ class Estimate:
     """Standard deviation over examples divided by the root of their number; NaN for one."""
 
     def __str__(self) -> str:
-        error = f"+- {self.standard_error:.2f}"
-        return f"{self.mean:.2f} {'(one example)' if math.isnan(self.standard_error) else error}"
+        alone = math.isnan(self.standard_error) and not math.isnan(self.mean)
+        spread = "(one example)" if alone else f"+- {self.standard_error:.2f}"
+        return f"{self.mean:.2f} {spread}"
 
 
 @dataclass(frozen=True)
