@@ -520,11 +520,16 @@ def _fail(line: str) -> None:
 
 @contextlib.contextmanager
 def _warnings_in_one_line(title: str) -> Iterator[None]:
-    """Show warnings without the place in the code that they come from."""
-    before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: (
-        f"{title}: warning: {' '.join(str(message).split())}\n"
-    )
+    """Show every warning once, without the place in the code that it comes from."""
+    before, shown = warnings.formatwarning, set()
+
+    def line(message: Warning | str, *_: object, **__: object) -> str:
+        text = f"{title}: warning: {' '.join(str(message).split())}\n"
+        new = text not in shown
+        shown.add(text)
+        return text if new else ""
+
+    warnings.formatwarning = line
     try:
         yield
     finally:

@@ -33,6 +33,7 @@ from hvae_course.analysis import (
     vary,
 )
 from hvae_course.analysis.inputs import as_labels, as_rows
+from hvae_course.cli import main
 from hvae_course.compatibility import DensityOfDiscreteValues
 from hvae_course.config import data_info
 from hvae_course.data import DataSet, DataSpec, Split
@@ -569,3 +570,14 @@ def test_few_different_examples_of_real_values_are_no_discrete_values():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not evaluate(recipes.vae(data, hidden=(4,)), data, num_samples=1).discrete
+
+
+def test_the_command_line_names_a_density_of_discrete_pixels_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = "train ladder --likelihood gaussian --hidden 8 --epochs 1 --quiet --out dens"
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main([*words.split(), "--validation-samples", "1"]) == 0
+    shown = capsys.readouterr()
+    assert "log-density of discrete values: ELBO " in shown.out
+    assert shown.err.count("choose the likelihood 'categorical'") == 1
