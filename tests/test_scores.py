@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import warnings
 from dataclasses import asdict, replace
 
@@ -575,8 +576,13 @@ def test_few_different_examples_of_real_values_are_no_discrete_values():
 def test_the_command_line_names_a_density_of_discrete_pixels_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = "train ladder --likelihood gaussian --hidden 8 --epochs 1 --quiet --out dens"
+
+    def show(message: Warning, *place: object) -> None:  # what Python does outside pytest
+        sys.stderr.write(warnings.formatwarning(message, *place[:3]))
+
     with warnings.catch_warnings():
         warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", show)
         assert main([*words.split(), "--validation-samples", "1"]) == 0
     shown = capsys.readouterr()
     assert "log-density of discrete values: ELBO " in shown.out
