@@ -327,6 +327,11 @@ class Sample(Options):
             shape = found.image_shape() if picture else found.shape or ()
             check_writable(path)
             model = found.model.to(device)
+            if model.num_classes is not None and self.label is None:
+                raise ValueError(
+                    "the model is of x given its label; give --label, a number from 0 to "
+                    f"{model.num_classes - 1}"
+                )
             _, spec = read_config(model.config)
             settings = {"seed": self.seed, "temperature": self.temperature, "label": self.label}
             px = sample(model, self.count, **settings).px
@@ -337,7 +342,7 @@ class Sample(Options):
             self._draw(path, values, shape)
         else:
             self._write(path, _numbers(values, spec, drawn=self.pixels == "drawn"), shape, spec)
-        print(f"{self.count} samples written to {path}")
+        print(f"{self.count} sample{'s' * (self.count > 1)} written to {path}")
         return 0
 
     def _draw(self, path: Path, images: "Tensor", shape: tuple[int, ...]) -> None:
