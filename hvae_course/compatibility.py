@@ -19,7 +19,7 @@ class DensityOfDiscreteValues(UserWarning):
 def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
     """Check that a model was built for the data, and that the data are what it can score.
 
-    `hvae_course.training.fit` and `hvae_course.analysis.evaluate` call it; a training loop of
+    `hvae_course.training.loop.fit` and `hvae_course.analysis.evaluation.evaluate` call it; a training loop of
     your own should call it once before its first step. It reads every example, which waits for
     the device, and draws random numbers if the binarisation is dynamic.
 

@@ -361,7 +361,7 @@ class Blocks(Options):
     """Options of a table with columns of several kinds."""
 
     blocks: tuple[Mapping[str, Any], ...] = ()
-    """One mapping per block of columns: ``columns``, their numbers from 0 or their names,
+    """One mapping per block of columns, with ``columns``, their numbers from 0 or their names,
     ``likelihood``, ``num_values`` for categorical and discretized_logistic, and the options of
     that likelihood."""
 

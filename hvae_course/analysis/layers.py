@@ -116,7 +116,7 @@ def draw_order(model: HierarchicalVAE) -> list[int]:
         model: the model.
 
     Returns:
-        The levels, counted from 0: those drawn on the way up, then those on the way down.
+        Levels from 0 on, first those drawn on the way up, then those on the way down.
     """
     levels, upward = range(model.num_levels), model.posterior.draws_bottom_up
     return [l for l in levels if upward[l]] + [l for l in reversed(levels) if not upward[l]]
