@@ -587,3 +587,12 @@ def test_the_command_line_names_a_density_of_discrete_pixels_once(tmp_path, monk
     shown = capsys.readouterr()
     assert "log-density of discrete values: ELBO " in shown.out
     assert shown.err.count("choose the likelihood 'categorical'") == 1
+
+
+def test_bounds_that_are_not_finite_are_refused_with_their_rows():
+    x = torch.randn(20, 3)
+    x[[4, 7]] = 1e30
+    data = real_data(x)
+    model = recipes.vae(data, hidden=(4,), normalisation="layer")
+    with pytest.raises(FloatingPointError, match=r"2 of 20 examples .* \(rows 4, 7 of the split"):
+        evaluate(model, data, num_samples=2)

@@ -81,7 +81,8 @@ def classify(
 
     Raises:
         ValueError: if the model is not conditional, there are neither a prior nor training labels,
-            the prior does not hold C probabilities, or a bound is not finite.
+            or the prior does not hold C probabilities.
+        FloatingPointError: if a bound is not finite.
 
     Example:
         >>> from hvae_course import data, fit, recipes
@@ -112,11 +113,6 @@ def classify(
         name = "log_likelihood" if scored.measure == "probability" else "log_density"
         bounds.append(torch.tensor(scored.per_example[name].to_numpy()))
     log_px = torch.stack(bounds, dim=1)  # (N, C)
-    if wrong := (~log_px.isfinite()).any(dim=1).sum().item():
-        raise ValueError(
-            f"log p(x | y) of {wrong} examples is not finite, so they cannot be classified; look "
-            "for extreme values in the data, or train the model again with a lower learning rate"
-        )
     log_posterior = (log_px + prior.log()).log_softmax(dim=1)
     return Classification(log_posterior, log_posterior.argmax(dim=1), labels, prior)
 

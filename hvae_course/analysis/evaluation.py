@@ -81,15 +81,15 @@ class Evaluation:
     per_example: InitVar[pd.DataFrame | None] = None
     """With ``per_example=True`` the table of all examples of the split, in their order, otherwise
     None: columns ``label`` if the data have labels, ``elbo``, ``log_likelihood`` (``log_density``
-    for a density), ``reconstruction``, and ``information_1`` to ``information_L``, in nats. No
-    field: `dataclasses.asdict` leaves it out."""
+    for a density), ``reconstruction``, and ``information_1`` to ``information_L``, in nats. It
+    is no field, so ``asdict`` leaves it out."""
 
     def __post_init__(self, per_example: pd.DataFrame | None) -> None:
         object.__setattr__(self, "per_example", per_example)
 
     @property
     def unit(self) -> str:
-        """What the numbers are: log-probability or log-density, and of what."""
+        """Name what the bounds are of, a log-probability or a log-density, and of what values."""
         values = " of discrete values" if self.discrete and self.measure == "density" else ""
         return f"log-{self.measure}{values}"
 
@@ -227,6 +227,7 @@ def evaluate(
         ValueError: if the number of samples, the batch size or the memory limit is not positive,
             the model was built for other data, or the file belongs to another evaluation.
         TypeError: if something is not what its name says, such as a tensor for the data.
+        FloatingPointError: if the bound of an example is not finite; the message says of which.
 
     Warns:
         DensityOfDiscreteValues: if the likelihood is a density and the data hold discrete values.
@@ -285,6 +286,7 @@ def evaluate(
     numbers = done.done().cpu().double()  # (3 + L, N)
     numbers[0] -= math.log(num_samples)
     numbers[1:] /= num_samples
+    _check_finite(numbers)
     log_likelihood, elbo, reconstruction, *information = map(_estimate, numbers)
     measure = model.top_down.likelihood.measure
     observed = data.spec.num_features
@@ -308,6 +310,18 @@ def evaluate(
         max_rows=max_rows,
         per_example=_scores(numbers, part.labels, measure) if per_example else None,
     )
+
+
+def _check_finite(numbers: Tensor) -> None:
+    """Refuse numbers (3 + L, N) whose mean would say nothing."""
+    wrong = (~numbers.isfinite().all(dim=0)).nonzero()[:, 0].tolist()
+    if wrong:
+        first = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        raise FloatingPointError(
+            f"the bounds of {len(wrong)} of {numbers.shape[1]} examples are not finite (rows "
+            f"{first} of the split); look for extreme values there, or train the model again with "
+            "a lower learning rate"
+        )
 
 
 def _scores(numbers: Tensor, labels: Tensor | None, measure: str) -> pd.DataFrame:

@@ -79,7 +79,7 @@ def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:
     """Turn examples into rows on the device and in the type of a model.
 
     Args:
-        model: the model. One without a recipe's configuration takes x in the shape it comes in.
+        model: the model. One that does not know its data takes x in the shape it comes in.
         x: ``(B, D)``, or in the shape of the data, ``(B, H, W)``; a single example may come
             without the batch axis. Real numbers as in training, in [0, 1] for grey values.
 
@@ -99,7 +99,7 @@ def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:
             f"x holds whole numbers ({rows.dtype}), whose scale a model cannot know; give values "
             "as data.test.batch(slice(0, 5)) does, for instance x / 255 for bytes"
         )
-    shape = model.config.get("shape", model.config.get("num_features"))
+    shape = model.config.get("shape", model.num_features)
     if shape is not None:
         rows = _flatten(rows, DataSpec(shape, None).shape)
     if rows.dim() < 2 or len(rows) == 0:
