@@ -8,6 +8,7 @@ import torch
 from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.likelihoods import Likelihood
 from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.recipes.models import read_config
 
@@ -19,9 +20,9 @@ class DensityOfDiscreteValues(UserWarning):
 def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
     """Check that a model was built for the data, and that the data are what it can score.
 
-    `hvae_course.training.loop.fit` and `hvae_course.analysis.evaluation.evaluate` call it; a training loop of
-    your own should call it once before its first step. It reads every example, which waits for
-    the device, and draws random numbers if the binarisation is dynamic.
+    `hvae_course.training.loop.fit` and `hvae_course.analysis.evaluation.evaluate` call it; a
+    training loop of your own should call it once before its first step. It reads every example,
+    which waits for the device, and draws random numbers if the binarisation is dynamic.
 
     Args:
         model: the model; without a recipe's configuration only its likelihood is checked.
@@ -54,11 +55,12 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
     for split in splits or [data.split(name) for name in SPLITS]:
         if len(split) == 0:
             raise ValueError(f"a split of {data} is empty; give it at least one example")
-        if getattr(model, "num_classes", None) is not None:
+        if model.num_classes is not None:
             _check_labels(split, model.num_classes)
         for start in range(0, len(split), 1000):
             x = split.batch(slice(start, start + 1000)).to(model.dtype)
-            model.top_down.likelihood.check(x)
+            if isinstance(model.top_down.likelihood, Likelihood):  # not one built by hand
+                model.top_down.likelihood.check(x)
     _name_density(model, data, (splits or [data.train])[0])
 
 
@@ -105,7 +107,9 @@ _LOOKED_AT = 10_000
 
 def _name_density(model: HierarchicalVAE, data: DataSet, split: Split) -> None:
     likelihood = model.top_down.likelihood
-    if likelihood.measure == "probability" or not (values := discrete_values(data, split)):
+    if not isinstance(likelihood, Likelihood) or likelihood.measure == "probability":
+        return
+    if not (values := discrete_values(data, split)):
         return
     choice = "keep them as bytes or counts (hvae_course.data.from_arrays) and choose a likelihood "
     choice += "that gives probabilities"

@@ -1,7 +1,7 @@
 """Files that are always complete: written to a temporary file beside the target, then renamed.
 
 Tensors are read without running code, and JSON is strict: it holds no NaN. ``~`` in a path is the
-home folder. What the machine refuses is an ``OSError`` whose message names the file and what to do.
+home folder. What the machine refuses is an ``OSError`` that names the file and what to do.
 """
 
 import contextlib

@@ -363,7 +363,7 @@ REFUSED = {
     "ragged tensors": ([torch.ones(2), torch.ones(3)], {}, "the entries of x differ in size"),
     "column of words": (FRAME.assign(c="x"), {}, r"got the columns 'c' \(.*pandas.factorize"),
     "nothing": (None, {}, "x must be an array, got NoneType"),
-    "on meta": (torch.ones(9, 3, device="meta"), {}, "x is a tensor that is without data"),
+    "on meta": (torch.ones(9, 3, device="meta"), {}, "x is a tensor without data"),
     "a path": ("scans.csv", {}, "got 'scans.csv'; hvae_course.data.load reads .* files .npz"),
     "a mapping": ({"x": REAL}, {}, r"got dict; give its entries to .*from_arrays\(x, labels\)"),
     "a loader": (

@@ -288,7 +288,7 @@ def evaluate(
     numbers[1:] /= num_samples
     _check_finite(numbers)
     log_likelihood, elbo, reconstruction, *information = map(_estimate, numbers)
-    measure = model.top_down.likelihood.measure
+    measure = getattr(model.top_down.likelihood, "measure", "density")
     observed = data.spec.num_features
     if data.missing:
         observed = part.pixels.isnan().logical_not().sum().item() / len(part)

@@ -225,6 +225,8 @@ def _read(x: Any, labels: Any, what: str) -> _Part:  # noqa: ANN401
             f"labels are numbers, one for each example, got the word {labels!r}; give the column "
             "itself, such as frame.pop('label')"
         )
+    if values.is_meta:
+        raise TypeError(f"{what} is a tensor without data, on the device meta; give its data")
     values = values.cpu()
     if labels is not None:
         labels = read_labels(labels, len(values)).cpu().clone()

@@ -39,9 +39,8 @@ def as_tensor(values: Any, what: str = "x") -> Tensor:  # noqa: ANN401
     if isinstance(values, Tensor):
         if values.layout != torch.strided:
             raise TypeError(f"{what} is a sparse tensor; give {what}.to_dense()")
-        if values.is_quantized or values.is_meta:
-            kind = "quantised, give x.dequantize()" if values.is_quantized else "without data"
-            raise TypeError(f"{what} is a tensor that is {kind}")
+        if values.is_quantized:
+            raise TypeError(f"{what} is a quantised tensor; give {what}.dequantize()")
         _refuse_complex(values.is_complex(), what)
         tiny = values.is_floating_point() and values.element_size() == 1
         return (values.float() if tiny else values).detach()

@@ -64,10 +64,12 @@ def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterat
         yield index[accelerator.process_index :: accelerator.num_processes]
 
 
-def _batch(split: Split, index: Tensor | slice, model: nn.Module) -> tuple[Tensor, Tensor | None]:
+def _batch(
+    split: Split, index: Tensor | slice, model: HierarchicalVAE
+) -> tuple[Tensor, Tensor | None]:
     """Examples in the type of a model's weights, and their labels if it is conditional."""
     x = split.batch(index).to(model.dtype)
-    return x, None if getattr(model, "num_classes", None) is None else split.labels[index]
+    return x, None if model.num_classes is None else split.labels[index]
 
 
 def _train_epoch(
