@@ -206,14 +206,10 @@ def make_bound(shapes: Sequence[tuple[int, int, int, bool]], steps: int, device:
 class Autocast(nn.Module):
     """A model whose networks compute in bfloat16."""
 
-    def __init__(self, model: nn.Module, device_type: str) -> None:
+    def __init__(self, model: HierarchicalVAE, device_type: str) -> None:
         super().__init__()
         self.model, self.device_type = model, device_type
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The floating-point type of the weights."""
-        return self.model.dtype
+        self.dtype, self.num_classes = model.dtype, model.num_classes  # what the loop asks for
 
     def forward(self, x: Tensor, num_samples: int) -> Trace:
         """Run the model under autocast."""

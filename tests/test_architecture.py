@@ -32,7 +32,7 @@ ALLOWED = {
         "machine": "config",
         "grey_values": "gaussians",
         "hierarchy": "gaussians",
-        "compatibility": "data hierarchy recipes",
+        "compatibility": "data hierarchy likelihoods recipes",
         "counts": "gaussians",
         "tables": "gaussians",
         "likelihoods": "counts gaussians grey_values tables",
