@@ -327,7 +327,7 @@ def _run(
     """Train with an accelerator that is in use."""
     device, seed, epochs = accelerator.device, training.seed, training.epochs
     resumed, settings = None, {}
-    if checkpoint:
+    if checkpoint is not None:
         settings = _settings(training, model, data, objective=objective, accelerator=accelerator)
         checkpoint = as_path(checkpoint)
         resumed = load_checkpoint(checkpoint) if checkpoint.exists() else None
@@ -338,7 +338,7 @@ def _run(
     check_sizes(training, len(data.train), accelerator.num_processes)
     if resumed is not None:
         check_same_run(resumed, settings, model.config, path=checkpoint)
-    elif checkpoint and settings["objective_content"] is None:
+    elif checkpoint is not None and settings["objective_content"] is None:
         warn_that_it_cannot_resume(checkpoint, settings["objective"])
     history = History()
     best, best_objective, start = copy.deepcopy(model.state_dict()), -float("inf"), 0
@@ -368,8 +368,9 @@ def _run(
     prepared = _prepared(accelerator, model, optimizer)
     holding_back = objective.holding_back(optimizer, list(model.prior.parameters()))
     try:
-        if checkpoint and not ended:
-            checkpoint_file(checkpoint, best, {"config": model.config, "settings": settings})
+        if checkpoint is not None and not ended:
+            kept = {"config": model.config, "settings": settings, "state": objective.state_dict()}
+            checkpoint_file(checkpoint, best, kept)
         with isolated_random(device), prepared as (network, optimizer), holding_back:
             for epoch in bar:
                 if _out_of_patience(epoch, training, history, objective.duration):
@@ -411,7 +412,7 @@ def _run(
                     best_objective, history.best_epoch = validation[0], epoch
                     best = copy.deepcopy(accelerator.unwrap_model(validated).state_dict())
                 bar.set_postfix(_describe(validation))
-                if checkpoint and accelerator.is_main_process:
+                if checkpoint is not None and accelerator.is_main_process:
                     run = {
                         "epoch": epoch,
                         "best_epoch": history.best_epoch,
