@@ -4,6 +4,7 @@ import warnings
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
@@ -61,7 +62,7 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
             x = split.batch(slice(start, start + 1000)).to(model.dtype)
             if isinstance(model.top_down.likelihood, Likelihood):  # not one built by hand
                 model.top_down.likelihood.check(x)
-    _name_density(model, data, (splits or [data.train])[0])
+    _name_density(model, data)
 
 
 def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
@@ -82,34 +83,37 @@ def check_kinds(model: HierarchicalVAE, data: DataSet) -> None:
     as_data_set(data)
 
 
-def discrete_values(data: DataSet, split: Split) -> str:
-    """Describe the values of data that are discrete, also if they are kept as real numbers.
+def discrete_values(data: DataSet, likelihood: nn.Module) -> str:
+    """Describe the discrete values that a density scores, also if they are kept as real numbers.
 
     Args:
-        data: the data set.
-        split: one of its splits, of which some examples are looked at.
+        data: the data set, of which some training examples are looked at.
+        likelihood: the likelihood.
 
     Returns:
-        For instance ``"17 values"``; empty for real values.
+        For instance ``"17 values"``; empty for real values, and for a probability.
     """
+    if getattr(likelihood, "measure", "probability") == "probability":
+        return ""
     if data.counts:
         return "counts"
     if data.num_values is not None:
         return f"{data.num_values} values"
-    rows = split.pixels[: 1 + _LOOKED_AT // split.pixels.shape[1]].unique(dim=0)
-    different = rows[~rows.isnan()].unique().numel()
-    few = rows.numel() >= _LOOKED_AT // 2 and different <= 256
+    pixels, columns = data.train.pixels, getattr(likelihood, "density_columns", None)
+    pixels = pixels if columns is None else pixels[:, columns]
+    rows = pixels[: 1 + _LOOKED_AT // pixels.shape[1]].unique(dim=0)
+    seen = rows[~rows.isnan()]
+    different = seen.unique().numel()
+    few = seen.numel() >= _LOOKED_AT // 2 and different <= 256
     return f"only {different} different values" if few else ""
 
 
 _LOOKED_AT = 10_000
 
 
-def _name_density(model: HierarchicalVAE, data: DataSet, split: Split) -> None:
+def _name_density(model: HierarchicalVAE, data: DataSet) -> None:
     likelihood = model.top_down.likelihood
-    if not isinstance(likelihood, Likelihood) or likelihood.measure == "probability":
-        return
-    if not (values := discrete_values(data, split)):
+    if not (values := discrete_values(data, likelihood)):
         return
     choice = "keep them as bytes or counts (hvae_course.data.from_arrays) and choose a likelihood "
     choice += "that gives probabilities"

@@ -54,6 +54,8 @@ class Likelihood(nn.Module, ABC):
     measure: Literal["probability", "density"] = "density"
     """What ``log_prob`` is the logarithm of: the probability of discrete values, which is at most
     1, or a density, which has no upper limit. The two cannot be compared."""
+    density_columns: Sequence[int] | None = None
+    """Columns that a density scores, where others have a probability; None for all."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -369,8 +371,10 @@ class Mixed(Likelihood):
         self.scales = [
             one.num_values - 1 if isinstance(one, GreyLikelihood) else 1 for one in self.blocks
         ]
-        densities = [likelihood.measure == "density" for likelihood in self.blocks]
-        self.measure = "density" if any(densities) else "probability"
+        self.density_columns = [
+            c for b in blocks if b.likelihood.measure == "density" for c in b.columns
+        ]
+        self.measure = "density" if self.density_columns else "probability"
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
 
     def check(self, x: Tensor) -> None:
@@ -434,7 +438,7 @@ class MissingValues(Likelihood):
 
     def __init__(self, net: Likelihood) -> None:
         super().__init__(net)
-        self.measure = net.measure
+        self.measure, self.density_columns = net.measure, net.density_columns
 
     def check(self, x: Tensor) -> None:
         """Refuse observed values outside the support; 0 stands in for what is missing."""

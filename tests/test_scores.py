@@ -128,6 +128,7 @@ def test_bits_per_dimension_count_what_was_observed():
     result = evaluate(recipes.vae(data, hidden=(8,)), data, num_samples=2)
     assert result.num_dimensions == 4
     assert bits_per_dim(result) == bits_per_dim(result.log_likelihood, 4)
+    assert bits_per_dim(result.elbo, 0.5) == 8 * bits_per_dim(result.elbo, result.num_dimensions)
 
 
 def test_bits_per_dimension_of_a_density_of_discrete_values_are_refused(density, tiny_data):
@@ -154,8 +155,10 @@ def test_bits_per_dimension_of_what_is_no_number_are_refused(wrong):
 def test_bits_per_dimension_need_the_number_of_dimensions():
     with pytest.raises(ValueError, match="num_dimensions is missing"):
         bits_per_dim(-64.0)
-    with pytest.raises(TypeError, match="num_dimensions must be a whole number, got 64.0"):
-        bits_per_dim(-64.0, 64.0)
+    with pytest.raises(TypeError, match="num_dimensions must be a number, got '64'"):
+        bits_per_dim(-64.0, "64")
+    with pytest.raises(ValueError, match="num_dimensions must be positive, got 0"):
+        bits_per_dim(-64.0, 0)
 
 
 # A score per example
@@ -566,11 +569,36 @@ def test_a_result_of_the_benchmark_states_its_measure(make_model, tiny_data):
     assert bounds(result)["measure"] == "probability"
 
 
+BLOCKS = [
+    {"columns": [*range(39)], "likelihood": "bernoulli"},
+    {"columns": [39], "likelihood": "gaussian"},
+]
+
+
 def test_few_different_examples_of_real_values_are_no_discrete_values():
-    data = real_data(torch.randn(3, 8).repeat(400, 1))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert not evaluate(recipes.vae(data, hidden=(4,)), data, num_samples=1).discrete
+    binary = torch.randint(0, 2, (1000, 39)).float()
+    holes = torch.randn(1000, 100)
+    holes[:, 2:] = math.nan
+    for data, options in (
+        (real_data(torch.randn(3, 8).repeat(400, 1)), {}),
+        (
+            real_data(torch.cat([binary, torch.randn(1000, 1)], dim=1)),
+            {"likelihood": "mixed", "likelihood_options": {"blocks": BLOCKS}},
+        ),
+        (real_data(holes, missing=True), {}),
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = recipes.vae(data, hidden=(4,), **options)
+            assert not evaluate(model, data, num_samples=1).discrete
+
+
+def test_whether_values_are_discrete_does_not_depend_on_the_split():
+    grey = torch.randint(0, 17, (200, 64)) / 16
+    whole = real_data(grey)
+    data = replace(whole, test=whole.test.select(slice(0, 5)))
+    with pytest.warns(DensityOfDiscreteValues, match="only 17 different values"):
+        assert evaluate(recipes.vae(data, hidden=(4,)), data, num_samples=1).discrete
 
 
 def test_the_command_line_names_a_density_of_discrete_pixels_once(tmp_path, monkeypatch, capsys):

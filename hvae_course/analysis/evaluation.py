@@ -9,7 +9,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,7 @@ class Evaluation:
     measure: Literal["probability", "density"]
     """Whether p(x) is a probability of discrete values or a density."""
     discrete: bool
-    """Whether the data hold discrete values; a density of them is not a fit of the data."""
+    """Whether the values are discrete; a density of them is not a fit of the data."""
     num_dimensions: float
     """D, data dimensions per example; those observed, on average, where values are missing."""
     max_rows: int
@@ -288,7 +288,8 @@ def evaluate(
     numbers[1:] /= num_samples
     _check_finite(numbers)
     log_likelihood, elbo, reconstruction, *information = map(_estimate, numbers)
-    measure = getattr(model.top_down.likelihood, "measure", "density")
+    likelihood = model.top_down.likelihood
+    measure = getattr(likelihood, "measure", "density")
     observed = data.spec.num_features
     if data.missing:
         observed = part.pixels.isnan().logical_not().sum().item() / len(part)
@@ -305,7 +306,7 @@ def evaluate(
         num_parameters=sum(p.numel() for p in model.parameters()),
         device=str(device),
         measure=measure,
-        discrete=bool(discrete_values(data, part)),
+        discrete=measure == "probability" or bool(discrete_values(data, likelihood)),
         num_dimensions=observed,
         max_rows=max_rows,
         per_example=_scores(numbers, part.labels, measure) if per_example else None,
@@ -337,13 +338,14 @@ def _scores(numbers: Tensor, labels: Tensor | None, measure: str) -> pd.DataFram
 Nats = float | Tensor | np.ndarray | pd.Series
 
 
-def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: int | None = None) -> Nats:
+def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: Nats | None = None) -> Nats:
     """Convert a log-likelihood to bits per dimension.
 
     Args:
         nats: log-likelihood or bound, nats per example: a number, an array, or an estimate, whose
             mean counts. Of an evaluation it is the importance-weighted bound.
-        num_dimensions: D, number of data dimensions; None for that of an evaluation.
+        num_dimensions: D, number of data dimensions, or how many were observed, on average or of
+            each example; None for that of an evaluation.
 
     Returns:
         ``-nats / (D log 2)``; lower is better. It compares probabilities of the same data. Those
@@ -352,7 +354,7 @@ def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: int | None 
     Raises:
         ValueError: if the number of dimensions is not positive or missing, or the evaluation is of
             a density of discrete values.
-        TypeError: if nats are no numbers, or the number of dimensions is not a whole number.
+        TypeError: if nats or the number of dimensions are no numbers.
 
     Example:
         >>> bits_per_dim(-64 * math.log(2), 64)
@@ -368,18 +370,19 @@ def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: int | None 
             )
         num_dimensions = nats.num_dimensions if num_dimensions is None else num_dimensions
         nats = nats.log_likelihood
-    elif num_dimensions is not None and not isinstance(num_dimensions, Integral):
-        raise TypeError(f"num_dimensions must be a whole number, got {num_dimensions!r}")
     if num_dimensions is None:
         raise ValueError(
             "num_dimensions is missing; give D, the number of data dimensions, or an Evaluation, "
             "which knows it"
         )
     nats = nats.mean if isinstance(nats, Estimate) else nats
-    if not isinstance(nats, Real | Tensor | np.ndarray | pd.Series):
+    numbers = Real | Tensor | np.ndarray | pd.Series
+    if not isinstance(nats, numbers) or isinstance(nats, bool):
         raise TypeError(
             f"nats must be a number, an Estimate or an Evaluation, got {type(nats).__name__}"
         )
-    if num_dimensions < 1:
+    if not isinstance(num_dimensions, numbers) or isinstance(num_dimensions, bool):
+        raise TypeError(f"num_dimensions must be a number, got {num_dimensions!r}")
+    if not np.all(np.asarray(num_dimensions) > 0):
         raise ValueError(f"num_dimensions must be positive, got {num_dimensions}")
     return -nats / (num_dimensions * math.log(2))
