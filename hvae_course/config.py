@@ -12,6 +12,7 @@ ValueError: learning_rate must be positive, got -1.0
 """
 
 import contextlib
+import difflib
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -269,6 +270,28 @@ def make_options(
         raise ValueError(f"{of}_options of the {of} {name!r}: {error}") from error
 
 
+def named_options(kind: type[Options], given: Mapping[str, Any], *, of: str) -> Any:  # noqa: ANN401
+    """Make the options of a function that takes them as keywords.
+
+    Args:
+        kind: a configuration class.
+        given: its options.
+        of: name of the function, for the message.
+
+    Returns:
+        An object of the class.
+
+    Raises:
+        TypeError: if there is no such option.
+    """
+    known = [entry.name for entry in fields(kind)]
+    if unknown := [name for name in given if name not in known]:
+        close = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {close[0]}? Its options are" if close else "its options are"
+        raise TypeError(f"{of} has no option {unknown[0]!r}; {hint} {', '.join(known)}")
+    return kind(**given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standard(Options):
     """Standard normal, without options."""
@@ -419,7 +442,7 @@ def block_options(block: Mapping[str, Any]) -> Options:
     if categories and not (type(num_values) is int and num_values >= 2):
         raise ValueError(
             f"the likelihood {name!r} needs num_values, the number V >= 2 of the values 0 to "
-            f"V - 1 of these columns, got {num_values!r}"
+            f"V - 1 of these columns, as a whole number, got {num_values!r}"
         )
     if not categories and num_values is not None:
         raise ValueError(f"the likelihood {name!r} takes no num_values, got {num_values!r}")

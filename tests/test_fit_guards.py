@@ -352,6 +352,13 @@ def test_models_in_double_precision_train_and_are_evaluated(make_model, train, t
     assert math.isfinite(evaluate(model, tiny_data, num_samples=2).elbo.mean)
 
 
+def test_a_run_is_not_resumed_in_another_precision_of_the_weights(make_model, tiny_data, tmp_path):
+    how = {"checkpoint": tmp_path / "run.pt", "progress": False}
+    fit(make_model(), tiny_data, epochs=1, **how)
+    with pytest.raises(ValueError, match=r"weights was 'torch.float32' and is 'torch.float64'"):
+        fit(make_model().double(), tiny_data, epochs=2, **how)
+
+
 def test_a_default_of_double_precision_is_no_obstacle(tiny_data):
     torch.set_default_dtype(torch.float64)
     try:

@@ -252,7 +252,7 @@ def test_likelihoods_of_grey_values_refuse_real_ones(name, make_model):
 
 @recipe_names
 def test_what_is_not_an_option_is_refused(recipe, make_model):
-    with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
+    with pytest.raises(TypeError, match="has no option 'depth'; its options are recipe, "):
         make_model(recipe, depth=3)
     with pytest.raises(ValueError, match=r"latent_sizes must be positive, got \(4, -1\)"):
         make_model(recipe, latent_sizes=(4, -1))
@@ -288,3 +288,8 @@ def test_a_configuration_with_options_of_a_later_version_is_refused():
     config = build(Model(recipe="ladder"), DataSpec(6, 2)).config
     with pytest.raises(ValueError, match="unknown options depth, width; read it with the version"):
         build({**config, "width": 3, "depth": 2})
+
+
+def test_a_seed_is_no_option_of_a_recipe():
+    with pytest.raises(TypeError, match=r"torch.manual_seed, or with build\(.*, data, seed=3\)"):
+        recipes.ladder_vae(DataSpec(6, 2), seed=3)

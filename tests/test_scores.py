@@ -337,6 +337,42 @@ def test_examples_whose_scale_is_unknown_are_refused(make_model, tiny_data):
         infer(model, torch.zeros(0, 64))
 
 
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        (DataSpec(3, None), r"real numbers, x.astype\(float\), standardised if"),
+        (DataSpec(3, 17), "for instance x / 16 for the numbers 0 to 16"),
+        (DataSpec(3, 256), "for instance x / 255 for bytes"),
+    ],
+    ids=["real", "17 values", "bytes"],
+)
+def test_the_advice_on_whole_numbers_depends_on_the_data(spec, hint):
+    with pytest.raises(TypeError, match=hint):
+        infer(recipes.vae(spec, hidden=(4,)), np.array([[1, 2, 3]]))
+
+
+def test_examples_that_the_likelihood_cannot_score_are_refused(make_model, tiny_data):
+    grey = tiny_data.test.pixels[:5].float()
+    real = recipes.vae(DataSpec(3, None), hidden=(4,))
+    for call in (infer, reconstruct):
+        with pytest.raises(ValueError, match="off that grid; divide the numbers 0 to 16 by 16"):
+            call(make_model(), grey)
+        with pytest.raises(ValueError, match="the data hold NaN"):
+            call(real, [[1.0, math.nan, 2.0]])
+
+
+def test_masked_examples_and_frames_are_taken_as_data_are():
+    spec = DataSpec(2, None, missing=True, feature_names=("a", "b"))
+    model = recipes.vae(spec, hidden=(4,))
+    x = np.array([[1.5, -999.0]])
+    expected = torch.tensor([[1.5, math.nan]])
+    frame = pd.DataFrame({"a": [1.5], "b": [math.nan]})
+    for form in (np.ma.masked_equal(x, -999), frame):
+        torch.testing.assert_close(as_rows(model, form), expected, equal_nan=True)
+    with pytest.raises(ValueError, match="the columns of x are b, a, .* give them in this order"):
+        infer(model, frame[["b", "a"]])
+
+
 def test_binary_examples_may_be_booleans(make_model, tiny_binary):
     model, x = make_model(data=tiny_binary), tiny_binary.test.batch(slice(0, 5))
     assert torch.equal(as_rows(model, x.bool()), x)
@@ -529,7 +565,7 @@ def test_corners_that_are_not_finite_and_numbers_that_are_not_whole_are_refused(
     for call in (
         lambda: resample(torch.rand(3, 2), 5.0),
         lambda: latent_graph(torch.rand(9, 2), k=3.0),
-        lambda: interpolate(make_model(), torch.rand(2, 64), level=1, steps=5.0),
+        lambda: interpolate(make_model(), torch.zeros(2, 64), level=1, steps=5.0),
     ):
         with pytest.raises(TypeError, match="must be a whole number, got"):
             call()
@@ -624,3 +660,12 @@ def test_bounds_that_are_not_finite_are_refused_with_their_rows():
     model = recipes.vae(data, hidden=(4,), normalisation="layer")
     with pytest.raises(FloatingPointError, match=r"2 of 20 examples .* \(rows 4, 7 of the split"):
         evaluate(model, data, num_samples=2)
+
+
+def test_an_evaluation_leaves_every_part_in_its_mode(make_model, tiny_data):
+    model = make_model().train()
+    model.bottom_up.eval()
+    before = [part.training for part in model.modules()]
+    evaluate(model, tiny_data, num_samples=1)
+    assert [part.training for part in model.modules()] == before
+    assert len(set(before)) == 2

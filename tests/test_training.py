@@ -178,7 +178,7 @@ def test_the_progress_bar_shows_the_bound_and_every_level(make_model, train, cap
 def test_options_are_checked_and_are_not_mixed_with_an_object_that_holds_them(make_model, train):
     with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
         train(make_model(), batch_size=0)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'batches'"):
+    with pytest.raises(TypeError, match="fit has no option 'batches'; did you mean batch_size"):
         train(make_model(), batches=3)
     with pytest.raises(TypeError, match="a Training object, got both: epochs, batch_size"):
         train(make_model(), training=Training())
@@ -261,3 +261,12 @@ def test_what_was_not_recorded_is_refused(quantity, split, level):
     match = f"no '{quantity}' of level {level} was recorded for split '{split}'"
     with pytest.raises(KeyError, match=match):
         history.last(quantity, split, level)
+
+
+def test_the_best_information_is_that_of_a_level(make_model, train):
+    history = train(make_model(), epochs=2)
+    rows = history.frame.query("split == 'validation' and quantity == 'information'")
+    best = rows[rows["epoch"] == history.best_epoch].set_index("level")["value"]
+    assert [history.best("information", level) for level in (1, 2)] == list(best)
+    with pytest.raises(KeyError, match="no 'information' of level None was recorded in epoch"):
+        history.best("information")

@@ -119,7 +119,7 @@ class Evaluation:
 
 @contextlib.contextmanager
 def evaluating(model: HierarchicalVAE) -> Iterator[None]:
-    """Evaluation mode without gradients, restoring the previous mode on exit.
+    """Evaluation mode without gradients; on exit every part has the mode it had before.
 
     Args:
         model: the model.
@@ -127,13 +127,14 @@ def evaluating(model: HierarchicalVAE) -> Iterator[None]:
     Yields:
         None: nothing.
     """
-    was_training = model.training
+    modes = {part: part.training for part in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _estimate(values: Tensor) -> Estimate:

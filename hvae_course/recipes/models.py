@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hvae_course.config import Model, plain, take
+from hvae_course.config import Model, named_options, plain, take
 from hvae_course.data import DataSet, DataSpec, Standardisation
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE
 from hvae_course.posteriors import (
@@ -217,6 +217,17 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
     return take(Model, config), DataSpec(**spec)
 
 
+def _named(recipe: str, data: DataSet | DataSpec, options: Mapping[str, Any]) -> HierarchicalVAE:
+    """Build a model from the options of the function of its name."""
+    of = f"{recipe}_vae"
+    if "seed" in options:
+        raise TypeError(
+            f"{of} has no option 'seed'; set the initial weights with torch.manual_seed, or with "
+            f"build(Model(recipe={recipe!r}), data, seed={options['seed']})"
+        )
+    return build(named_options(Model, {"recipe": recipe, **options}, of=of), data)
+
+
 def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Hierarchical VAE with bottom-up inference, any number of levels (chapter 1).
 
@@ -232,7 +243,7 @@ def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE: 
         >>> bottom_up_vae(data.load("digits"), latent_sizes=(16, 8, 4)).num_levels
         3
     """
-    return build(Model(recipe="bottom_up", **options), data)
+    return _named("bottom_up", data, options)
 
 
 def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -245,7 +256,7 @@ def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="mean_field", **options), data)
+    return _named("mean_field", data, options)
 
 
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -258,7 +269,7 @@ def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # n
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="delta", **options), data)
+    return _named("delta", data, options)
 
 
 def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -271,7 +282,7 @@ def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # 
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="ladder", **options), data)
+    return _named("ladder", data, options)
 
 
 def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -285,7 +296,7 @@ def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalV
     Returns:
         The untrained model.
     """
-    return build(Model(recipe="bidirectional", **options), data)
+    return _named("bidirectional", data, options)
 
 
 def vae(

@@ -195,6 +195,8 @@ def check_same_run(
     recorded = checkpoint.run["settings"]
     # an option newer than the file has its default
     before = asdict(Training()) | recorded | as_recorded(checkpoint.config)
+    kinds = [str(w.dtype) for w in checkpoint.weights.values() if w.is_floating_point()]
+    before["weights"] = kinds[0] if kinds else None
     wanted = {**settings, **as_recorded(config)}
     if recorded.get("objective_content") == settings["objective_content"]:
         before["objective"] = settings["objective"]

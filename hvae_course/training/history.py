@@ -96,11 +96,12 @@ class History:
                 return value
         raise KeyError(f"no {quantity!r} of level {level} was recorded for split {split!r}")
 
-    def best(self, quantity: str) -> float:
+    def best(self, quantity: str, level: int | None = None) -> float:
         """Return the value of a quantity on the validation set in the best epoch.
 
         Args:
-            quantity: one of `hvae_course.training.history.QUANTITIES` except the information.
+            quantity: one of `hvae_course.training.history.QUANTITIES`.
+            level: the book's number of the level, for the information.
 
         Returns:
             Nats per example.
@@ -108,7 +109,9 @@ class History:
         Raises:
             KeyError: if no such value was recorded.
         """
-        for row_epoch, row_split, row_quantity, _, value in self.rows:
-            if (row_epoch, row_split, row_quantity) == (self.best_epoch, "validation", quantity):
+        for epoch, split, row_quantity, row_level, value in self.rows:
+            same_level = row_level == level or (level is None and math.isnan(row_level))
+            found = (epoch, split, row_quantity) == (self.best_epoch, "validation", quantity)
+            if found and same_level:
                 return value
-        raise KeyError(f"no {quantity!r} was recorded in epoch {self.best_epoch}")
+        raise KeyError(f"no {quantity!r} of level {level} was recorded in epoch {self.best_epoch}")

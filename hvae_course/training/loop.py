@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hvae_course.compatibility import check_data, check_kinds
-from hvae_course.config import Training
+from hvae_course.config import Training, named_options
 from hvae_course.data import DataSet, Split
 from hvae_course.files import as_path
 from hvae_course.hierarchy import HierarchicalVAE, Trace
@@ -188,6 +188,7 @@ def _settings(
         "objective_content": objective.identity,
         "num_processes": accelerator.num_processes,
         "precision": accelerator.mixed_precision,
+        "weights": str(model.dtype),
     }
 
 
@@ -290,7 +291,7 @@ def fit(
     """
     if training is not None and options:
         raise TypeError(f"give options or a Training object, got both: {', '.join(options)}")
-    training = Training(**options) if training is None else training
+    training = named_options(Training, options, of="fit") if training is None else training
     if not isinstance(training, Training):
         raise TypeError(
             f"training is a hvae_course.config.Training object, got {training!r}; or give options "
