@@ -100,8 +100,9 @@ def _check_grid(x: Tensor, num_values: int, name: str) -> None:
     if not (near & (grey >= 0) & (grey < num_values)).all():
         raise ValueError(
             f"{name} scores {num_values} grey values 0, 1/{num_values - 1}, ..., 1, got values "
-            f"between {x.min():g} and {x.max():g} off that grid; load the data with the "
-            "binarisation that the model was built for"
+            f"between {x.min():g} and {x.max():g} off that grid; divide the numbers 0 to "
+            f"{num_values - 1} by {num_values - 1}, or load the data with the binarisation that "
+            "the model was built for"
         )
 
 
@@ -391,7 +392,8 @@ class Mixed(Likelihood):
                 raise ValueError(
                     f"column {column}{name}, in block {number}, must hold whole numbers from 0 to "
                     f"{largest:,} for {type(likelihood).__name__}, got {value:g}; number "
-                    "categories from 0, and standardise nothing but real columns"
+                    "categories from 0, set missing ones (-1 in pandas.factorize) to NaN with "
+                    "missing=True, and standardise nothing but real columns"
                 )
 
     def forward(self, h: Tensor) -> Rows:

@@ -248,7 +248,7 @@ def test_columns_may_be_named(make_model):
         ([{"columns": [0]}], r"block 1 \(columns 0\): unknown likelihood None; choose one of"),
         (changed(2, num_values=None), r"block 3 \(columns 4\): .* needs num_values, .*, got None"),
         (changed(2, num_values=1), "block 3 .*needs num_values, the number V >= 2 of .*, got 1"),
-        (changed(2, num_values=2.5), "block 3 .*needs num_values, .*, got 2.5"),
+        (changed(2, num_values=4.0), "block 3 .*needs num_values, .* whole number, got 4.0"),
         (changed(1, num_values=2), r"block 2 .*the likelihood 'bernoulli' takes no num_values"),
         (changed(0, std=1.0), r"block 1 \(columns 1, 0\): .*unknown option 'std'; it has log_std"),
         (changed(0, log_std_bound=-1.0), "block 1 .*log_std_bound must be positive, got -1.0"),

@@ -279,6 +279,52 @@ def test_columns_are_standardised_by_number_or_name():
     assert [i for i in range(6) if std[i] != 1] == [1, 4]
 
 
+MASK = np.array([False, True, False, False, True, False])
+
+
+@pytest.mark.parametrize("mask", [MASK, MASK.tolist(), torch.from_numpy(MASK), pd.Series(MASK)])
+def test_columns_are_standardised_by_a_mask(mask):
+    expected = from_arrays(REAL, standardise=[1, 4])
+    assert from_arrays(REAL, standardise=mask).fingerprint() == expected.fingerprint()
+    with pytest.raises(ValueError, match="a boolean for each of 5 columns, got 6"):
+        from_arrays(REAL[:, :5], standardise=mask)
+
+
+def test_a_mask_of_pandas_goes_by_its_names():
+    mask = pd.Series(MASK, index=list("abcdef"))
+    expected = from_arrays(FRAME, standardise=["b", "e"]).fingerprint()
+    assert from_arrays(FRAME, standardise=mask[::-1]).fingerprint() == expected
+
+
+def test_a_number_that_is_the_name_of_another_column_is_refused():
+    frame = pd.DataFrame(REAL[:, :3], columns=[1, 2, 3])
+    for column in (1, 2, 3):
+        with pytest.raises(ValueError, match=f"or column {column - 1}, whose name is '{column}'"):
+            from_arrays(frame, standardise=[column])
+    assert from_arrays(frame, standardise=["1"]).standardisation.std[1:] == (1, 1)
+    permuted = from_arrays(frame.set_axis([2, 0, 1], axis=1))
+    blocks = [{"columns": [0, 1, 2], "likelihood": "gaussian"}]
+    options = {"likelihood": "mixed", "likelihood_options": {"blocks": blocks}}
+    with pytest.raises(ValueError, match="column 0 may be .* give names as strings"):
+        recipes.vae(permuted, **options)
+    recipes.vae(from_arrays(frame.set_axis([0, 1, 2], axis=1)), **options)
+
+
+def test_no_columns_are_not_standardised():
+    data = from_arrays(REAL, standardise=[])
+    assert data.standardisation is None and "standardised" not in str(data)
+
+
+def test_a_standardisation_takes_what_data_come_in_and_is_exact():
+    scale = Standardisation((1.7e9, 0.5), (64.0, 2.0))
+    x = np.array([[1_700_000_037, 1], [1_700_000_000, 0]])
+    expected = torch.tensor([[37 / 64, 0.25], [0, -0.25]])
+    for form in (x, pd.DataFrame(x), torch.from_numpy(x), torch.from_numpy(x).double()):
+        torch.testing.assert_close(scale.apply(form).float(), expected, rtol=0, atol=0)
+    assert scale.apply(x).dtype == scale.undo(expected).dtype == torch.float32
+    assert torch.equal(scale.undo(expected.double()), torch.from_numpy(x).double())
+
+
 def test_new_data_can_be_standardised_as_those_before():
     data = from_arrays(REAL * 9, standardise=True)
     new = given(REAL[:20] + 7, standardise=data.standardisation)
@@ -315,6 +361,9 @@ WARNED = {
     "mean": (FRAME.assign(b=REAL[:, 1] + 50), {}, "the scale of column b is far from 1"),
     "pixels": (random.normal(0, 99, (50, 4, 3)), {}, "the scale of the pixels is far from 1"),
     "constant": (FRAME.assign(c=0.1), {}, "column c is constant in the training split"),
+    "other": (FRAME * 100, {"standardise": list("abcde")}, "scale of column f is .* name it in"),
+    "no hole": (REAL, {"missing": True}, "no value is missing: .*save x.filled.np.nan"),
+    "two of five": ((BYTES > 99) * 1.0, {"kind": "images", "num_values": 5}, "only 0 and 4 of 5 "),
     "dark": (BYTES // 16, {}, "largest of 256 possible grey values is 15.*num_values, such as 16"),
     "masks": ((BYTES > 99) * np.uint8(255), {}, "only 0 and 255 of 256 .*say binarisation='thre"),
     "from one": (REAL, {"labels": LABELS + 1}, "no training example has the label 0; if"),
@@ -341,7 +390,10 @@ def test_the_wish_to_keep_a_scale_is_respected():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         from_arrays(REAL * 100, standardise=False)
-        from_arrays(REAL * 100, standardise=[0, 1])
+        scale = Standardisation((0.0, 5.0), (1.0, 1.0))
+        from_arrays(REAL[:, :2] * 100, standardise=scale)
+        codes = np.c_[REAL[:, 0] * 100, COUNTS[:, 0] * 20, np.arange(100) == 50]
+        from_arrays(codes, standardise=[0], kind="real")
 
 
 # What is refused
@@ -440,7 +492,7 @@ REFUSED = {
     "few labels": (REAL, {"labels": LABELS[:10]}, r"100 examples need labels of the shape \(100,"),
     "fractional": (REAL, {"labels": LABELS + 0.5}, "whole numbers 0, 1, 2, ... of classes, got"),
     "unknown label": (REAL, {"labels": np.where(LABELS, LABELS, np.nan)}, "values such as nan"),
-    "negative": (REAL, {"labels": LABELS - 1}, "numbers 0 to C - 1 of the classes, got -1; numbe"),
+    "negative": (REAL, {"labels": LABELS - 1}, "numbers 0 to C - 1 .* got -1; number .*without a"),
     "numbers of people": (REAL, {"labels": LABELS * 10**9}, "got 2000000000 with 100 examples"),
     "labels of one": (
         *(REAL, {"labels": LABELS, "test": REAL}),
@@ -595,9 +647,11 @@ def test_images_of_several_sizes_are_resized_when_asked(folder):
     ):
         from_folder(path)
     assert from_folder(path, size=(4, 5)).image_shape == (4, 5)
-    assert from_folder(path, size=7).image_shape == (7, 7)
-    with pytest.raises(ValueError, match=r"size is \(height, width\) in pixels, got \(4, 0\)"):
-        from_folder(path, size=(4, 0))
+    for size in (7, np.int64(7), [7, 7]):
+        assert from_folder(path, size=size).image_shape == (7, 7)
+    for wrong in ((4, 0), 7.5, (4, 4, 3), "7"):
+        with pytest.raises(ValueError, match=r"size is \(height, width\) in pixels, got "):
+            from_folder(path, size=wrong)
 
 
 def test_a_photograph_is_turned_as_its_file_says(folder):
@@ -636,6 +690,8 @@ def test_folders_of_other_classes_or_none_are_refused(folder, tmp_path):
         ValueError, match="the test folder has the class folders b, which .* has a"
     ):
         from_folder(one, validation=one, test=other)
+    with pytest.raises(ValueError, match="test folder holds images without class folders, .*has"):
+        from_folder(one, test=one / "a")
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         from_folder(tmp_path / "nowhere")
     with pytest.raises(
@@ -707,6 +763,12 @@ FILES = {
 def test_a_file_of_other_arrays_is_refused(arrays, match, tmp_path):
     np.savez(tmp_path / "f.npz", **arrays)
     with pytest.raises(ValueError, match=match):
+        from_npz(tmp_path / "f.npz")
+
+
+def test_a_file_that_lost_a_mask_is_named(tmp_path):
+    np.savez(tmp_path / "f.npz", x=np.ma.masked_less(REAL, 0), missing=True)
+    with pytest.warns(DataWarning, match="no value is missing: .* np.savez drops masks"):
         from_npz(tmp_path / "f.npz")
 
 

@@ -10,15 +10,20 @@ import torch
 from torch import Tensor
 
 from hvae_course.data import DataSpec
+from hvae_course.data.splits import shorten
+from hvae_course.data.values import as_tensor, is_frame
 from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.likelihoods import Likelihood
 
 Examples = Tensor | np.ndarray | Sequence[float]
-"""Rows ``(B, D)``, images ``(B, H, W)``, or one of them."""
+"""Rows ``(B, D)``, also as a pandas frame, images ``(B, H, W)``, or one of them."""
 Labels = int | Sequence[int] | Tensor | np.ndarray
 """One label for all rows, or one for each."""
 
 
-def _tensor(values: Examples | Labels, wanted: str) -> Tensor:
+def _tensor(values: Examples | Labels, name: str, wanted: str) -> Tensor:
+    if isinstance(values, np.ndarray) or hasattr(values, "to_numpy"):  # pandas
+        return as_tensor(values, name)
     try:
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -69,7 +74,7 @@ def as_real(values: Tensor | np.ndarray | Sequence[Any], name: str) -> Tensor:
         TypeError: if they are no real numbers.
     """
     wanted = f"{name} must be a tensor or an array of real numbers"
-    numbers = _tensor(values, wanted)
+    numbers = _tensor(values, name, wanted)
     if numbers.is_complex():
         raise TypeError(f"{wanted}, got {numbers.dtype}")
     return numbers if numbers.is_floating_point() else numbers.to(torch.get_default_dtype())
@@ -81,23 +86,36 @@ def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:
     Args:
         model: the model. One that does not know its data takes x in the shape it comes in.
         x: ``(B, D)``, or in the shape of the data, ``(B, H, W)``; a single example may come
-            without the batch axis. Real numbers as in training, in [0, 1] for grey values.
+            without the batch axis. Real numbers as in training, standardised if those were, in
+            [0, 1] for grey values; masked values of an array are NaN.
 
     Returns:
         ``(B, D)``.
 
     Raises:
         TypeError: if x holds whole numbers, whose scale is not known, or is no array.
-        ValueError: if x does not have the shape of the model's data, or has no example.
+        ValueError: if x does not have the shape or the columns of the model's data, has no
+            example, or holds values that the likelihood gives no probability to.
     """
     rows = _tensor(
-        x, "x must be a tensor or an array (B, D), such as data.test.batch(slice(0, 5))"
+        x, "x", "x must be a tensor or an array (B, D), such as data.test.batch(slice(0, 5))"
     )
+    names = tuple(model.config.get("feature_names", ()))
+    if is_frame(x) and names and tuple(map(str, x.columns)) != names:
+        raise ValueError(
+            f"the columns of x are {shorten(x.columns)}, and those of the model's data are "
+            f"{shorten(names)}; give them in this order, or give x.to_numpy()"
+        )
     counts = model.config.get("counts", False)
     if not (rows.is_floating_point() or rows.dtype == torch.bool or counts):
+        hint = "for instance x / 255 for bytes"
+        if (num_values := model.config.get("num_values", 256)) is None:
+            hint = "real numbers, x.astype(float), standardised if those of training were"
+        elif num_values != 256:
+            hint = f"for instance x / {num_values - 1} for the numbers 0 to {num_values - 1}"
         raise TypeError(
             f"x holds whole numbers ({rows.dtype}), whose scale a model cannot know; give values "
-            "as data.test.batch(slice(0, 5)) does, for instance x / 255 for bytes"
+            f"as data.test.batch(slice(0, 5)) does, {hint}"
         )
     shape = model.config.get("shape", model.num_features)
     if shape is not None:
@@ -106,7 +124,10 @@ def as_rows(model: HierarchicalVAE, x: Examples) -> Tensor:
         raise ValueError(
             f"x must hold at least one example, (B, D), got shape {tuple(rows.shape)}"
         )
-    return rows.to(model.device, model.dtype)
+    rows = rows.to(model.device, model.dtype)
+    if isinstance(model.top_down.likelihood, Likelihood):  # not one built by hand
+        model.top_down.likelihood.check(rows)
+    return rows
 
 
 def _flatten(x: Tensor, example: tuple[int, ...]) -> Tensor:
@@ -153,7 +174,7 @@ def as_labels(model: HierarchicalVAE, y: Labels | None, n: int, *, name: str) ->
         raise ValueError(
             f"the model is conditional; give {name}=, one of {known}, or one for each of {n} rows"
         )
-    labels = _tensor(y, f"{name} must hold whole numbers, {known}")
+    labels = _tensor(y, name, f"{name} must hold whole numbers, {known}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{name} must hold whole numbers, {known}, got {labels.dtype}")
     if labels.shape not in ((), (n,)):

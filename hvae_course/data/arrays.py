@@ -19,6 +19,7 @@ from hvae_course.data.splits import (
     DataSet,
     Split,
     Standardisation,
+    find_column,
     is_constant,
     read_labels,
     shorten,
@@ -99,13 +100,15 @@ def from_arrays(
         channels_last: whether the last of four axes are the channels, True, or the second, False;
             None takes the one of them that is at most 4.
         binarisation: how grey pixels become binary, see `hvae_course.data`.
-        standardise: of real values; True for all, or the columns of a table, by number or name.
+        standardise: of real values; True for all, or the columns of a table, by number or name or
+            as a mask of D booleans.
             Mean and standard deviation are those of the training split, one for each column and
             a single one for all pixels of images. They stay with the data set and with models of
             it: ``data.standardisation.undo(samples)`` gives the old units, and
             ``standardise=data.standardisation`` treats new data the same way. None standardises
             nothing and warns of a column whose standard deviation is not between 0.1 and 10 or
-            whose mean is beyond 10 (for images: of all pixels); False does not warn.
+            whose mean is beyond 10 (for images: of all pixels). A list of columns warns of such
+            columns that it leaves out, unless they hold small whole numbers; False does not warn.
         missing: whether NaN, masked or absent values stand for what was not observed.
         feature_names: names of the columns of a table; by default those of a pandas frame.
         seed: seed of the cut.
@@ -119,7 +122,8 @@ def from_arrays(
 
     Warns:
         DataWarning: if real values have unusual scales or a column is constant, if images use few
-            of the grey values that they may have, or if the training split lacks a label.
+            of the grey values that they may have, if the training split lacks a label, or if
+            ``missing`` is True and no value is missing.
 
     Example:
         >>> import numpy as np
@@ -128,6 +132,8 @@ def from_arrays(
         visits, rows of 4 features, counts, split 40/5/5 cut off with seed 0
     """
     _check_words(name, missing=missing, channels_last=channels_last)
+    if isinstance(standardise, np.bool_):
+        standardise = bool(standardise)
     parts = {"train": _read(x, labels, "x")}
     numbers: dict[str, float] = {}
     for split, value in (("validation", validation), ("test", test)):
@@ -149,17 +155,18 @@ def from_arrays(
     _check_options(kind, num_values, binarisation, standardise, missing)
     scale = None
     if kind == "real":
-        _warn_of_columns(flat["train"], shape, names, scales=standardise is None)
         scale = _standardisation(flat["train"], standardise, shape, names)
+        chosen = isinstance(standardise, bool | Standardisation)
+        _warn_of_columns(flat["train"], shape, names, scale, scales=not chosen)
         pixels = _real(flat, scale)
     elif kind == "counts":
         pixels = _counts(flat)
     else:
-        guessed = kind == "images" and num_values is None
+        guessed = num_values is None
         num_values = 2 if kind == "binary" else int(num_values or 256)
         pixels = _grey(flat, num_values, missing=missing)
-        if guessed and not missing:
-            _warn_of_few_values(pixels["train"], binarisation)
+        if num_values > 2 and not missing:
+            _warn_of_few_values(pixels["train"], num_values, binarisation, guessed=guessed)
     num_classes = _classes(parts)
     white = None if num_values is None or missing else num_values - 1
     splits = []
@@ -401,6 +408,11 @@ def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str
         raise ValueError(
             f"no training example has a value in {_columns(unseen, names)}; leave it out"
         )
+    if missing and not any(x.isnan().any() for x in arrays.values()):
+        _warn(
+            "missing=True, and no value is missing: a missing value is NaN or masked, and codes "
+            "such as -999 are read as values; np.savez drops masks, so save x.filled(np.nan)"
+        )
 
 
 def _columns(where: Tensor, names: tuple[str, ...]) -> str:
@@ -478,17 +490,19 @@ def _grey(arrays: Mapping[str, Tensor], num_values: int, *, missing: bool) -> di
     return result
 
 
-def _warn_of_few_values(pixels: Tensor, binarisation: str) -> None:
-    """Warn of images that seem to have fewer values than bytes can have."""
-    if (largest := int(pixels.max())) < DARK:
+def _warn_of_few_values(
+    pixels: Tensor, num_values: int, binarisation: str, *, guessed: bool
+) -> None:
+    """Warn of images that seem to have fewer values than they can have."""
+    if (largest := int(pixels.max())) < DARK and guessed:
         _warn(
             f"the largest of 256 possible grey values is {largest}; if the images have fewer, say "
             f"num_values, such as {largest + 1}: bounds of another number cannot be compared"
         )
     elif binarisation == "none" and ((pixels == 0) | (pixels == largest)).all():
         _warn(
-            f"only 0 and {largest} of 256 possible grey values occur; to score binary pixels, say "
-            "binarisation='threshold'"
+            f"only 0 and {largest} of {num_values} possible grey values occur; to score binary "
+            "pixels, say binarisation='threshold'"
         )
 
 
@@ -547,24 +561,48 @@ def _standardisation(
     scale = Standardisation.of(train)
     if choice is True:
         return scale
-    if isinstance(choice, str) or not isinstance(choice, Iterable):
-        raise TypeError(f"standardise is True or a list of columns, got {choice!r}")
-    numbers = [names.index(one) if one in names else one for one in choice]
-    if wrong := [
-        one for one in numbers if isinstance(one, bool) or one not in range(len(train[0]))
-    ]:
-        known = f"; the names are {shorten(names)}" if names else ""
-        raise ValueError(
-            f"standardise names the column {wrong[0]!r}, and there are columns 0 to "
-            f"{train.shape[1] - 1}{known}"
-        )
+    numbers = _chosen(choice, names, train.shape[1])
+    if not numbers:
+        return None
     mean = [m if i in numbers else 0.0 for i, m in enumerate(scale.mean)]
     std = [s if i in numbers else 1.0 for i, s in enumerate(scale.std)]
     return Standardisation(tuple(mean), tuple(std))
 
 
+def _chosen(choice: Any, names: tuple[str, ...], size: int) -> list[int]:  # noqa: ANN401
+    """Numbers of the columns that a list or a mask names."""
+    listed = choice.tolist() if hasattr(choice, "tolist") else choice
+    if isinstance(listed, str) or not isinstance(listed, Iterable):
+        raise TypeError(f"standardise is True or a list of columns, got {choice!r}")
+    listed = list(listed)
+    if listed and all(isinstance(one, bool) for one in listed):
+        if len(listed) != size:
+            raise ValueError(
+                f"a mask in standardise has a boolean for each of {size} columns, got "
+                f"{len(listed)}"
+            )
+        if hasattr(choice, "to_frame"):  # a pandas series goes by its names
+            labels = list(map(str, choice.index))
+            if sorted(labels) == sorted(names):
+                listed = [listed[labels.index(name)] for name in names]
+        return [column for column, wanted in enumerate(listed) if wanted]
+    numbers = [find_column(one, names, size) for one in listed]
+    if None in numbers:
+        known = f"; the names are {shorten(names)}" if names else ""
+        raise ValueError(
+            f"standardise names the column {listed[numbers.index(None)]!r}, and there are columns "
+            f"0 to {size - 1}{known}"
+        )
+    return numbers
+
+
 def _warn_of_columns(
-    train: Tensor, shape: tuple[int, ...], names: tuple[str, ...], *, scales: bool
+    train: Tensor,
+    shape: tuple[int, ...],
+    names: tuple[str, ...],
+    scale: Standardisation | None,
+    *,
+    scales: bool,
 ) -> None:
     """Warn of real values that a density does not suit: constants, and unusual scales."""
     x = train.double() if len(shape) == 1 else train.double().reshape(-1, 1)
@@ -577,17 +615,22 @@ def _warn_of_columns(
         )
     if not scales:
         return
-    usual = Standardisation.of(x)
+    usual = Standardisation.of(x if scale is None else scale.apply(x))
     std, mean = torch.tensor(usual.std).double(), torch.tensor(usual.mean).double()
     low, high = USUAL_SCALE
     far = ~constant & ((std < low) | (std > high) | (mean.abs() > high))
+    advice = "say standardise=True or name the columns, or say standardise=False if the scale is "
+    advice += "meant"
+    if scale is not None:  # of some columns: others may be categories or counts
+        seen = x.nan_to_num()
+        far &= ~((seen == seen.round()) & (seen.abs() <= 255)).all(dim=0)
+        advice = "name it in standardise too, if it holds real values"
     if far.any():
         where = _columns(far, names) if len(shape) == 1 else "the pixels"
         worst = int(far.nonzero()[0])
         _warn(
             f"the scale of {where} is far from 1 (mean {mean[worst]:.3g}, standard deviation "
-            f"{std[worst]:.3g}), which networks and likelihoods expect; say standardise=True or "
-            "name the columns, or say standardise=False if the scale is meant"
+            f"{std[worst]:.3g}), which networks and likelihoods expect; {advice}"
         )
 
 
@@ -605,7 +648,8 @@ def _classes(parts: Mapping[str, _Part]) -> int | None:
     if labels.min() < 0:
         raise ValueError(
             f"labels are numbers 0 to C - 1 of the classes, got {int(labels.min())}; number them "
-            "with np.unique(labels, return_inverse=True)"
+            "with np.unique(labels, return_inverse=True), and leave out examples without a label "
+            "(-1 in pandas.factorize)"
         )
     num_classes, known = int(labels.max()) + 1, parts["train"].labels.unique()
     if num_classes > max(1000, len(labels)):

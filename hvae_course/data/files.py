@@ -2,9 +2,9 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +236,11 @@ def from_folder(
         FileNotFoundError: if there is no such folder.
         ValueError: if files cannot be read or differ in size, or the folder has no images.
     """
-    size = (size, size) if isinstance(size, int) else size
-    if size is not None and (
-        len(size) != 2 or not all(isinstance(n, int) and n > 0 for n in size)
-    ):
-        raise ValueError(f"size is (height, width) in pixels, got {size!r}")
+    if size is not None:
+        sides = tuple(size) if isinstance(size, Iterable) else (size, size)
+        if len(sides) != 2 or not all(isinstance(n, Integral) and n > 0 for n in sides):
+            raise ValueError(f"size is (height, width) in pixels, got {size!r}")
+        size = tuple(map(int, sides))
     folders = {"train": path} | {
         split: value
         for split, value in (("validation", validation), ("test", test))
@@ -249,6 +249,11 @@ def from_folder(
     found = {split: _list_folder(folder) for split, folder in folders.items()}
     classes = list(found["train"])
     for split, files in found.items():
+        if "" in files and classes != [""]:
+            raise ValueError(
+                f"the {split} folder holds images without class folders, and the training folder "
+                f"has the class folders {shorten(classes)}; give a folder of the same form"
+            )
         if unknown := [one for one in files if one not in classes]:
             raise ValueError(
                 f"the {split} folder has the class folders {shorten(unknown)}, which the training "

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from numbers import Integral
 from typing import Any
@@ -28,6 +28,33 @@ def is_constant(x: Tensor) -> Tensor:
     if not x.isnan().any():
         return x.amax(dim=0) == x.amin(dim=0)
     return x.nan_to_num(nan=-math.inf).amax(dim=0) <= x.nan_to_num(nan=math.inf).amin(dim=0)
+
+
+def find_column(column: Any, names: Sequence[str], size: int) -> int | None:  # noqa: ANN401
+    """Find a column of a table by its number or its name.
+
+    Args:
+        column: a number from 0 on, or a name.
+        names: names of the columns; empty if they have none.
+        size: D, the number of columns.
+
+    Returns:
+        Its number; None if there is no such column.
+
+    Raises:
+        ValueError: if a number is also the name of another column.
+    """
+    place = names.index(str(column)) if str(column) in names else None
+    if isinstance(column, str) or not isinstance(column, Integral):
+        return place
+    if isinstance(column, bool) or column not in range(size) and place is None:
+        return None
+    if place not in (None, column):
+        raise ValueError(
+            f"column {column} may be the column of that number or column {place}, whose name is "
+            f"'{column}'; give names as strings, or rename the columns"
+        )
+    return int(column)
 
 
 @dataclass(frozen=True)
@@ -69,23 +96,34 @@ class Standardisation:
         """Standardise.
 
         Args:
-            x: ``(..., D)``, old units.
+            x: ``(..., D)``, old units, as a tensor, array or pandas frame.
 
         Returns:
-            The same shape, standardised.
+            The same shape, standardised; of the floating-point type of x, float32 for whole
+            numbers.
         """
-        return (x - x.new_tensor(self.mean)) / x.new_tensor(self.std)
+        x, mean, std, kind = self._exact(x)
+        return ((x - mean) / std).to(kind)
 
     def undo(self, x: Tensor) -> Tensor:
         """Give standardised values, such as samples of a model, in their old units.
 
         Args:
-            x: ``(..., D)``, standardised.
+            x: ``(..., D)``, standardised, as a tensor, array or pandas frame.
 
         Returns:
-            The same shape, old units.
+            The same shape, old units; of the floating-point type of x. float32 has seven digits:
+            give ``x.double()`` where the mean is far larger than the standard deviation.
         """
-        return x * x.new_tensor(self.std) + x.new_tensor(self.mean)
+        x, mean, std, kind = self._exact(x)
+        return (x * std + mean).to(kind)
+
+    def _exact(self, x: Any) -> tuple[Tensor, Tensor, Tensor, torch.dtype]:  # noqa: ANN401
+        """x, mean and standard deviation in double precision, and the type of the result."""
+        x = x if isinstance(x, Tensor) else as_tensor(x)
+        kind = x.dtype if x.is_floating_point() else torch.float32
+        x = x.to(torch.float32 if x.device.type == "mps" else torch.float64)  # mps has no float64
+        return x, x.new_tensor(self.mean), x.new_tensor(self.std), kind
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,8 @@ def _from_frame(frame: Any, what: str) -> np.ndarray:  # noqa: ANN401
     ]:
         raise TypeError(
             f"expected numbers in {what}, got the columns {', '.join(wrong[:5])}; number "
-            "categories, for example with `codes, names = pandas.factorize(column)`, and leave "
-            "other columns out"
+            "categories, for example with `codes, names = pandas.factorize(column)`, set the code "
+            "-1 of missing ones to NaN (missing=True), and leave other columns out"
         )
     _refuse_complex(any(getattr(kind, "kind", "") == "c" for kind in kinds.values()), what)
     array = frame.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -8,6 +8,7 @@ from torch import nn
 
 from hvae_course.config import COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model, block_options
 from hvae_course.data import DataSpec
+from hvae_course.data.splits import find_column
 from hvae_course.likelihoods import (
     Bernoulli,
     Block,
@@ -151,19 +152,20 @@ def _make_block(columns: tuple[int, ...], block: Mapping[str, Any]) -> Block:
 
 def _blocks(model: Model, spec: DataSpec) -> list[tuple[tuple[int, ...], Mapping[str, Any]]]:
     """Blocks of a table with their columns by number; refuse columns in no block or in two."""
-    numbers: dict[int | str, int] = {column: column for column in range(spec.num_features)}
-    numbers |= {name: column for column, name in enumerate(spec.feature_names)}
     found, seen = [], set()
     for number, block in enumerate(model.make_likelihood_options("mixed").blocks, start=1):
+        numbers = []
         for column in block["columns"]:
-            if column not in numbers:
+            place = find_column(column, spec.feature_names, spec.num_features)
+            if place is None:
                 have = f"{spec.num_features} columns, numbered from 0"
                 have += f", named {', '.join(spec.feature_names)}" if spec.feature_names else ""
                 raise ValueError(f"block {number}: no column {column!r}; the table has {have}")
-            if numbers[column] in seen:
+            if place in seen:
                 raise ValueError(f"block {number}: column {column!r} is in a block already")
-            seen.add(numbers[column])
-        found.append((tuple(numbers[column] for column in block["columns"]), block))
+            seen.add(place)
+            numbers.append(place)
+        found.append((tuple(numbers), block))
     if left := [c for c in range(spec.num_features) if c not in seen]:
         shown = [f"{c} ({spec.feature_names[c]})" if spec.feature_names else str(c) for c in left]
         raise ValueError(
