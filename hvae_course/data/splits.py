@@ -112,8 +112,8 @@ class Standardisation:
             x: ``(..., D)``, standardised, as a tensor, array or pandas frame.
 
         Returns:
-            The same shape, old units; of the floating-point type of x. float32 has seven digits:
-            give ``x.double()`` where the mean is far larger than the standard deviation.
+            The same shape, old units; of the floating-point type of x. float32 has seven digits,
+            so give ``x.double()`` where the mean is far larger than the standard deviation.
         """
         x, mean, std, kind = self._exact(x)
         return (x * std + mean).to(kind)
