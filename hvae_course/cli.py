@@ -288,8 +288,9 @@ class Sample(Options):
     """Folder of a run, checkpoint, or trained model of the course."""
     count: int = 64
     """Number of examples."""
-    pixels: Literal["mean", "drawn"] = "mean"
-    """The mean of p(x | z), or a draw from it."""
+    pixels: Literal["mean", "drawn"] | None = None
+    """The mean of p(x | z), or a draw from it; None for the mean in a picture and a draw in a file
+    of numbers, where a mean would have too little spread, and be no count and no category."""
     temperature: float = 1.0
     """Factor on the standard deviations of the priors; 0 for their means."""
     label: int | None = None
@@ -321,7 +322,8 @@ class Sample(Options):
         with _refusing():
             device = make_accelerator(Machine(device=self.device)).device
             found = find(self.model)
-            if found.data is not None and path.absolute() == Path(found.data.data):
+            training = None if found.data is None else Path(found.data.data)
+            if training and path.exists() and training.exists() and path.samefile(training):
                 raise ValueError(f"{path} holds the training data; choose another file with --out")
             picture = path.suffix.lower() in PICTURES
             shape = found.image_shape() if picture else found.shape or ()
@@ -337,16 +339,18 @@ class Sample(Options):
             px = sample(model, self.count, **settings).px
         with isolated_random(model.device):
             seed_all(self.seed, 1)
-            values = (px.mean if self.pixels == "mean" else px.sample()).float().cpu()
+            pixels = self.pixels or ("mean" if picture else "drawn")
+            values = (px.mean if pixels == "mean" else px.sample()).float().cpu()
         if picture:
-            self._draw(path, values, shape)
+            own = found.data is not None and found.data.data not in DATA_SETS
+            self._draw(path, values, shape, white=1 if own else 0)
         else:
-            self._write(path, _numbers(values, spec, drawn=self.pixels == "drawn"), shape, spec)
+            self._write(path, _numbers(values, spec, drawn=pixels == "drawn"), shape, spec)
         print(f"{self.count} sample{'s' * (self.count > 1)} written to {path}")
         return 0
 
-    def _draw(self, path: Path, images: "Tensor", shape: tuple[int, ...]) -> None:
-        """Write a grid of images."""
+    def _draw(self, path: Path, images: "Tensor", shape: tuple[int, ...], *, white: int) -> None:
+        """Write a grid of images, in which a grey value of 1 or of 0 is white."""
         import torch
         from matplotlib.figure import Figure
 
@@ -365,7 +369,7 @@ class Sample(Options):
         height, width = shape[-2:]
         size = 0.75 * columns * min(1, width / height), 0.75 * len(rows) * min(1, height / width)
         figure = Figure(figsize=size, layout="constrained")
-        image_grid(rows, shape, axes=figure.subplots())
+        image_grid(rows, shape, white=white, axes=figure.subplots())
         style = {"format": path.suffix.lower().removeprefix("."), "facecolor": "white", "dpi": 200}
         write_whole(path, lambda file: figure.savefig(file, **style))
 
@@ -382,8 +386,11 @@ class Sample(Options):
                 arrays["y"] = np.full(self.count, self.label)
             write_whole(path, lambda file: np.savez(file, **arrays))
             return
-        names = spec.feature_names or [f"x_{d}" for d in range(1, spec.num_features + 1)]
-        text = pd.DataFrame(values.numpy(), columns=list(names)).to_csv(index=False)
+        names = spec.feature_names or [f"x_{d}" for d in range(spec.num_features)]
+        table = pd.DataFrame(values.numpy(), columns=list(names))
+        if self.label is not None:
+            table["y"] = self.label
+        text = table.to_csv(index=False)
         write_whole(path, lambda file: file.write(text.encode()))
 
 

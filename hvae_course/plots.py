@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -96,8 +96,9 @@ def image_grid(
     title: str | None = None,
     axes: Axes | None = None,
     max_value: float | None = None,
+    white: Literal[0, 1] = 0,
 ) -> Axes:
-    """Rows of images: grey ones black on white, or in colour.
+    """Rows of images, grey or in colour.
 
     Args:
         rows: ``(R, C, D)``, or R tensors ``(C, D)``; or one row ``(C, D)``, a list of images, or
@@ -109,6 +110,7 @@ def image_grid(
         axes: where to draw; by default new ones, sized to the grid.
         max_value: the value that is shown as 1; None for 255 if the values are bytes, otherwise
             1. Values outside [0, 1] are clipped, and NaN is left empty.
+        white: the grey value that is shown as white, 0 for digits in ink, 1 for photographs.
 
     Returns:
         The axes.
@@ -142,7 +144,9 @@ def image_grid(
     if colour:
         canvas = np.nan_to_num(canvas, nan=1.0).clip(0, 1)
     axes = axes or new_axes(0.75 * columns + (1.6 if labels else 0.2), 0.78 * len(rows) + 0.4)
-    axes.imshow(canvas, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        canvas, cmap="gray" if white else "gray_r", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.set_xticks([])
     middle = [r * (height + gap) + height / 2 - 0.5 for r in range(len(rows))]
     axes.set_yticks(middle if labels else [], labels or [])

@@ -7,6 +7,7 @@ epochs it goes on from there, unless its learning rate has a schedule that ends 
 """
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -134,7 +135,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the folder holds the result of as many epochs."""
-        return read_json(self.folder / RESULT) is not None and not self._changes(*FREE)
+        complete = read_json(self.folder / RESULT) and (self.folder / CHECKPOINT).exists()
+        return bool(complete) and not self._changes(*FREE)
 
     def _changes(self, *names: str) -> bool:
         """Whether some of the settings differ from those in the folder."""
@@ -424,6 +426,9 @@ def find(target: str | Path) -> Found:
 
     Raises:
         FileNotFoundError: if the target does not exist.
+
+    Warns:
+        UserWarning: if the training of a run is not finished.
     """
     path = as_path(target)
     if not path.exists():
@@ -448,6 +453,12 @@ def find(target: str | Path) -> Found:
     settings, data = about.get("settings", {}), None
     if "data" in settings:
         data = Data(data=settings["data"], binarisation=settings.get("binarisation"))
+    epoch, epochs = checkpoint.run.get("epoch"), settings.get("epochs")
+    if epoch and epochs and not (path.parent / RESULT).exists():
+        warnings.warn(
+            f"the training in {path.parent} is not finished: {epoch} of {epochs} epochs",
+            stacklevel=2,
+        )
     model = build(checkpoint.config)
     load_weights(model, checkpoint.weights, source=path)
     shape = checkpoint.config.get("shape")

@@ -173,6 +173,8 @@ def test_the_bounds_of_every_example_are_a_table(own):
     assert len(scores) == 80 and {"elbo", "log_density"} <= set(scores)
     written = json.loads(Path("run/evaluation-train-2.json").read_text())
     assert scores["elbo"].mean() == pytest.approx(written["elbo"]["mean"])
+    cut = data.from_npz("table.npz").train
+    assert list(scores["row"]) == cut.factors["row"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -243,11 +245,36 @@ def test_samples_of_a_table_are_numbers_in_its_own_units(name, trained, tmp_path
     np.testing.assert_allclose(x.mean(axis=0), mean, rtol=0.2)
 
 
-def test_samples_do_not_replace_the_training_data(own, capsys):
+@pytest.mark.parametrize("out", ["table.npz", "run/../table.npz", "link.npz"])
+def test_samples_do_not_replace_the_training_data(out, own, capsys):
     before = Path("table.npz").read_bytes()
-    refused("sample", "run", "--out", "table.npz")
-    assert "table.npz holds the training data" in capsys.readouterr().err
+    Path("link.npz").symlink_to("table.npz")
+    refused("sample", "run", "--out", out)
+    assert "table.npz holds the training data" in capsys.readouterr().err.replace("link", "table")
     assert Path("table.npz").read_bytes() == before
+
+
+def test_numbers_are_drawn_unless_the_mean_is_wanted(own):
+    tables = []
+    for words in ([], ["--pixels", "drawn"], ["--pixels", "mean"]):
+        assert main(["sample", "run", "--count", "500", "--out", "a.csv", *words]) == 0
+        tables.append(pd.read_csv("a.csv"))
+    usual, drawn, mean = tables
+    assert usual.equals(drawn)
+    assert (mean.std() < 0.9 * drawn.std()).all()
+
+
+def test_a_run_that_is_not_finished_is_named(own):
+    Path("run/result.json").unlink()
+    with pytest.warns(UserWarning, match="the training in .*run is not finished: 1 of 1 epochs"):
+        find("run")
+
+
+def test_a_finished_run_without_its_checkpoint_is_trained_again(own, capsys):
+    Path("run/checkpoint.pt").unlink()
+    assert train("table.npz", Path("run")) == 0
+    assert "training in run" in capsys.readouterr().out
+    assert Path("run/checkpoint.pt").exists()
 
 
 def test_samples_are_data_again(trained, tmp_path):
@@ -264,6 +291,7 @@ def test_a_temperature_and_a_label_reach_the_samples(tmp_path, monkeypatch, caps
     np.savez("table.npz", **table(y=np.arange(100) % 2))
     assert train("table.npz", tmp_path / "run", "--conditional") == 0
     words = ["sample", "run", "--count", "5", "--out", "a.npz", "--temperature", "0"]
+    words += ["--pixels", "mean"]
     samples = []
     for label in (0, 1):
         assert main([*words, "--label", str(label)]) == 0

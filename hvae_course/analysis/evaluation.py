@@ -22,7 +22,7 @@ from hvae_course.analysis.inputs import check_positive
 from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.analysis.partial import Partial, fingerprint
 from hvae_course.compatibility import check_data, check_kinds, discrete_values
-from hvae_course.data import DataSet
+from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.seeding import isolated_random, seed_all
 
@@ -80,7 +80,8 @@ class Evaluation:
     """Largest number of draws in memory at a time, on which the random draws depend."""
     per_example: InitVar[pd.DataFrame | None] = None
     """With ``per_example=True`` the table of all examples of the split, in their order, otherwise
-    None: columns ``label`` if the data have labels, ``elbo``, ``log_likelihood`` (``log_density``
+    None: columns ``row`` if the examples were cut off from an array, where it is their row in it,
+    ``label`` if the data have labels, ``elbo``, ``log_likelihood`` (``log_density``
     for a density), ``reconstruction``, and ``information_1`` to ``information_L``, in nats. It
     is no field, so ``asdict`` leaves it out."""
 
@@ -310,7 +311,7 @@ def evaluate(
         discrete=measure == "probability" or bool(discrete_values(data, likelihood)),
         num_dimensions=observed,
         max_rows=max_rows,
-        per_example=_scores(numbers, part.labels, measure) if per_example else None,
+        per_example=_scores(numbers, part, measure) if per_example else None,
     )
 
 
@@ -326,11 +327,12 @@ def _check_finite(numbers: Tensor) -> None:
         )
 
 
-def _scores(numbers: Tensor, labels: Tensor | None, measure: str) -> pd.DataFrame:
-    """Tabulate the numbers of every example, (3 + L, N)."""
+def _scores(numbers: Tensor, part: Split, measure: str) -> pd.DataFrame:
+    """Tabulate the numbers of every example of a split, (3 + L, N)."""
     likelihood = "log_likelihood" if measure == "probability" else "log_density"
     log_p, elbo, reconstruction, *information = numbers.numpy()
-    columns = {} if labels is None else {"label": labels.cpu().numpy()}
+    known = {"row": part.factors.get("row"), "label": part.labels}
+    columns = {name: some.cpu().numpy() for name, some in known.items() if some is not None}
     columns |= {"elbo": elbo, likelihood: log_p, "reconstruction": reconstruction}
     columns |= {f"information_{l}": values for l, values in enumerate(information, start=1)}
     return pd.DataFrame(columns).rename_axis("example")
