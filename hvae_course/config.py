@@ -78,6 +78,16 @@ def plain(value: Any) -> Any:  # noqa: ANN401
     return str.__str__(value) if isinstance(value, str) else value
 
 
+IWAE_OF_ONE = (
+    "the importance-weighted bound with num_samples=1 is the ELBO; choose num_samples of 2 or "
+    "more, or objective elbo"
+)
+"""What is wrong with the importance-weighted bound of one draw.
+
+:meta hide-value:
+"""
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Compare the settings of two runs; two runs are the same if nothing differs.
 
@@ -96,9 +106,30 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     def shown(settings: Mapping[str, Any], name: str) -> str:
         return repr(plain(settings[name])) if name in settings else "missing"
 
+    def both(was: str, is_: str) -> str:
+        start = max(0, len(os.path.commonprefix([was, is_])) - 100)  # where long texts differ
+        return f"was {cut(was, start)} and is {cut(is_, start)}"
+
     names = (*now, *sorted(before.keys() - now.keys()))
     pairs = [(name, shown(before, name), shown(now, name)) for name in names]
-    return ", ".join(f"{name} was {was} and is {now}" for name, was, now in pairs if was != now)
+    return ", ".join(f"{name} {both(was, is_)}" for name, was, is_ in pairs if was != is_)
+
+
+def cut(text: str, start: int = 0, length: int = 400) -> str:
+    """Shorten a text for a message.
+
+    Args:
+        text: the text.
+        start: first character of what is kept.
+        length: number of characters that are kept; a text that is no longer stays as it is.
+
+    Returns:
+        The text, with dots for what is left out.
+    """
+    if len(text) <= length:
+        return text
+    rest = text[start:]
+    return f"{'...' * (start > 0)}{rest[:length]}{'...' * (len(rest) > length)}"
 
 
 def per_level(value: float | Sequence[Any], num_levels: int, name: str) -> tuple[Any, ...]:
@@ -806,10 +837,7 @@ class Experiment:
                     f"{getattr(self, entry.name)!r}"
                 )
         if self.objective.objective == "iwae" and self.training.num_samples == 1:
-            raise ValueError(
-                "the importance-weighted bound with num_samples=1 is the ELBO; choose num_samples "
-                "of 2 or more, or objective elbo"
-            )
+            raise ValueError(IWAE_OF_ONE)
         for name in ("warm_up", "free_bits"):
             values = getattr(self.objective, name)
             if values is not None and len(values) != 1:

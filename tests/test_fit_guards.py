@@ -27,6 +27,7 @@ from hvae_course.objectives import (
     Objective,
     WarmUp,
     Weighted,
+    as_objective,
     elbo,
     importance_weighted,
 )
@@ -40,6 +41,7 @@ from hvae_course.training import (
     load_checkpoint,
     save_checkpoint,
 )
+from hvae_course.training.guards import warn_if_bound_falls
 
 # What an objective returns
 
@@ -89,10 +91,62 @@ class LearnedWeight(torch.nn.Module):
         return self.weight * elbo(trace, x)
 
 
-def test_parameters_that_no_optimiser_would_move_are_refused(make_model, train):
-    with pytest.raises(ValueError, match="LearnedWeight has parameters of its own, and fit"):
-        train(make_model(), objective=LearnedWeight())
-    train(make_model(), objective=LearnedWeight().requires_grad_(False))
+class Holding(Objective):
+    def __init__(self, part: LearnedWeight) -> None:
+        self.part = part
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        return self.part(trace, x)
+
+
+@pytest.mark.parametrize("how", ["module", "attribute", "closure"])
+def test_parameters_that_no_optimiser_would_move_are_refused(how, make_model, train):
+    part = LearnedWeight()
+    ways = {"module": part, "attribute": Holding(part), "closure": lambda t, x: part(t, x)}
+    model = make_model()
+    before = weights(model)
+    with pytest.raises(ValueError, match=r"parameters of its own, one of the shape \(\), and fit"):
+        train(model, objective=ways[how])
+    assert same(weights(model), before)
+    part.requires_grad_(False)
+    train(model, objective=ways[how])
+
+
+def test_the_importance_weighted_bound_of_one_draw_is_refused(make_model, train):
+    with pytest.raises(ValueError, match="importance-weighted bound with num_samples=1 is the EL"):
+        train(make_model(), objective=importance_weighted)
+
+
+class Seen(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = torch.nn.Dropout().eval()
+        self.modes = set()
+
+    def forward(self, trace: Trace, x: Tensor) -> Tensor:
+        self.modes.add((torch.is_grad_enabled(), self.training, self.frozen.training))
+        return elbo(trace, x)
+
+    def named(self, trace: Trace, x: Tensor) -> Tensor:
+        return self(trace, x)
+
+
+class SeenObjective(Objective, Seen):
+    __call__ = Seen.forward
+
+
+@pytest.mark.parametrize("how", ["module", "method"])
+def test_a_module_as_objective_validates_in_evaluation_mode(how, make_model, train):
+    module = Seen()
+    train(make_model(), objective=module if how == "module" else module.named)
+    assert module.modes == {(True, True, False), (False, False, False)}
+    assert module.training and not module.frozen.training  # as they were
+
+
+def test_an_objective_that_is_also_a_module_is_switched_as_a_whole(make_model, train):
+    objective = SeenObjective()
+    train(make_model(), objective=objective)
+    assert objective.modes == {(True, True, True), (False, False, False)}
 
 
 def test_validation_may_return_values_without_gradients(make_model, train):
@@ -124,6 +178,10 @@ def plus_kl(trace: Trace, x: Tensor) -> Tensor:
     return trace.log_px(x) + sum(level.information for level in trace.levels)
 
 
+def minus_reconstruction(trace: Trace, x: Tensor) -> Tensor:
+    return -trace.log_px(x) - sum(level.information for level in trace.levels)
+
+
 class Loss(Objective):
     def __call__(self, trace: Trace, x: Tensor) -> Tensor:
         return -elbo(trace, x)
@@ -153,6 +211,7 @@ HONEST = {
     "constraint": Constrained(10.0),
     "own beta = 0": functools.partial(beta_elbo, beta=0.0),
     "own beta = 0.01": functools.partial(beta_elbo, beta=0.01),
+    "own beta = 10": functools.partial(beta_elbo, beta=10.0),
     "own beta = 100": functools.partial(beta_elbo, beta=100.0),
 }
 
@@ -167,6 +226,26 @@ def test_no_honest_objective_is_suspected(objective, recipe, learning_rate, make
     if objective is importance_weighted:
         settings["num_samples"] = 5
     train(make_model(recipe, normalisation="layer"), objective=objective, **settings)
+
+
+def test_the_wrong_sign_of_the_reconstruction_is_named(make_model, train):
+    """The information falls as it should, so the objective gains a little more than is lost."""
+    settings = {"epochs": 3, "learning_rate": 3e-2, "objective": minus_reconstruction}
+    with pytest.warns(BoundFalls, match="ELBO fell from .* while the objective rose.*signs"):
+        train(make_model(normalisation="layer"), **settings)
+
+
+def losing(second: tuple[float, float, float]) -> History:
+    """Three epochs at the end of which ELBO and objective have moved apart."""
+    history = History()
+    for epoch, values in enumerate([(9, -10, -8), second, (12, -13, -10)], start=1):
+        history.record(epoch, "train", values)
+    return history
+
+
+def test_one_noisy_epoch_does_not_hide_a_wrong_sign():
+    with pytest.warns(BoundFalls, match="ELBO fell from -10 to -13 while the objective rose fr"):
+        warn_if_bound_falls(losing((8.5, -9.5, -7)), 3, as_objective(loss))
 
 
 # Settings that have no effect, or too much
@@ -520,6 +599,94 @@ def test_an_objective_that_nothing_identifies_is_named_when_a_run_starts_and_whe
     train(make_model(), objective=objective)  # without a checkpoint there is nothing to say
 
 
+def rising(steps: Tensor | float, trace: Trace, x: Tensor) -> Tensor:
+    return trace.log_px(x) - steps / 9 * sum(level.information for level in trace.levels)
+
+
+class Counter:
+    steps = 0
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        self.steps += torch.is_grad_enabled()
+        return rising(self.steps, trace, x)
+
+
+class CountingObjective(Counter, Objective):
+    pass
+
+
+class CountingModule(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, trace: Trace, x: Tensor) -> Tensor:
+        self.steps += self.training
+        return rising(self.steps, trace, x)
+
+
+class CountingBoth(Objective, CountingModule):
+    __call__ = CountingModule.forward
+
+
+class WithEpoch(Objective):
+    epoch = 0
+
+    def for_epoch(self, epoch: int) -> Objective:
+        self.epoch = epoch
+        return self
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        return rising(self.epoch, trace, x)
+
+
+@pytest.mark.parametrize("kind", [CountingModule, CountingBoth, WithEpoch])
+def test_a_state_in_buffers_or_of_the_epoch_is_resumed(kind, make_model, train, tmp_path):
+    whole, resumed, path = make_model(), make_model(), tmp_path / "run.pt"
+    train(whole, objective=kind(), epochs=3)
+    for epochs in (1, 3):
+        train(resumed, objective=kind(), epochs=epochs, checkpoint=path)
+    assert same(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize("kind", [Counter, CountingObjective])
+def test_a_state_that_no_checkpoint_holds_is_named(kind, make_model, train, tmp_path):
+    with pytest.warns(CannotResume, match=f"{kind.__name__} changes during training.*for_epoch"):
+        train(make_model(), objective=kind(), checkpoint=tmp_path / "run.pt")
+    train(make_model(), objective=kind())  # without a checkpoint there is nothing to say
+
+
+def test_an_objective_that_a_callback_changes_is_named(make_model, train, tmp_path):
+    objective = Counter()
+
+    def change(epoch: int, model: HierarchicalVAE, history: History) -> None:
+        objective.scale = epoch
+
+    with pytest.warns(CannotResume, match="Counter changes during training"):
+        train(
+            make_model(), objective=objective, after_epoch=change, checkpoint=tmp_path / "run.pt"
+        )
+
+
+class Logging:
+    def __init__(self) -> None:
+        self.log = []
+
+    def __call__(self, trace: Trace, x: Tensor) -> Tensor:
+        value = elbo(trace, x)
+        self.log += value.tolist()
+        return value
+
+
+def test_a_log_that_prevents_resuming_is_shown_in_short(make_model, train, tmp_path):
+    objective, path = Logging(), tmp_path / "run.pt"
+    with pytest.warns(CannotResume, match=r"keep logs outside, or reset them in begin\(\)"):
+        train(make_model(), objective=objective, checkpoint=path)
+    with pytest.raises(ValueError, match=r"'log': \[-.*\.\.\..*keep logs outside, or re") as error:
+        train(make_model(), objective=objective, checkpoint=path, epochs=3)
+    assert len(str(error.value)) < 1200
+
+
 @pytest.mark.parametrize("objective", ["elbo", "partial"])
 def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(
     objective, make_model, train, tmp_path
@@ -534,8 +701,8 @@ def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(
     recorded = {n: v for n, v in checkpoint.run["settings"].items() if "_content" not in n}
     checkpoint.run["settings"] = recorded | {"objective": objective}
     save_checkpoint(checkpoint, path)
-    with pytest.raises(ValueError, match="objective was .* and is 'importance_weighted'"):
-        train(resumed, epochs=2, checkpoint=path, objective=importance_weighted)
+    with pytest.raises(ValueError, match="objective was .* and is .FreeBits"):
+        train(resumed, epochs=2, checkpoint=path, objective=FreeBits(4.0))
     message = "names of data and objective; whether they are the same"
     with pytest.warns(NotCompared, match=message) as caught:
         train(resumed, epochs=2, checkpoint=path, **settings)
@@ -639,6 +806,23 @@ def test_a_callback_sees_the_weights_that_were_validated(make_model, train, tiny
     model = make_model()
     history = train(model, after_epoch=look, epochs=3, averaging=0.9)
     assert same(bounds[history.best_epoch - 1], weights(model))
+
+
+@pytest.mark.parametrize(("first", "then"), [("bf16", "no"), ("no", "bf16")])
+def test_a_copy_made_in_a_callback_does_not_keep_the_precision(
+    first, then, make_model, train, make_accelerator
+):
+    copies, clean = [], make_model(normalisation="layer")
+    train(
+        make_model(normalisation="layer"),
+        epochs=1,
+        accelerator=make_accelerator(mixed_precision=first),
+        after_epoch=lambda epoch, model, history: copies.append(copy.deepcopy(model)),
+    )
+    clean.load_state_dict(copies[0].state_dict())
+    for model in (copies[0], clean):
+        train(model, accelerator=make_accelerator(mixed_precision=then))
+    assert same(weights(copies[0]), weights(clean))
 
 
 @pytest.mark.parametrize("averaging", [0.0, 0.9])

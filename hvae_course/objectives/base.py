@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hvae_course.hierarchy.model import HierarchicalVAE
 from hvae_course.hierarchy.trace import Trace
 from hvae_course.objectives.identity import describe, identify
 
@@ -70,14 +71,16 @@ class Objective:
 
     def train(self, mode: bool = True) -> "Objective":
         """Switch between training, where the state moves, and validation."""
-        return self
+        return nn.Module.train(self, mode) if isinstance(self, nn.Module) else self
 
     def state_dict(self) -> dict[str, Any] | None:
-        """The state for a checkpoint, tensors by name; None without a state."""
-        return None
+        """The state for a checkpoint, tensors by name; that of a module, otherwise None."""
+        return nn.Module.state_dict(self) if isinstance(self, nn.Module) else None
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
         """Restore the state of a checkpoint."""
+        if isinstance(self, nn.Module):
+            nn.Module.load_state_dict(self, state)
 
     def report(self) -> dict[str, float]:
         """Numbers to record after an epoch, by name."""
@@ -102,7 +105,7 @@ class Objective:
 
 
 class _Function(Objective):
-    """A plain function as an objective."""
+    """A plain function, method or module as an objective."""
 
     def __init__(self, function: Callable[[Trace, Tensor], Tensor]) -> None:
         self.function = function
@@ -119,6 +122,28 @@ class _Function(Objective):
     @property
     def identity(self) -> str | None:
         return identify(self.function)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        module = module_of(self)
+        return None if module is None else module.state_dict() or None
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        module_of(self).load_state_dict(state)
+
+
+def module_of(objective: Objective) -> nn.Module | None:
+    """Give the module that an objective is, or that the function it wraps is or belongs to.
+
+    Args:
+        objective: the objective.
+
+    Returns:
+        The module, None without one. The model itself does not count.
+    """
+    function = objective.function if isinstance(objective, _Function) else objective
+    module = getattr(function, "__self__", function)
+    known = isinstance(module, nn.Module) and not isinstance(module, HierarchicalVAE)
+    return module if known else None
 
 
 def as_objective(objective: Objective | Callable[[Trace, Tensor], Tensor]) -> Objective:

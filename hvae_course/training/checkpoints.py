@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hvae_course.config import Model, Training, differences, plain, take
+from hvae_course.config import Model, Training, cut, differences, plain, take
 from hvae_course.files import (
     check_writable,
     existing_file,
@@ -188,9 +188,10 @@ def check_same_run(
         raise ValueError(f"{path} holds only weights and cannot be resumed; choose another file")
     if settings["objective_content"] is None:
         raise ValueError(
-            f"{path} cannot be resumed with the objective {settings['objective']}, because its "
-            "code cannot be read and compared; define it with def in a file or a notebook cell, "
-            "or as a subclass of hvae_course.objectives.Objective with its settings as attributes"
+            f"{path} cannot be resumed with the objective {cut(settings['objective'])}, because "
+            "its code cannot be read and compared; define it with def in a file or a notebook "
+            "cell, or as a subclass of hvae_course.objectives.Objective with its settings as "
+            "attributes"
         )
     recorded = checkpoint.run["settings"]
     # an option newer than the file has its default
@@ -216,10 +217,15 @@ def check_same_run(
         if name not in missing and recorded.get(name) != settings.get(name) and not changed:
             changed = text
     if changed:
-        raise ValueError(
-            f"{path} belongs to a run with other settings: {changed}. Resume with the same "
-            "settings, or choose another checkpoint file"
-        )
+        advice = "Resume with the same settings, or choose another checkpoint file"
+        content = recorded.get("objective_content") != settings["objective_content"]
+        names = {text.partition("(")[0] for text in (before["objective"], settings["objective"])}
+        if content and len(names) == 1:
+            advice += (
+                ". If the objective itself changed during training: keep logs outside, or reset "
+                "it in begin()"
+            )
+        raise ValueError(f"{path} belongs to a run with other settings: {changed}. {advice}")
     if missing:
         what = " and ".join(name.removesuffix("_content") for name in missing)
         warnings.warn(

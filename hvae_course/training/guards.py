@@ -5,6 +5,7 @@ a warning.
 """
 
 import contextlib
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hvae_course.config import Training
+from hvae_course.config import IWAE_OF_ONE, Training, cut
 from hvae_course.hierarchy.trace import Trace
-from hvae_course.objectives import Objective
+from hvae_course.objectives import Objective, importance_weighted
 from hvae_course.training.history import History
 
 
@@ -28,7 +29,7 @@ class NoSteps(UserWarning):
 
 
 class CannotResume(UserWarning):
-    """The checkpoints of a run cannot be resumed, because its objective cannot be identified."""
+    """A run cannot be resumed as it was: its objective is not identified, or not saved."""
 
 
 class FewExamples(UserWarning):
@@ -76,32 +77,46 @@ def check_value(value: Tensor, trace: Trace, x: Tensor) -> Tensor:
     return value
 
 
-def check_objective(objective: Objective) -> None:
-    """Refuse an objective with parameters of its own, which no optimiser would move.
+def check_objective(objective: Objective, num_samples: int) -> None:
+    """Refuse the importance-weighted bound with one draw.
 
     Args:
         objective: the objective.
+        num_samples: K, draws per example.
 
     Raises:
-        ValueError: if it, or the function that it wraps, is a module with trainable parameters.
+        ValueError: if it would be the ELBO.
     """
-    for part in (objective, getattr(objective, "function", None)):
-        if isinstance(part, nn.Module) and any(p.requires_grad for p in part.parameters()):
-            raise ValueError(
-                f"the objective {type(part).__name__} has parameters of its own, and fit trains "
-                "those of the model; make them part of the model, or call requires_grad_(False)"
-            )
+    if num_samples == 1 and getattr(objective, "function", None) is importance_weighted:
+        raise ValueError(IWAE_OF_ONE)
 
 
-def check_first(value: Tensor) -> None:
-    """Check that the first value of an objective is finite; waits for the device.
+def check_first(value: Tensor, model: nn.Module) -> None:
+    """Check the first value of an objective, and what it depends on; waits for the device.
 
     Args:
         value: mean over the batch, ``()``.
+        model: the model.
 
     Raises:
-        FloatingPointError: if it is not.
+        FloatingPointError: if the value is not finite.
+        ValueError: if it has gradients for parameters that are not the model's, which no optimiser
+            would move.
     """
+    trained, seen, waiting = {id(p) for p in model.parameters()}, set(), [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in trained:
+            raise ValueError(
+                f"the objective has parameters of its own, one of the shape {tuple(leaf.shape)}, "
+                "and fit trains those of the model; make them part of the model, or call "
+                "requires_grad_(False)"
+            )
+        waiting += [following for following, _ in node.next_functions]
     if not math.isfinite(number := value.item()):
         raise FloatingPointError(
             f"the objective is {number} in the first step, before any weight has changed; check "
@@ -147,8 +162,44 @@ def warn_that_it_cannot_resume(path: str | Path, objective: str) -> None:
     """
     warnings.warn(
         f"{path} will hold a run that cannot be resumed, because nothing identifies the objective "
-        f"{objective}; define it with def in a file or a notebook cell, or as a subclass of "
+        f"{cut(objective)}; define it with def in a file or a notebook cell, or as a subclass of "
         "hvae_course.objectives.Objective with its settings as attributes",
+        CannotResume,
+        stacklevel=4,
+    )
+
+
+def identity_in(objective: Objective, epoch: int) -> str | None:
+    """Give what identifies an objective in an epoch, without changing it.
+
+    Args:
+        objective: the objective.
+        epoch: counted from 1.
+
+    Returns:
+        The text; None if it cannot be copied or identified.
+    """
+    try:
+        objective = copy.deepcopy(objective)
+        objective.for_epoch(epoch)
+    except Exception:  # of an objective that holds a part of a graph, or has no such epoch
+        return None
+    return objective.identity
+
+
+def warn_that_its_state_is_lost(path: str | Path, objective: str) -> None:
+    """Warn that a resumed run will differ from an uninterrupted one.
+
+    Args:
+        path: the checkpoint file.
+        objective: description of the objective, which changes.
+    """
+    warnings.warn(
+        f"the objective {objective.partition('(')[0]} changes during training and does not save "
+        f"its state, so that to resume from {path} is refused, or differs from a run without "
+        "interruption: let for_epoch set what changes, or define state_dict and load_state_dict "
+        "in a subclass of hvae_course.objectives.Objective; keep logs outside, or reset them in "
+        "begin()",
         CannotResume,
         stacklevel=4,
     )
@@ -177,7 +228,8 @@ def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> 
     """Warn if the first epochs look as if a sign of the objective were wrong.
 
     Whatever weights an objective gives to the information of the levels, as long as they are not
-    negative: while the information rises, it cannot gain more than the reconstruction does. The
+    negative: while the information rises, it cannot gain more than the reconstruction does. And
+    while the information hardly changes, it does not gain what the reconstruction loses. The
     objectives of the package, whose weights change during training, are not looked at.
 
     Args:
@@ -185,18 +237,17 @@ def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> 
         epochs: how many, at least two for a comparison.
         objective: what was maximised.
     """
-    if type(objective).__module__.startswith("hvae_course.objectives") and not hasattr(
-        objective, "function"
-    ):
+    function = getattr(objective, "function", objective)
+    if str(getattr(function, "__module__", None)).startswith("hvae_course.objectives"):
         return
     values = {name: [0.0] * epochs for name in ("objective", "elbo", "reconstruction")}
     for epoch, split, quantity, _, value in history.rows:
         if split == "train" and epoch <= epochs and quantity in values:
             values[quantity][epoch - 1] = value
-    rises = zip(*(_differences(values[name]) for name in values), strict=True)
-    if epochs > 1 and all(
-        bound < 0 < gain and gain > reconstruction > bound for gain, bound, reconstruction in rises
-    ):
+    gain, bound, reconstruction = (series[-1] - series[0] for series in values.values())
+    more = reconstruction > bound and gain - reconstruction > (gain - bound) / 4
+    mirrored = max(abs(gain + reconstruction), abs(reconstruction - bound)) < -reconstruction / 3
+    if bound < 0 < gain and (more or mirrored):
         elbo, gains = values["elbo"], values["objective"]
         warnings.warn(
             f"in the first {epochs} epochs the ELBO fell from {elbo[0]:.4g} to {elbo[-1]:.4g} "
@@ -205,10 +256,6 @@ def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> 
             BoundFalls,
             stacklevel=4,
         )
-
-
-def _differences(values: Sequence[float]) -> list[float]:
-    return [b - a for a, b in zip(values, values[1:], strict=False)]
 
 
 @contextlib.contextmanager

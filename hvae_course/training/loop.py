@@ -22,6 +22,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hvae_course.analysis.evaluation import evaluating
 from hvae_course.compatibility import check_data, check_kinds
 from hvae_course.config import Training, named_options
 from hvae_course.data import DataSet, Split
@@ -29,6 +30,7 @@ from hvae_course.files import as_path
 from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.machine import using
 from hvae_course.objectives import Objective, as_objective, elbo
+from hvae_course.objectives.base import module_of
 from hvae_course.seeding import isolated_random, seed_all
 from hvae_course.training.averaging import MovingAverage
 from hvae_course.training.checkpoints import (
@@ -43,14 +45,22 @@ from hvae_course.training.guards import (
     check_first,
     check_objective,
     check_sizes,
+    identity_in,
     unchanged,
     warn_if_bound_falls,
     warn_if_idle,
     warn_that_it_cannot_resume,
+    warn_that_its_state_is_lost,
 )
 from hvae_course.training.history import History
 from hvae_course.training.optimisers import clip_gradient, make_optimiser, share_of_rate
 from hvae_course.training.step import Step, compile_step, step
+
+WRAPPING = ("forward", "_original_forward", "_is_accelerate_prepared")
+"""Attributes that Accelerate gives to a model.
+
+:meta hide-value:
+"""
 
 AfterEpoch = Callable[[int, HierarchicalVAE, History], object]
 """A function that is called with the number of an epoch, the model and the history so far."""
@@ -95,7 +105,7 @@ def _train_epoch(
         x, y = _batch(split, index, bare)
         value, statistics = step(model, objective, x, training.num_samples, y)
         if first and not steps:
-            check_first(value)
+            check_first(value, bare)
         accelerator.backward(-value)
         norm = clip_gradient(model, training, accelerator)
         if training.skip_norm is None or bool(norm <= training.skip_norm):
@@ -118,10 +128,12 @@ def _validate(
     """Compute the same statistics on a split, in evaluation mode."""
     model.eval()
     objective.train(False)
+    module = module_of(objective)
     total, batch_size = 0.0, 500
-    for start in range(0, len(split), batch_size):
-        x, y = _batch(split, slice(start, start + batch_size), bare)
-        total = total + len(x) * step(model, objective, x, num_samples, y)[1]
+    with contextlib.nullcontext() if module is None else evaluating(module):
+        for start in range(0, len(split), batch_size):
+            x, y = _batch(split, slice(start, start + batch_size), bare)
+            total = total + len(x) * step(model, objective, x, num_samples, y)[1]
     return total / len(split)
 
 
@@ -146,6 +158,20 @@ def _prepared(
         model.zero_grad()
         for kept in (accelerator._models, accelerator._optimizers):  # or they live for as long
             kept[:] = [one for one in kept if one is not network and one is not optimizer]
+
+
+@contextlib.contextmanager
+def _unwrapped(model: nn.Module) -> Iterator[None]:
+    """Take off what `_prepared` put around a model, or copies of it would keep the precision."""
+    held = {name: model.__dict__.get(name) for name in WRAPPING if name in model.__dict__}
+    for name in held.keys() - {"forward"}:
+        del model.__dict__[name]
+    if "_original_forward" in held:
+        model.forward = held["_original_forward"]
+    try:
+        yield
+    finally:
+        model.__dict__.update(held)
 
 
 def _check_finite(statistics: list[float], epoch: int) -> list[float]:
@@ -286,6 +312,7 @@ def fit(
     Warns:
         ConstraintNeverMet: if a constrained objective never met its constraint.
         BoundFalls: if the ELBO falls while the objective rises.
+        CannotResume: if the objective cannot be identified, or changes without saving its state.
         NoSteps: if every step of an epoch was skipped.
         FewExamples: if the training split is smaller than a batch.
     """
@@ -300,7 +327,7 @@ def fit(
     if after_epoch is not None and not callable(after_epoch):
         raise TypeError(f"after_epoch is a function (epoch, model, history), got {after_epoch!r}")
     check_kinds(model, data)
-    check_objective(objective := as_objective(objective))
+    check_objective(objective := as_objective(objective), training.num_samples)
     with torch.inference_mode(False), torch.enable_grad(), using(accelerator) as accelerator:
         return _run(
             model,
@@ -354,6 +381,8 @@ def _run(
         run, best = resumed.run, resumed.weights
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
+    saved = checkpoint is None or objective.state_dict() is not None
+    begun = None if saved else identity_in(objective, start + 2)
 
     _check_same_start(start, accelerator)
     ended = start >= epochs or _out_of_patience(start + 1, training, history, objective.duration)
@@ -430,8 +459,15 @@ def _run(
                     warn_if_bound_falls(history, epoch, objective)
                 if after_epoch is not None:
                     shown = model if average is None else average.model
-                    with unchanged(model, shown), isolated_random(device), torch.no_grad():
+                    with (
+                        unchanged(model, shown),
+                        isolated_random(device),
+                        torch.no_grad(),
+                        _unwrapped(model),
+                    ):
                         after_epoch(epoch, shown, History([*history.rows], history.best_epoch))
+                if begun and epoch == start + 1 and identity_in(objective, epoch + 1) != begun:
+                    warn_that_its_state_is_lost(checkpoint, settings["objective"])
     finally:
         model.load_state_dict(best)
         model.eval()
