@@ -314,7 +314,7 @@ def test_a_run_that_ended_is_given_back_as_it_ended(settings, last, path, make_m
         ({"num_samples": 2}, "num_samples was 1 and is 2"),
         ({"seed": 1}, "seed was 0 and is 1"),
         ({"clip_norm": 1.0}, r"clip_norm was None and is 1\.0"),
-        ({"objective": importance_weighted}, "objective was 'elbo' and is 'importance_weighted'"),
+        ({"objective": never_better}, "objective was 'elbo' and is 'never_better'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

@@ -216,7 +216,8 @@ def test_an_objective_that_is_not_finite_stops_the_run(value, training, make_mod
 
 
 def test_the_history_holds_every_quantity_of_every_epoch_once(make_model, train):
-    history = train(make_model(latent_sizes=(4, 3, 2)), objective=importance_weighted, epochs=3)
+    settings = {"objective": importance_weighted, "num_samples": 2, "epochs": 3}
+    history = train(make_model(latent_sizes=(4, 3, 2)), **settings)
     frame = history.frame
     assert list(frame.columns) == ["epoch", "split", "quantity", "level", "value"]
     assert not frame.duplicated(["epoch", "split", "quantity", "level"]).any()
