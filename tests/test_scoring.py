@@ -1,5 +1,7 @@
 """A batch is scored once per step, whoever asks for its terms."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -45,8 +47,9 @@ OBJECTIVES = {
 }
 
 
-@pytest.mark.parametrize("num_samples", [1, 3])
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize(
+    ("name", "num_samples"), [*product(OBJECTIVES, (2, 3)), ("ELBO", 1), ("free bits", 1)]
+)
 def test_a_step_scores_its_batch_once(name, num_samples, model, train, tiny_data):
     batch_size, epochs = 40, 2
     train(model, objective=OBJECTIVES[name](), num_samples=num_samples, batch_size=batch_size)

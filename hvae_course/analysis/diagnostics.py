@@ -11,14 +11,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hvae_course.analysis.evaluation import evaluating
 from hvae_course.analysis.inputs import Examples, Labels, as_labels, as_rows, check_whole
 from hvae_course.analysis.layers import draw_order
 from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.compatibility import check_data, check_kinds
 from hvae_course.data import DataSet
 from hvae_course.gaussians import is_diag_normal
-from hvae_course.hierarchy import HierarchicalVAE, Level, mean_of
+from hvae_course.hierarchy import HierarchicalVAE, Level, evaluating, mean_of
 from hvae_course.seeding import isolated_random, seed_all
 
 MAX_PAIRS = 50_000

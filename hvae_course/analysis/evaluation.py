@@ -5,9 +5,7 @@ can be compared by it. A bound on a log-density can be any number, which depends
 the data. The two must not be compared, so every result states its `Evaluation.measure`.
 """
 
-import contextlib
 import math
-from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from numbers import Real
 from pathlib import Path
@@ -23,7 +21,7 @@ from hvae_course.analysis.memory import rows_in_memory
 from hvae_course.analysis.partial import Partial, fingerprint
 from hvae_course.compatibility import check_data, check_kinds, discrete_values
 from hvae_course.data import DataSet, Split
-from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.hierarchy import HierarchicalVAE, evaluating
 from hvae_course.seeding import isolated_random, seed_all
 
 MAX_ROWS = 20_000
@@ -116,26 +114,6 @@ class Evaluation:
             f"{self.data}; {self.split} split, {self.num_examples} examples\n"
             f"seed {self.seed}; {self.num_parameters:,} parameters; {self.device}"
         )
-
-
-@contextlib.contextmanager
-def evaluating(model: HierarchicalVAE) -> Iterator[None]:
-    """Evaluation mode without gradients; on exit every part has the mode it had before.
-
-    Args:
-        model: the model.
-
-    Yields:
-        None: nothing.
-    """
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
 
 
 def _estimate(values: Tensor) -> Estimate:

@@ -9,7 +9,6 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from hvae_course.analysis.evaluation import evaluating
 from hvae_course.analysis.inputs import (
     Examples,
     Labels,
@@ -24,6 +23,7 @@ from hvae_course.hierarchy import (
     Trace,
     common_noise,
     draw_noise,
+    evaluating,
     from_prior,
     hold,
     mean_of,

@@ -10,7 +10,7 @@ from hvae_course.hierarchy.choices import (
     prior_mean,
     tempered,
 )
-from hvae_course.hierarchy.model import HierarchicalVAE
+from hvae_course.hierarchy.model import HierarchicalVAE, evaluating
 from hvae_course.hierarchy.states import (
     LearnedState,
     MarkovUpdate,
@@ -34,6 +34,7 @@ __all__ = [
     "Trace",
     "common_noise",
     "draw_noise",
+    "evaluating",
     "from_prior",
     "hold",
     "join",

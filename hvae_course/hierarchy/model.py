@@ -1,7 +1,8 @@
 """The hierarchical VAE: one assembly of four parts, whatever the model is called."""
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -278,3 +279,23 @@ class HierarchicalVAE(nn.Module):
                 f"x is on {x.device} and the model on {self.device}; move it with "
                 "x.to(model.device)"
             )
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; on exit every part has the mode it had before.
+
+    Args:
+        model: the model.
+
+    Yields:
+        None: nothing.
+    """
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode

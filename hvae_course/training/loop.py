@@ -22,12 +22,11 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hvae_course.analysis.evaluation import evaluating
 from hvae_course.compatibility import check_data, check_kinds
 from hvae_course.config import Training, named_options
 from hvae_course.data import DataSet, Split
 from hvae_course.files import as_path
-from hvae_course.hierarchy import HierarchicalVAE, Trace
+from hvae_course.hierarchy import HierarchicalVAE, Trace, evaluating
 from hvae_course.machine import using
 from hvae_course.objectives import Objective, as_objective, elbo
 from hvae_course.objectives.base import module_of
