@@ -30,7 +30,7 @@ SMALL = {
     "03_top_down_deltas": {"epochs": 2, "best_epochs": 2, "best_seeds": (0, 1), "num_samples": 2},
     "04_ladder_merge": {"epochs": 2, "seeds": (0, 1), "num_samples": 2},
     "05_bidirectional_inference": {"epochs": 2, "num_pairs": 20},
-    "06_learned_priors": {"epochs": 2, "pendulum_epochs": 1, "num_pairs": 5},
+    "06_vhp_priors": {"epochs": 2, "pendulum_epochs": 1, "num_pairs": 5},
     "results": {},
 }
 """Small settings of the notebooks; the sheets have theirs in `test_sheets`."""
