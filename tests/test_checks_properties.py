@@ -1,4 +1,4 @@
-"""Checks of sheets 4 to 6: what only draws, a limit or a sum over many values shows."""
+"""Checks of sheets 4 to 7: what only draws, a limit or a sum over many values shows."""
 
 import pytest
 from answers.running import run_check, solution
@@ -22,30 +22,30 @@ from hvae_course import checks
             "the mean over many is not KL(q || p)",
         ),
         (
-            "learned_priors.rewo_step",
+            "vhp_priors.rewo_step",
             lambda beta, violation, rate, slope: rate == 0.2,
             0.05,
             "leads to",
         ),
         (
-            "learned_priors.vhp_bound",
+            "vhp_priors.vhp_bound",
             lambda p, *_: p.shape == (3, 50_000),
             0.01,
             "every draw should be log p(z)",
         ),
         (
-            "learned_priors.vhp_bound",
+            "vhp_priors.vhp_bound",
             lambda p, *_: p.shape == (4, 50_000),
             1.0,
             "exceeds log p(z)",
         ),
         (
-            "learned_priors.vhp_bound",
+            "vhp_priors.vhp_bound",
             lambda p, *_: p.shape == (4, 50_000),
             -5.0,
             "does not rise",
         ),
-        ("learned_priors.vamp_log_prob", lambda z, *_: len(z) > 1000, 0.1, "integrates to 1.1"),
+        ("vhp_priors.vamp_log_prob", lambda z, *_: len(z) > 1000, 0.1, "integrates to 1.1"),
     ],
     ids=["draws of z", "mean", "fixed point", "tight", "lower bound", "more draws", "mass"],
 )
@@ -65,12 +65,12 @@ def test_what_only_a_property_shows_is_seen(exercise, when, error, hint, capsys)
 
 
 def test_a_path_along_an_edge_that_does_not_exist_is_named(capsys):
-    right = solution("learned_priors", "shortest_path")
+    right = solution("latent_graphs", "shortest_path")
 
     def shortcut(*inputs):
         first, *rest = right(*inputs)
         return [first, *rest[1:]]
 
-    verdict = run_check(checks.learned_priors.shortest_path, shortcut, capsys)
+    verdict = run_check(checks.latent_graphs.shortest_path, shortcut, capsys)
     assert not verdict
     assert "the path uses an edge that does not exist, from 0 to" in verdict.message

@@ -20,13 +20,13 @@ EXERCISE = re.compile(
 
 def texts():
     """Chapter, or main sheet, and text of every page and sheet."""
-    main = {"7": "depth", "8": "layers"}
+    main = {"07_hierarchy_depth": "depth", "08_layer_analysis": "layers"}
     for page in sorted((PROJECT / "book").glob("0*.md")):
         yield page.stem[1], page.read_text(encoding="utf-8")
     for sheet in sorted((PROJECT / "notebooks/exercises").glob("*.ipynb")):
         cells = nbformat.read(sheet, as_version=4).cells
         yield (
-            main.get(sheet.stem[1], sheet.stem[1]),
+            main.get(sheet.stem, sheet.stem[1]),
             "\n\n".join(c.source for c in cells if c.cell_type == "markdown"),
         )
 
@@ -60,7 +60,7 @@ def test_each_main_sheet_has_exercises_in_code_and_in_words(exercises):
 
 
 def test_every_chapter_has_a_sheet_and_exercises_of_its_own(exercises):
-    for chapter in "123456":
+    for chapter in "1234567":
         labels = [label for label, row in exercises.items() if row[1] == chapter]
         assert sum(label.startswith("sheet-") for label in labels) >= 2
         assert sum(label.startswith("ex-") for label in labels) >= 2

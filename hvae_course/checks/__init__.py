@@ -8,11 +8,12 @@ from hvae_course.checks import (
     bidirectional_inference,
     hierarchy_depth,
     ladder_merge,
+    latent_graphs,
     layer_analysis,
-    learned_priors,
     posterior_collapse,
     top_down_deltas,
     two_level_vae,
+    vhp_priors,
 )
 from hvae_course.checks.verdict import Mistake, Verdict, ready
 
@@ -22,10 +23,11 @@ __all__ = [
     "bidirectional_inference",
     "hierarchy_depth",
     "ladder_merge",
+    "latent_graphs",
     "layer_analysis",
-    "learned_priors",
     "posterior_collapse",
     "ready",
     "top_down_deltas",
     "two_level_vae",
+    "vhp_priors",
 ]
