@@ -1,13 +1,15 @@
-"""Plots of images; each takes arrays and returns its Axes."""
+"""Plots of images and of latent graphs; each takes arrays and returns its Axes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap
 from torch import Tensor
 
 
@@ -154,4 +156,67 @@ def image_grid(
     axes.spines[:].set_visible(False)
     if title:
         axes.set_title(title)
+    return axes
+
+
+def _plane(values: Images, name: str) -> np.ndarray:
+    array = _array(values)
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(
+            f"{name} must have the shape (N, 2), got {array.shape}; choose two dimensions to draw"
+        )
+    return array
+
+
+def latent_graph(
+    points: Images,
+    edges: Iterable[tuple[int, int]],
+    paths: Sequence[Images] = (),
+    *,
+    axes: Axes | None = None,
+) -> Axes:
+    """A graph of latent points, its edges darker the longer they are, with paths over it.
+
+    Long edges are drawn last, so that one that crosses an empty region is seen. Their collection
+    is ``axes.collections[0]``, for a colour bar.
+
+    Args:
+        points: ``(N, 2)``.
+        edges: pairs of numbers of points, such as ``graph.graph.edges`` of a `LatentGraph`.
+        paths: the corners of each path, ``(T, 2)``.
+        axes: where to draw; by default new ones.
+
+    Returns:
+        The axes, with the same scale in both directions.
+
+    Raises:
+        ValueError: if points or corners are not in a plane, or an edge has not two ends that are
+            numbers of points.
+    """
+    points = _plane(points, "points")
+    pairs = np.array(list(edges) or np.empty((0, 2)), dtype=np.int64)
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise ValueError(f"edges must be pairs of numbers of points, got shape {pairs.shape}")
+    if ((pairs < 0) | (pairs >= len(points))).any():
+        raise ValueError(
+            f"the ends of edges must be numbers of the {len(points)} points, got numbers from "
+            f"{pairs.min()} to {pairs.max()}"
+        )
+    segments = points[pairs]  # (E, 2, 2)
+    length = np.linalg.norm(segments[:, 1] - segments[:, 0], axis=1)
+    order = np.argsort(length, kind="stable")
+    axes = axes or new_axes(5.0, 4.5)
+    greys = ListedColormap(plt.get_cmap("Greys")(np.linspace(0.2, 1, 256)))
+    lines = LineCollection(segments[order], cmap=greys, linewidths=0.5, zorder=1)
+    lines.set_array(length[order])
+    lines.set_clim(0, np.quantile(length, 0.995) if len(length) else 1)
+    axes.add_collection(lines)
+    for path in paths:
+        corners = _plane(path, "corners of a path")
+        axes.plot(*corners.T, color="white", lw=3.5)
+        (line,) = axes.plot(*corners.T, lw=2)
+        axes.plot(*corners[[0, -1]].T, "o", color=line.get_color(), mec="white", ms=6)
+    axes.autoscale_view()
+    axes.set(xlabel="$z^{(1)}$", ylabel="$z^{(2)}$", aspect="equal")
+    axes.set_adjustable("datalim")
     return axes

@@ -1,4 +1,4 @@
-"""Plots: images where they belong."""
+"""Plots: images and edges where they belong."""
 
 from collections.abc import Iterator
 
@@ -186,3 +186,57 @@ def test_missing_values_leave_a_grid_empty_where_they_are():
     image = torch.tensor([[float("nan"), 1.0, 0.0, 1.0]])
     assert np.isnan(pixels(plots.image_grid(image, (2, 2)))).sum() == 1
     assert pixels(plots.image_grid(torch.full((1, 4), float("nan")), (2, 2))).shape == (2, 2)
+
+
+# Latent graphs
+
+POINTS = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 3.0]])
+EDGES = [(0, 1), (2, 1), (0, 2)]
+
+
+def test_every_edge_of_a_latent_graph_joins_its_points_and_has_its_length():
+    axes = plots.latent_graph(POINTS, EDGES)
+    lines = axes.collections[0]
+    np.testing.assert_allclose(lines.get_array(), [1, 18**0.5, 5], rtol=1e-6)
+    drawn = np.array([path.vertices for path in lines.get_paths()])
+    np.testing.assert_array_equal(drawn, POINTS.numpy()[np.array([[2, 1], [0, 2], [0, 1]])])
+    low, high = axes.get_ylim()
+    assert low < 0 and high > 4
+
+
+def test_the_longest_edge_of_a_latent_graph_is_the_darkest():
+    lines = plots.latent_graph(POINTS, EDGES).collections[0]
+    brightness = lines.cmap(lines.norm(lines.get_array()))[:, 0]
+    assert (np.diff(brightness) < 0).all()
+
+
+def test_paths_lie_over_a_latent_graph_corner_by_corner():
+    paths = [POINTS.clone().requires_grad_()[[0, 2, 1]], POINTS[:2].numpy()]
+    axes = plots.latent_graph(POINTS, EDGES, paths)
+    first, ends, second, _ = [line for line in axes.lines if line.get_color() != "white"]
+    np.testing.assert_array_equal(first.get_xydata(), POINTS[[0, 2, 1]].detach())
+    np.testing.assert_array_equal(ends.get_xydata(), POINTS[[0, 1]])
+    np.testing.assert_array_equal(second.get_xydata(), POINTS[:2])
+    assert first.get_color() == ends.get_color() != second.get_color()
+    assert first.get_zorder() > axes.collections[0].get_zorder()
+
+
+def test_a_latent_graph_without_edges_is_empty():
+    assert not plots.latent_graph(POINTS, []).collections[0].get_paths()
+
+
+@pytest.mark.parametrize(
+    ("points", "edges", "paths", "text"),
+    [
+        (torch.rand(5, 3), [], (), r"points must have the shape \(N, 2\), got \(5, 3\)"),
+        (POINTS, [], [torch.rand(2, 3)], r"corners of a path must have the shape \(N, 2\)"),
+        (POINTS, [(0, 3)], (), "numbers of the 3 points, got numbers from 0 to 3"),
+        (POINTS, [(0, -1)], (), "numbers of the 3 points, got numbers from -1 to 0"),
+        (POINTS, [(0, 1, 2)], (), r"edges must be pairs of numbers of points, got shape \(1, 3\)"),
+    ],
+)
+def test_a_latent_graph_outside_a_plane_or_with_a_wrong_edge_is_refused(
+    points, edges, paths, text
+):
+    with pytest.raises(ValueError, match=text):
+        plots.latent_graph(points, edges, paths)
