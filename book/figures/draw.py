@@ -213,6 +213,43 @@ def landing() -> None:
     figure.savefig(FOLDER / "landing.png")
 
 
+def prior_graphs() -> None:
+    """Four top priors as graphs: a standard normal, a mixture, a VampPrior and a VHP."""
+    figure, axes = plt.subplots(figsize=(6.4, 3.1), layout="constrained")
+    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], **look: str) -> None:
+        axes.annotate("", xy=end, xytext=start, arrowprops=line | look)
+
+    def label(x: float, y: float, text: str, **look: str) -> None:
+        axes.text(x, y, text, **({"va": "center", "fontsize": 13} | look))
+
+    tops = {r"$\mathcal{N}(0, I)$": None, "mixture": "$i$", "VampPrior": "$i$", "VHP": r"$\zeta$"}
+    for x, (title, top) in zip((0, 1.9, 4.0, 7.5), tops.items(), strict=True):
+        axes.text(x, 3.8, title, ha="center", fontsize=14)
+        for level, name in enumerate(filter(None, ("$x$", "$z$", top))):
+            y = 1.5 * level
+            face = "white" if level else "0.82"
+            axes.add_patch(Circle((x, y), 0.42, facecolor=face, edgecolor="black", lw=1.2))
+            axes.text(x, y, name, ha="center", va="center", fontsize=17)
+            if level:
+                arrow((x + 0.16, y - 0.38), (x + 0.16, y - 1.12), color="black")
+            if level == 1 or name == r"$\zeta$":
+                arrow((x - 0.16, y - 1.12), (x - 0.16, y - 0.38), color="C0", linestyle="--")
+    axes.add_patch(Circle((5.1, 2.3), 0.08, color="C0"))
+    arrow((5.03, 2.24), (4.4, 1.72), color="C0")
+    label(5.1, 2.65, "$u_i$", ha="center", color="C0")
+    for y, up, down in (
+        (0.75, r"q(z \mid x)", r"p(x \mid z)"),
+        (2.25, r"q(\zeta \mid z)", r"p(z \mid \zeta)"),
+    ):
+        label(7.22, y, f"${up}$", ha="right", color="C0")
+        label(7.78, y, f"${down}$", ha="left")
+    axes.set(xlim=(-0.6, 9.1), ylim=(-0.5, 4.3), aspect="equal")
+    axes.axis("off")
+    figure.savefig(FOLDER / "prior_graphs.png")
+
+
 def multipliers() -> None:
     """GECO and ReWO: the step of log beta, and where a model whose error rises with beta rests."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
@@ -295,5 +332,6 @@ if __name__ == "__main__":
     two_paths()
     delta_path()
     landing()
+    prior_graphs()
     multipliers()
     rings()
