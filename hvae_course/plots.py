@@ -1,4 +1,4 @@
-"""Plots of images and of latent graphs; each takes arrays and returns its Axes."""
+"""Plots of images, latent graphs and bodies in motion; each takes arrays and returns its Axes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
+from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
 
@@ -219,4 +220,175 @@ def latent_graph(
     axes.autoscale_view()
     axes.set(xlabel="$z^{(1)}$", ylabel="$z^{(2)}$", aspect="equal")
     axes.set_adjustable("datalim")
+    return axes
+
+
+VIEW = (55.0, 8.0)
+"""Where bodies are seen from: degrees from the front towards their right, and degrees above."""
+LIMB_COLOURS = {"left": "#e66101", "middle": "0.25", "right": "#5e3c99"}
+"""Orange and purple, which differ for every kind of colour vision; in drawing order."""
+MARK_COLOUR = "#0072b2"
+
+
+def body_sides(names: Sequence[str]) -> list[str]:
+    """The side of the body to which every joint belongs.
+
+    Args:
+        names: of the joints; ``"lfemur"`` is on the left if there is also ``"rfemur"``.
+
+    Returns:
+        ``"left"``, ``"middle"`` or ``"right"`` for every joint.
+    """
+    known = set(names)
+
+    def side(name: str) -> str:
+        if name[:1] == "l" and f"r{name[1:]}" in known:
+            return "left"
+        return "right" if name[:1] == "r" and f"l{name[1:]}" in known else "middle"
+
+    return [side(name) for name in names]
+
+
+def standing(poses: Images) -> np.ndarray:
+    """Bodies seen obliquely from their front right, standing on the ground.
+
+    Args:
+        poses: joint positions in the body's frame, ``(..., J, 3)``: x to its left, y up, z
+            forward; the root is joint 0.
+
+    Returns:
+        Positions in the picture, ``(..., J, 2)``, x to the right and y up: the root is at x = 0,
+        the lowest joint of every pose at y = 0. Lengths keep their unit.
+
+    Raises:
+        ValueError: if these are not positions, or if one of them is not finite.
+    """
+    poses = _array(poses).astype(float)
+    if poses.ndim < 2 or poses.shape[-1] != 3 or 0 in poses.shape:
+        raise ValueError(
+            f"poses are positions (..., J, 3) of J joints, got an array of shape {poses.shape}"
+        )
+    if not np.isfinite(poses).all():
+        raise ValueError("poses must be finite, got NaN or infinity; leave these frames out")
+    turn, rise = np.radians(VIEW)
+    right = np.array([np.cos(turn), 0, np.sin(turn)])
+    up = np.array([np.sin(rise) * np.sin(turn), np.cos(rise), -np.sin(rise) * np.cos(turn)])
+    seen = (poses - poses[..., :1, :]) @ np.stack([right, up], axis=-1)  # (..., J, 2)
+    seen[..., 1] -= seen[..., 1].min(axis=-1, keepdims=True)
+    return seen
+
+
+def _check_parents(parents: Sequence[int], joints: int) -> None:
+    if len(parents) != joints:
+        raise ValueError(f"{joints} joints need as many parents, got {len(parents)}")
+    wrong = [p for p in parents[1:] if p not in range(joints)]
+    if wrong:
+        raise ValueError(
+            f"the parent of every joint but the root, joint 0, is one of the {joints} joints, "
+            f"got {wrong[0]}"
+        )
+
+
+def stick_figures(
+    poses: Images,
+    parents: Sequence[int],
+    *,
+    names: Sequence[str] | None = None,
+    marked: Images | None = None,
+    labels: Sequence[str] | None = None,
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Bodies side by side, one for every frame of a motion.
+
+    All have the same scale and are seen from their front right (:func:`standing`). Ten to twelve
+    frames in a row suit a page.
+
+    Args:
+        poses: joint positions in the body's frame, ``(T, J, 3)`` or rows of them
+            ``(R, T, J, 3)``: x to its left, y up, z forward; the root is joint 0.
+        parents: number of the parent of every joint; that of the root is not read.
+        names: of the joints, to draw left limbs orange, right limbs purple (:func:`body_sides`)
+            and the joint ``"head"`` as a disc; None for lines of one colour.
+        marked: whether to draw a box around a frame, such as the first after a jump, ``(T,)`` or
+            ``(R, T)``.
+        labels: one per row, above it.
+        title: of the figure.
+        axes: where to draw; by default new ones, sized to the rows.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if poses, parents, names, marks and labels do not belong together, or if a
+            position is not finite.
+    """
+    seen = standing(poses)
+    if seen.ndim not in (3, 4):
+        raise ValueError(
+            f"poses must be (T, J, 3) or (R, T, J, 3), got an array of shape {_array(poses).shape}"
+        )
+    marks = np.zeros(seen.shape[:-2], bool) if marked is None else _array(marked)
+    if marks.shape != seen.shape[:-2]:
+        raise ValueError(
+            f"marked needs one value per frame, {seen.shape[:-2]}, got the shape {marks.shape}"
+        )
+    seen, marks = seen.reshape(-1, *seen.shape[-3:]), marks.reshape(-1, seen.shape[-3])
+    rows, columns, joints, _ = seen.shape
+    _check_parents(parents, joints)
+    if names is not None and len(names) != joints:
+        raise ValueError(f"{joints} joints need as many names, got {len(names)}")
+    if labels is not None and len(labels) != rows:
+        raise ValueError(f"{rows} rows need as many labels, got {len(labels)}")
+
+    left, right = seen[..., 0].min(), seen[..., 0].max()
+    tall = seen[..., 1].max() or 1.0
+    width = max(1.1 * (right - left), 0.4 * tall)
+    height = (1.4 if labels else 1.15) * tall
+    axes = axes or new_axes(
+        0.5 * columns + 0.1, 0.5 * rows * height / width + (0.4 if title else 0.1)
+    )
+    seen[..., 0] += np.arange(columns)[:, None] * width - (left + right) / 2
+    seen[..., 1] -= np.arange(rows)[:, None, None] * height
+    sides = body_sides(names) if names is not None else ["middle"] * joints
+    for order, (side, colour) in enumerate(LIMB_COLOURS.items()):
+        bones = [[j, parents[j]] for j in range(1, joints) if sides[j] == side]
+        lines = seen[:, :, bones].reshape(-1, 2, 2) if bones else []
+        axes.add_collection(
+            LineCollection(
+                lines, colors=colour, linewidths=1.6, capstyle="round", zorder=2 + order
+            )
+        )
+    for r in range(rows):
+        ground = -r * height
+        axes.hlines(
+            ground, -width / 2, (columns - 0.5) * width, colors="0.75", linewidth=0.8, zorder=1
+        )
+        if labels:
+            axes.text(-width / 2, ground + 1.08 * tall, labels[r], va="bottom")
+        for c in np.flatnonzero(marks[r]):
+            corner = ((c - 0.48) * width, ground - 0.04 * tall)
+            axes.add_patch(
+                Rectangle(
+                    corner,
+                    0.96 * width,
+                    1.1 * tall,
+                    fill=False,
+                    edgecolor=MARK_COLOUR,
+                    linewidth=1.4,
+                )
+            )
+    if names is not None and "head" in names:
+        head = list(names).index("head")
+        radius = 0.055 * tall
+        for centre in seen[:, :, head].reshape(-1, 2):
+            axes.add_patch(Circle(centre, radius, color=LIMB_COLOURS["middle"], zorder=3))
+    axes.set(
+        xlim=(-0.52 * width, (columns - 0.48) * width),
+        ylim=(-(rows - 1) * height - 0.06 * tall, height),
+        aspect="equal",
+    )
+    axes.axis("off")
+    if title:
+        axes.set_title(title)
     return axes

@@ -1,4 +1,4 @@
-"""Plots: images and edges where they belong."""
+"""Plots: images, edges and bodies where they belong."""
 
 from collections.abc import Iterator
 
@@ -240,3 +240,101 @@ def test_a_latent_graph_outside_a_plane_or_with_a_wrong_edge_is_refused(
 ):
     with pytest.raises(ValueError, match=text):
         plots.latent_graph(points, edges, paths)
+
+
+# Bodies in motion
+
+NAMES = ("root", "lhip", "lfoot", "rhip", "rfoot", "lowerback", "head")
+PARENTS = (-1, 0, 1, 0, 3, 0, 5)
+BODY = torch.tensor(
+    [[0, 0, 0], [1, 0, 0], [1, -4, 0], [-1, 0, 0], [-1, -4, 0], [0, 2, 0], [0, 4, 0]],
+    dtype=torch.float64,
+)
+
+
+def bones(axes: Axes) -> dict[str, np.ndarray]:
+    """Bones by side, ``(number, 2, 2)``, joints before their parents."""
+    limbs = zip(plots.LIMB_COLOURS, axes.collections, strict=False)
+    return {side: np.array(c.get_segments()) for side, c in limbs}
+
+
+def test_a_body_is_seen_from_its_front_right_on_the_ground():
+    ahead, left, up = plots.standing(
+        [[[0, 0, 0], [0, 0, 1]], [[0, 0, 0], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]]
+    )
+    assert ahead[1, 0] > 0.7  # it looks to the right
+    assert left[1, 0] > 0
+    assert left[1, 1] > left[0, 1]  # farther away, so higher in the picture
+    np.testing.assert_allclose(up, [[0, 0], [0, np.cos(np.radians(plots.VIEW[1]))]])
+    poses = plots.standing(torch.randn(4, 3, 7, 3))
+    assert (poses[..., 1].min(axis=-1) == 0).all()
+    assert (poses[..., 0, 0] == 0).all()
+
+
+def test_moving_a_body_through_the_room_does_not_change_its_picture():
+    poses = torch.randn(5, 7, 3)
+    np.testing.assert_allclose(plots.standing(poses + 3), plots.standing(poses), atol=1e-5)
+
+
+def test_left_and_right_are_told_by_names_that_come_in_pairs():
+    sides = plots.body_sides(NAMES)
+    assert sides == ["middle", "left", "left", "right", "right", "middle", "middle"]
+
+
+def test_every_bone_of_every_frame_is_drawn_to_the_same_scale():
+    poses = torch.stack([BODY, 0.5 * BODY, BODY])
+    axes = plots.stick_figures(torch.stack([poses, poses]), PARENTS, names=NAMES)
+    drawn = bones(axes)
+    assert {side: len(lines) for side, lines in drawn.items()} == dict.fromkeys(drawn, 12)
+    length = np.linalg.norm(drawn["left"][:, 0] - drawn["left"][:, 1], axis=1).reshape(2, 3, 2)
+    np.testing.assert_allclose(length[:, 1], 0.5 * length[:, 0])
+    np.testing.assert_allclose(length[:, 2], length[:, 0])
+    np.testing.assert_allclose(length[0], length[1])
+    assert axes.get_aspect() == 1
+    assert len(axes.patches) == 6  # heads
+
+
+def test_figures_of_a_row_do_not_overlap():
+    poses = torch.stack([BODY, BODY, BODY])
+    x = bones(plots.stick_figures(poses, PARENTS))["middle"].reshape(3, -1, 2)[..., 0]
+    assert x[0].max() < x[1].min() and x[1].max() < x[2].min()
+
+
+def test_marked_frames_stand_in_a_box():
+    poses = BODY.expand(2, 4, 7, 3)
+    marked = torch.tensor([[False, True, False, False], [False, False, False, True]])
+    axes = plots.stick_figures(poses, PARENTS, marked=marked, labels=["graph", "line"])
+    joints = bones(axes)["middle"].reshape(2, 4, -1, 2)
+    assert len(axes.patches) == 2
+    for box, frame in zip(axes.patches, (joints[0, 1], joints[1, 3]), strict=True):
+        inside = box.get_bbox().count_contains(joints.reshape(-1, 2))
+        assert inside == box.get_bbox().count_contains(frame) == len(frame)
+    assert [text.get_text() for text in axes.texts] == ["graph", "line"]
+
+
+def test_a_body_without_extent_is_drawn_without_a_warning():
+    plots.stick_figures(torch.zeros(1, 2, 3), (-1, 0))
+
+
+@pytest.mark.parametrize(
+    ("poses", "options", "text"),
+    [
+        (
+            torch.zeros(5, 7, 2),
+            {},
+            r"positions \(..., J, 3\) .* got an array of shape \(5, 7, 2\)",
+        ),
+        (torch.zeros(0, 7, 3), {}, r"got an array of shape \(0, 7, 3\)"),
+        (BODY, {}, r"\(T, J, 3\) or \(R, T, J, 3\), got an array of shape \(7, 3\)"),
+        (BODY[None] * torch.nan, {}, "poses must be finite"),
+        (BODY[None, :6], {}, "6 joints need as many parents, got 7"),
+        (BODY[None], {"parents": (-1, 0, 1, 0, 3, 0, 7)}, "is one of the 7 joints, got 7"),
+        (BODY[None], {"names": ["head"]}, "7 joints need as many names, got 1"),
+        (BODY[None], {"labels": ["a", "b"]}, "1 rows need as many labels, got 2"),
+        (BODY[None], {"marked": [True, False]}, r"one value per frame, \(1,\), got .* \(2,\)"),
+    ],
+    ids=["plane", "empty", "one pose", "NaN", "few", "no parent", "names", "labels", "marks"],
+)
+def test_what_is_no_motion_is_refused(poses, options, text):
+    with pytest.raises(ValueError, match=text):
+        plots.stick_figures(poses, **{"parents": PARENTS} | options)
