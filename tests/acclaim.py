@@ -12,13 +12,16 @@ CHANNELS = ("thigh.rx", "thigh.ry", "thigh.rz", "shin.rx", "foot.rx", "foot.rz")
 
 
 def skeleton(bones=BONES, *, units=":units\n  mass 1.0\n  angle deg\n") -> str:
+    """Every bone hangs on the one before it, points down, and is two units long."""
     text = f"# made by hand\n:version 1.10\n:name VICON\n{units}:documentation\n  begin, a note\n"
     text += ":root\n   order TX TY TZ RX RY RZ\n   axis XYZ\n:bonedata\n"
     for bone, dof in bones.items():
-        text += f"  begin\n    name {bone}\n    direction 0 -1 0\n"
+        text += f"  begin\n    name {bone}\n    direction 0 -1 0\n    length 2\n"
+        text += "    axis 0 0 0   XYZ\n"
         text += f"    dof {' '.join(dof)}\n" if dof else ""
         text += "    limits (-10.0 20.0)\n           (-70 70)\n" * bool(dof) + "  end\n"
-    return text + ":hierarchy\n  begin\n    root hip\n  end\n"
+    chain = zip(["root", *bones], bones, strict=False)
+    return text + ":hierarchy\n  begin\n" + "".join(f"    {a} {b}\n" for a, b in chain) + "  end\n"
 
 
 def motion(angles, bones=BONES, *, unit=":DEGREES\n", first=1, root=(0.5, 9.0, 1, 2, 3, 4)) -> str:

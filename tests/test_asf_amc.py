@@ -58,6 +58,25 @@ def test_lengths_are_no_angles(read, tmp_path):
     assert read_skeleton(tmp_path / "s.asf").channels == ("spine.rx", "head.ry")
 
 
+def test_bones_come_after_those_they_hang_on_whatever_their_order_in_the_file(tmp_path):
+    text = skeleton({"toe": ("rx",), "leg": ("rx",), "arm": ()})
+    chain = "root toe\n    toe leg\n    leg arm"
+    (tmp_path / "s.asf").write_text(text.replace(chain, "root leg arm\n    leg toe"))
+    body = read_skeleton(tmp_path / "s.asf")
+    assert body.parents == {"leg": "root", "arm": "root", "toe": "leg"}
+    assert list(body.bones) == list(body.offsets) == list(body.axes) == ["leg", "arm", "toe"]
+
+
+def test_lengths_count_in_units_of_the_file_and_axes_in_its_angles(tmp_path):
+    tilted = skeleton({"leg": ("rx",)}).replace("axis 0 0 0", "axis 0 90 -180")
+    for unit, length, axes in (("deg", 4.0, (0, np.pi / 2, -np.pi)), ("rad", 2.0, (0, 90, -180))):
+        text = tilted.replace("angle deg", f"length {2 / length}\n  angle {unit}")
+        (tmp_path / "s.asf").write_text(text.replace("direction 0 -1", "direction 0 -3"))
+        body = read_skeleton(tmp_path / "s.asf")
+        assert body.offsets == {"leg": (0, -length, 0)}
+        assert body.axes == {"leg": axes}
+
+
 def test_a_motion_may_begin_with_any_frame(read):
     assert np.array_equal(read(motion(walk(3), first=118)), walk(3))
 
@@ -95,14 +114,14 @@ WRONG_MOTIONS = [
     (HEAD + "1\nthigh 1 2\n", r"line 4: thigh takes 3 values \(rx ry rz\), got 2"),
     (HEAD + "1\nshin 1 2\n", r"line 4: shin takes 1 value \(rx\), got 2"),
     (HEAD + "1\nroot 1 2 3\n", r"line 4: root takes 6 values \(tx ty tz rx ry rz\), got 3"),
-    (HEAD + "1\nfoot 1 x\n", "line 4: foot takes finite numbers, got 1 x"),
-    (HEAD + "1\nfoot 1 nan\n", "line 4: foot takes finite numbers, got 1 nan"),
-    (HEAD + "1\nfoot 1 -1.#IND\n", "line 4: foot takes finite numbers, got 1 -1.#IND"),
-    (HEAD + "1\nfoot 1 1.#QNAN00\n", "line 4: foot takes finite numbers, got 1 1.#QNAN00"),
-    (HEAD + "1\nfoot -Inf 1\n", "line 4: foot takes finite numbers, got -Inf 1"),
-    (HEAD + "1\nfoot 1e999 1\n", "line 4: foot takes finite numbers, got 1e999 1"),
-    (HEAD + "1\nfoot 1_0 1\n", "line 4: foot takes finite numbers, got 1_0 1"),
-    (HEAD + "1\nroot 0 0 0 0 0 nan\n", "line 4: root takes finite numbers"),
+    (HEAD + "1\nfoot 1 x\n", "line 4: foot takes 2 finite numbers, got 1 x"),
+    (HEAD + "1\nfoot 1 nan\n", "line 4: foot takes 2 finite numbers, got 1 nan"),
+    (HEAD + "1\nfoot 1 -1.#IND\n", "line 4: foot takes 2 finite numbers, got 1 -1.#IND"),
+    (HEAD + "1\nfoot 1 1.#QNAN00\n", "line 4: foot takes 2 finite numbers, got 1 1.#QNAN00"),
+    (HEAD + "1\nfoot -Inf 1\n", "line 4: foot takes 2 finite numbers, got -Inf 1"),
+    (HEAD + "1\nfoot 1e999 1\n", "line 4: foot takes 2 finite numbers, got 1e999 1"),
+    (HEAD + "1\nfoot 1_0 1\n", "line 4: foot takes 2 finite numbers, got 1_0 1"),
+    (HEAD + "1\nroot 0 0 0 0 0 nan\n", "line 4: root takes 6 finite numbers"),
     (HEAD + "1\nshin 1\nshin 1\n", "line 5: shin occurs twice in frame 1"),
     (HEAD + f"1\n{FRAME}3\n", "line 8: frame 3 follows frame 1; numbers go up by one"),
     (HEAD + f"1\n{FRAME}1\n", "line 8: frame 1 follows frame 1; numbers go up by one"),
@@ -121,8 +140,16 @@ def test_a_wrong_motion_is_refused_with_its_line(amc, message, read):
     assert "m.amc" in str(caught.value)
 
 
-BONE = "begin\nname a\ndof rx\nend\n"
+BONE = "begin\nname a\ndof rx\ndirection 0 1 0\nlength 1\naxis 0 0 0 XYZ\nend\n"
 ROOT = ":root\norder TX\n:bonedata\n"
+HANGING = ":hierarchy\nbegin\nroot a\nend\n"
+
+
+def bone(line: str) -> str:
+    """A skeleton with one line of its bone replaced; it is line 6 where it is the bone's third."""
+    key = line.split()[0]
+    lines = [line if old.startswith(key) else old for old in BONE.split("\n")]
+    return ROOT + "\n".join(lines) + HANGING
 
 
 WRONG_SKELETONS = [
@@ -132,16 +159,43 @@ WRONG_SKELETONS = [
     (":bonedata\n" + BONE, "s.asf has no line 'order' below ':root'"),
     (":root\norder TX\n", "s.asf has no bone with a line 'dof' below ':bonedata'"),
     (":units\nangle grad\n", "line 2: the unit of angles is 'deg' or 'rad', got 'grad'"),
-    (ROOT + "begin\nname a\ndof rw\nend\n", "line 6: degrees of freedom are .*, got rw"),
-    (ROOT + "begin\nname a\ndof rx rx\nend\n", "line 6: degrees of freedom .*, got rx rx"),
-    (ROOT + "begin\nname a\ndof\nend\n", "line 6: degrees of freedom .*, got none"),
+    (":units\nlength inch\n", "line 2: the unit of length takes 1 finite number, got inch"),
+    (":units\nlength 0\n", "line 2: the unit of length is positive, got 0"),
+    (bone("dof rw"), "line 6: degrees of freedom are .*, got rw"),
+    (bone("dof rx rx"), "line 6: degrees of freedom .*, got rx rx"),
+    (bone("dof"), "line 6: degrees of freedom .*, got none"),
+    (bone("direction 1 0"), "line 7: a direction takes 3 finite numbers, got 1 0"),
+    (bone("direction 1 0 nan"), "line 7: a direction takes 3 finite numbers, got 1 0 nan"),
+    (bone("direction 0 0 0"), "line 4: the bone 'a' has the direction 0 0 0"),
+    (bone("length"), "line 8: a length takes 1 finite number, got none"),
+    (bone("axis 0 0 XYZ"), "line 9: an axis takes 3 finite numbers, got 0 0 XYZ"),
+    (bone("axis 0 0 0 ZYX"), "line 9: an axis is three angles and the order XYZ, got ZYX"),
+    (bone("axis 0 0 0"), "line 9: an axis is three angles and the order XYZ, got none"),
+    (bone("direction").replace("direction\n", ""), "line 4: the bone 'a' has no 'direction'"),
+    (bone("length").replace("length\n", ""), "line 4: the bone 'a' has no 'length'"),
+    (bone("axis").replace("axis\n", ""), "line 4: the bone 'a' has no 'axis'"),
     (":root\norder up\n", "line 2: degrees of freedom are some of rx, .*, got up"),
     (ROOT + "name a\n", "line 4: expected 'begin' of a bone, got 'name'"),
     (ROOT + "begin\nname a\n" + BONE, "line 6: the bone that begins in line 4 has no 'end'"),
-    (ROOT + BONE + "begin\nname b\n", "line 8: this bone has no 'end'; the file is truncated"),
+    (ROOT + BONE + "begin\nname b\n", "line 11: this bone has no 'end'; the file is truncated"),
     (ROOT + "begin\ndof rx\nend\n", "line 4: this bone has no name"),
-    (ROOT + BONE + BONE, "line 8: there is a bone 'a' already; names must differ"),
+    (ROOT + BONE + BONE, "line 11: there is a bone 'a' already"),
     (ROOT + BONE.replace("name a", "name root"), "line 4: there is a bone 'root' already"),
+    (ROOT + BONE, "s.asf: the section ':hierarchy' does not lead from the root to a; the file is"),
+    (
+        ROOT + BONE + HANGING.replace("root a", "a a"),
+        "':hierarchy' does not lead from the root to a",
+    ),
+    (
+        ROOT + BONE + HANGING.replace("root a", "root b"),
+        "line 13: there is no bone 'b' below ':bonedata'",
+    ),
+    (ROOT + BONE + HANGING.replace("root a", "b a"), "line 13: there is no bone 'b' below"),
+    (ROOT + BONE + HANGING.replace("root a", "a root"), "line 13: there is no bone 'root' below"),
+    (
+        ROOT + BONE + HANGING.replace("root a", "root a a"),
+        "line 13: a hangs on root already, and on root",
+    ),
 ]
 
 

@@ -1,13 +1,14 @@
 r"""Acclaim skeletons (``.asf``) and motions (``.amc``), the text files of the CMU database.
 
-A skeleton lists bones and the degrees of freedom of the joint that moves each; a motion gives one
-value to every degree of freedom in every frame. A malformed file is refused with file and line: a
-value that is lost or shifted would otherwise pass for a pose.
+A skeleton lists bones, the degrees of freedom of the joint that moves each, and which bone hangs
+on which; a motion gives one value to every degree of freedom in every frame. A malformed file is
+refused with file and line: a value that is lost or shifted would otherwise pass for a pose.
 
 Source:
     Schafer (1994), Acclaim Skeleton File Definition, version 1.10.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ LENGTHS = ("tx", "ty", "tz", "l")
 """Degrees of freedom that are lengths, shifts of a joint and stretching of a bone."""
 COMMENT = re.compile(r"(?:^|\s)#")
 """What ends the part of a line that counts."""
+ORDER = "XYZ"
+"""Order in which the frame of a bone is turned about fixed axes; no other is in use."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Skeleton:
     """Degrees of freedom of every bone, in file order; empty for a bone that cannot move."""
     radians: bool
     """Whether angles are in radians, where a motion does not say so itself."""
+    parents: Mapping[str, str]
+    """The bone that each bone hangs on, ``"root"`` or one that comes before it."""
+    offsets: Mapping[str, tuple[float, ...]]
+    """From the beginning of each bone to its end, at rest, divided by the unit of length."""
+    axes: Mapping[str, tuple[float, ...]]
+    """How each bone's frame is tilted at rest: about x, then y, then z, which stay fixed, by these
+    angles, radians."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -75,75 +85,160 @@ def _degrees_of_freedom(path: Path, number: int, words: list[str]) -> tuple[str,
     return dof
 
 
-def _bones(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, tuple[str, ...]]:
-    """Read the blocks from ``begin`` to ``end`` of the section ``:bonedata``."""
-    bones: dict[str, tuple[str, ...]] = {}
-    began, name, dof = 0, "", ()
+@dataclass
+class _Bone:
+    """A block from ``begin`` to ``end`` of the section ``:bonedata``."""
+
+    began: int
+    name: str = ""
+    dof: tuple[str, ...] = ()
+    direction: tuple[float, ...] = ()
+    length: tuple[float, ...] = ()
+    axis: tuple[float, ...] = ()
+
+
+def _numbers(
+    path: Path, number: int, what: str, words: list[str], count: int
+) -> tuple[float, ...]:
+    """The given number of finite values."""
+    try:
+        values = tuple(map(float, words))
+    except ValueError:
+        values = (float("nan"),)
+    # float("1_0") is 10
+    if len(words) != count or not all(map(isfinite, values)) or "_" in "".join(words):
+        expected = f"{count} finite number{'s' * (count > 1)}"
+        _fail(path, number, f"{what} takes {expected}, got {' '.join(words) or 'none'}")
+    return values
+
+
+def _bones(path: Path, lines: list[tuple[int, list[str]]]) -> dict[str, _Bone]:
+    """Read the section ``:bonedata``."""
+    bones: dict[str, _Bone] = {}
+    bone = None
     for number, words in lines:
         key = words[0].lower()
-        if key == "begin" and not began:
-            began, name, dof = number, "", ()
+        if key == "begin" and bone is None:
+            bone = _Bone(number)
         elif key == "begin":
-            _fail(path, number, f"the bone that begins in line {began} has no 'end'")
-        elif not began:
+            _fail(path, number, f"the bone that begins in line {bone.began} has no 'end'")
+        elif bone is None:
             _fail(path, number, f"expected 'begin' of a bone, got {words[0]!r}")
         elif key == "name":
-            name = " ".join(words[1:])
+            bone.name = " ".join(words[1:])
         elif key == "dof":
-            dof = _degrees_of_freedom(path, number, words[1:])
+            bone.dof = _degrees_of_freedom(path, number, words[1:])
+        elif key == "direction":
+            bone.direction = _numbers(path, number, "a direction", words[1:], 3)
+        elif key == "length":
+            bone.length = _numbers(path, number, "a length", words[1:], 1)
+        elif key == "axis":
+            bone.axis = _numbers(path, number, "an axis", words[1:4], 3)
+            if [word.upper() for word in words[4:]] != [ORDER]:
+                found = " ".join(words[4:]) or "none"
+                _fail(path, number, f"an axis is three angles and the order {ORDER}, got {found}")
         elif key == "end":
-            if not name:
-                _fail(path, began, "this bone has no name")
-            if name in bones or name == "root":
-                _fail(path, began, f"there is a bone {name!r} already; names must differ")
-            bones[name], began = dof, 0
-    if began:
-        _fail(path, began, "this bone has no 'end'; the file is truncated, copy it again")
+            if not bone.name:
+                _fail(path, bone.began, "this bone has no name")
+            if bone.name in bones or bone.name == "root":
+                _fail(
+                    path, bone.began, f"there is a bone {bone.name!r} already; names must differ"
+                )
+            for entry in ("direction", "length", "axis"):
+                if not getattr(bone, entry):
+                    _fail(path, bone.began, f"the bone {bone.name!r} has no {entry!r}")
+            bones[bone.name], bone = bone, None
+    if bone is not None:
+        _fail(path, bone.began, "this bone has no 'end'; the file is truncated, copy it again")
     return bones
 
 
-def read_skeleton(path: str | Path) -> Skeleton:
-    """Read the degrees of freedom of a skeleton.
+def _parents(
+    path: Path, lines: list[tuple[int, list[str]]], bones: Mapping[str, _Bone]
+) -> dict[str, str]:
+    """Read the section ``:hierarchy``; bones in file order, but after the one they hang on."""
+    parents: dict[str, str] = {}
+    for number, (parent, *children) in lines:
+        if not children:  # begin or end
+            continue
+        for bone in (parent, *children):
+            if bone not in bones and (bone != "root" or bone in children):
+                _fail(path, number, f"there is no bone {bone!r} below ':bonedata'")
+        for bone in children:
+            if bone in parents:
+                _fail(path, number, f"{bone} hangs on {parents[bone]} already, and on {parent}")
+            parents[bone] = parent
+    placed: dict[str, str] = {}
+    while len(placed) < len(bones):
+        before = len(placed)
+        for bone in bones:
+            parent = parents.get(bone)
+            if bone not in placed and (parent == "root" or parent in placed):
+                placed[bone] = parent
+        if len(placed) == before:
+            loose = _shorten([bone for bone in bones if bone not in placed])
+            raise ValueError(
+                f"{path}: the section ':hierarchy' does not lead from the root to {loose}; the "
+                "file is truncated or damaged, copy it again"
+            )
+    return placed
 
-    Directions, lengths, limits and the hierarchy of the bones are not needed for joint angles
-    and are passed over.
+
+def read_skeleton(path: str | Path) -> Skeleton:
+    """Read the bones of a skeleton, their degrees of freedom, frames and hierarchy.
+
+    The limits of the angles, masses and skins are passed over.
 
     Args:
         path: an ``.asf`` file.
 
     Returns:
-        Bones and degrees of freedom.
+        The skeleton.
 
     Raises:
-        ValueError: if the file is not a skeleton, is truncated, or names a degree of freedom or a
-            unit that does not exist; the message gives file and line.
+        ValueError: if the file is not a skeleton, is incomplete, or names a degree of freedom, an
+            order or a unit that does not exist; the message gives file and line.
     """
     path = Path(path)
-    section, radians, root = "", False, ()
-    blocks: list[tuple[int, list[str]]] = []
+    section, radians, unit, root = "", False, 1.0, ()
+    sections: dict[str, list[tuple[int, list[str]]]] = {":bonedata": [], ":hierarchy": []}
     for number, words in _lines(path):
         key = words[0].lower()
         if key.startswith(":"):
             section = key
         elif section == "":
             _fail(path, number, f"a skeleton (.asf) begins with a keyword, got {words[0][:30]!r}")
-        elif section == ":bonedata":
-            blocks.append((number, words))
+        elif section in sections:
+            sections[section].append((number, words))
         elif (section, key) == (":root", "order"):
             root = _degrees_of_freedom(path, number, words[1:])
         elif (section, key) == (":units", "angle"):
-            unit = " ".join(words[1:]).lower()
-            if unit not in ("deg", "rad"):
-                _fail(path, number, f"the unit of angles is 'deg' or 'rad', got {unit!r}")
-            radians = unit == "rad"
-    bones = _bones(path, blocks)
+            name = " ".join(words[1:]).lower()
+            if name not in ("deg", "rad"):
+                _fail(path, number, f"the unit of angles is 'deg' or 'rad', got {name!r}")
+            radians = name == "rad"
+        elif (section, key) == (":units", "length"):
+            (unit,) = _numbers(path, number, "the unit of length", words[1:], 1)
+            if unit <= 0:
+                _fail(path, number, f"the unit of length is positive, got {words[1]}")
+    bones = _bones(path, sections[":bonedata"])
     if not root:
         raise ValueError(
             f"{path} has no line 'order' below ':root', so it is not a skeleton (.asf)"
         )
-    if not any(bones.values()):
+    if not any(bone.dof for bone in bones.values()):
         raise ValueError(f"{path} has no bone with a line 'dof' below ':bonedata', so none moves")
-    return Skeleton(root, bones, radians)
+    parents = _parents(path, sections[":hierarchy"], bones)
+    bones = {name: bones[name] for name in parents}
+    offsets, axes = {}, {}
+    for name, bone in bones.items():
+        size = math.hypot(*bone.direction)
+        if not size:
+            _fail(path, bone.began, f"the bone {name!r} has the direction 0 0 0")
+        offsets[name] = tuple(bone.length[0] * x / (size * unit) for x in bone.direction)
+        axes[name] = bone.axis if radians else tuple(map(math.radians, bone.axis))
+    dof = {name: bone.dof for name, bone in bones.items()}
+    return Skeleton(root, dof, radians, parents, offsets, axes)
 
 
 def _values(path: Path, number: int, words: list[str], dof: tuple[str, ...]) -> list[float]:
@@ -152,13 +247,7 @@ def _values(path: Path, number: int, words: list[str], dof: tuple[str, ...]) -> 
     if len(numbers) != len(dof):
         expected = f"{len(dof)} value{'s' * (len(dof) > 1)} ({' '.join(dof)})"
         _fail(path, number, f"{bone} takes {expected}, got {len(numbers)}")
-    try:
-        values = list(map(float, numbers))
-    except ValueError:
-        values = [float("nan")]
-    if not all(map(isfinite, values)) or "_" in "".join(numbers):  # float("1_0") is 10
-        _fail(path, number, f"{bone} takes finite numbers, got {' '.join(numbers)}")
-    return values
+    return list(_numbers(path, number, bone, numbers, len(dof)))
 
 
 def read_motion(path: str | Path, skeleton: Skeleton) -> np.ndarray:
