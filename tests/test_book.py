@@ -1,8 +1,10 @@
 """The book's own machinery: labels against marks, links, alt text and the built pages."""
 
+import base64
 import functools
 import http.server
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -11,8 +13,10 @@ import threading
 from pathlib import Path
 
 import equation_tests
+import notebook_figures
 import pytest
 import yaml
+from browser import chromium
 from sphinx.errors import ExtensionError
 from sphinx_site import build_site
 
@@ -81,6 +85,40 @@ def test_removing_a_test_stops_the_next_build_although_no_page_changed(build):
     build(["eq-a"], CHECKED)
     with pytest.raises(ExtensionError, match="equation eq-a has no test"):
         build(["eq-a"], "def test_a_is_a():\n    pass\n")
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A notebook with one figure."""
+    cell = {
+        "metadata": {
+            "mystnb": {"figure": {"name": "fig-a", "caption": "Grey."}, "image": {"alt": "A box"}}
+        },
+        "outputs": [{"data": {"image/png": base64.b64encode(b"a picture").decode()}}],
+    }
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": [{"metadata": {}}, cell]}))
+    return path
+
+
+@pytest.mark.parametrize(("own", "caption"), [("", "Grey."), ("\n   Its own.\n", "Its own.")])
+def test_a_page_shows_the_figure_of_a_notebook(drawn, monkeypatch, own, caption):
+    page = build_site(
+        drawn.parent,
+        monkeypatch,
+        page=f".. notebook-figure:: a.ipynb::fig-a\n   :name: fig-here\n{own}",
+        settings='extensions = ["notebook_figures"]\n',
+    )
+    assert 'alt="A box"' in page
+    assert 'id="fig-here"' in page
+    assert f'<span class="caption-text">{caption}</span>' in page
+    picture = drawn.parent / "_build" / re.search(r'src="([^"]+png)"', page)[1]
+    assert picture.read_bytes() == b"a picture"
+
+
+def test_a_figure_that_a_notebook_does_not_have_is_refused(drawn):
+    with pytest.raises(ValueError, match="a.ipynb has no stored figure named 'fig-b': run it"):
+        notebook_figures.read_figure(drawn, "fig-b")
 
 
 def test_every_label_of_the_book_has_a_marked_test():
@@ -195,16 +233,10 @@ def test_the_book_is_built_without_a_warning(built):
 
 @pytest.fixture(scope="module")
 def browser(built):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("page tests need Chromium")
     if built.returncode:
         pytest.skip("page tests need the built site")
-    playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
-    browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-    yield browser
-    browser.close()
-    playwright.stop()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +289,39 @@ def test_a_built_page_is_whole_without_a_network(browser, site, page, width):
         "squeezed": 0,
     }
     assert not outside
+
+
+def redirects():
+    config = yaml.safe_load((PROJECT / "_config.yml").read_text("utf-8"))
+    return config["sphinx"]["config"]["redirects"]
+
+
+@pytest.mark.parametrize(("old", "new"), redirects().items())
+def test_an_old_address_is_free_and_leads_to_a_page(old, new):
+    page = (PROJECT / old).parent / new
+    assert not list(PROJECT.glob(f"{old}.*"))
+    assert any(page.with_suffix(kind).exists() for kind in (".md", ".ipynb"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("book/06_learned_priors.html", "book/06_vhp_priors.html"),
+        ("book/06_learned_priors.html#equation-eq-vhp", "book/06_vhp_priors.html#equation-eq-vhp"),
+        ("book/06_learned_priors.html#ex-heuristic", "book/07_latent_graphs.html#ex-heuristic"),
+        ("book/06_learned_priors.html#fig-rings", "book/07_latent_graphs.html#fig-rings"),
+        ("notebooks/06_learned_priors.html", "notebooks/06_vhp_priors.html"),
+        (
+            "notebooks/exercises/06_learned_priors.html#sheet-shortest-path",
+            "notebooks/exercises/07_latent_graphs.html#sheet-shortest-path",
+        ),
+    ],
+)
+def test_an_old_address_leads_to_its_section_from_the_file_system(browser, old, new):
+    tab = browser.new_page()
+    tab.goto(f"{SITE.as_uri()}/{old}")
+    tab.wait_for_url(f"{SITE.as_uri()}/{new}")
+    anchor = new.partition("#")[2]
+    assert not anchor or tab.locator(f"[id='{anchor}']").count() == 1
+    tab.close()
