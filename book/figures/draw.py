@@ -1,5 +1,7 @@
 """Draw the figures of the book that no notebook draws: ``make figures``."""
 
+from itertools import pairwise
+from math import dist, inf
 from pathlib import Path
 
 import matplotlib
@@ -283,46 +285,52 @@ def multipliers() -> None:
     figure.savefig(FOLDER / "multipliers.png")
 
 
-def rings() -> None:
-    """Two priors on pendulum images, with one path through samples of each, decoded."""
-    pendulum = data.load("pendulum")
-    shape = {"width_ratios": [1, 1], "height_ratios": [3, 1]}
-    figure, axes = plt.subplots(2, 2, figsize=(10, 5.6), layout="constrained", gridspec_kw=shape)
-    angle = pendulum.test.factors["angle"]
-    ends = [(angle - target).abs().argmin().item() for target in (1.2, 3.8)]
-    for column, (name, prior, objective) in enumerate(
-        (
-            ("standard normal", "standard", objectives.elbo),
-            ("VHP with ReWO", "vhp", objectives.Constrained(0.06)),
-        )
-    ):
-        torch.manual_seed(0)
-        model = recipes.vae(
-            pendulum,
-            latent_size=2,
-            hidden=(128, 128),
-            normalisation="none",
-            activation="tanh",
-            prior=prior,
-        )
-        budget = {"epochs": 30, "batch_size": 128, "prior_learning_rate": 3e-3, "decay": 0.3}
-        fit(model, pendulum, objective=objective, **budget, progress=False)
-        torch.manual_seed(0)
-        with torch.no_grad():
-            samples = analysis.prune_sparse(model.top_prior().sample((5000,)))
-            q = model.encode_top(pendulum.test.pixels)
-            path = analysis.latent_graph(samples).path(*q.mean[ends])
-            points = analysis.resample(path.nodes, num_points=14)
-            frames = model.top_down.likelihood(points).mean.clamp(0, 1)
-            codes = q.sample()
-        top, bottom = axes[:, column]
-        top.scatter(*samples.T, s=1, color="0.6")
-        dots = top.scatter(*codes.T, s=1, c=angle, cmap="hsv")
-        top.plot(*path.nodes.T, color="black", lw=2)
-        top.set(title=name, xlabel="$z^{(1)}$", ylabel="$z^{(2)}$", aspect="equal")
-        plots.image_grid(frames[None].unflatten(1, (2, 7))[0], (16, 16), axes=bottom)
-    figure.colorbar(dots, ax=axes[0], label="true angle [rad]")
-    figure.savefig(FOLDER / "rings.png")
+def a_star() -> None:
+    """A* on seven points around a hole, with one point inside it: four moments of the search."""
+    places = {"start": (0, 0), "A": (4, 0), "B": (0, 5), "C": (12, 5), "end": (12, 0)}
+    places |= {"D": (0, -9), "E": (12, -9)}
+    edges = ("start A", "start B", "B C", "C end", "start D", "D E", "E end")
+    links = [tuple(edge.split()) for edge in edges]
+    reached, came_from, settled, moments = {"start": 0.0}, {}, [], []
+    while "end" not in settled:
+        waiting = [name for name in reached if name not in settled]
+        node = min(waiting, key=lambda n: reached[n] + dist(places[n], places["end"]))
+        settled.append(node)
+        for other in {*sum((link for link in links if node in link), ())} - {*settled}:
+            length = reached[node] + dist(places[node], places[other])
+            if node != "end" and length < reached.get(other, inf):
+                reached[other], came_from[other] = length, node
+        moments.append((dict(reached), tuple(settled)))
+    route = ["end"]
+    while route[-1] != "start":
+        route.append(came_from[route[-1]])
+    beside = {"start": (0.4, -1.2, "left", "top"), "end": (-0.4, -3, "right", "top")}
+    beside |= {"A": (1.3, 0, "left", "center")}
+    beside |= dict.fromkeys("BC", (0, 1.3, "center", "bottom"))
+    figure, axes = plt.subplots(2, 2, figsize=(5.6, 5.8), layout="constrained")
+    titles = ("1. start", "2. A, a dead end", "3. B", "4. C, then the end")
+    for panel, title, moment in zip(axes.flat, titles, (0, 1, 2, 4), strict=True):
+        reached, settled = moments[moment]
+        for a, b in links:
+            on_route = title == titles[-1] and {a, b} in map(set, pairwise(route))
+            style = {"color": "C0", "lw": 3} if on_route else {"color": "0.75", "lw": 1.2}
+            panel.plot(*zip(places[a], places[b], strict=True), zorder=1, **style)
+        for name, (x, y) in places.items():
+            face = "C0" if name in settled else "white"
+            edge = "C0" if name in reached else "0.6"
+            panel.plot(x, y, "o", ms=20, mfc=face, mec=edge, mew=1.5)
+            colour = "white" if name in settled else edge
+            small = {"size": 7.5, "weight": "bold", "ha": "center", "va": "center"}
+            panel.text(x, y, name, color=colour, **small)
+            if name in reached:
+                ahead = dist((x, y), places["end"])
+                sum_ = f"{reached[name]:.0f} + {ahead:.0f} = {reached[name] + ahead:.0f}"
+                dx, dy, side, height = beside.get(name, (0, -1.3, "center", "top"))
+                panel.text(x + dx, y + dy, sum_, ha=side, va=height, fontsize=9)
+        panel.set(xlim=(-2.8, 14.8), ylim=(-11.6, 8), aspect="equal")
+        panel.set_title(title, fontsize=10)
+        panel.axis("off")
+    figure.savefig(FOLDER / "a_star.png")
 
 
 if __name__ == "__main__":
@@ -334,4 +342,4 @@ if __name__ == "__main__":
     landing()
     prior_graphs()
     multipliers()
-    rings()
+    a_star()
