@@ -38,6 +38,13 @@ def test_every_number_of_a_page_is_asserted_to_the_precision_it_is_printed_with(
     assert claimed_numbers.unasserted(page, known) == []
 
 
+@pytest.mark.parametrize("name", ["06_vhp_priors", "07_latent_graphs"])
+def test_a_chapter_on_priors_can_be_read_in_one_sitting(name):
+    page = PROJECT / f"book/{name}.md"
+    assert 1000 < claimed_numbers.count_words(page) <= 2800
+    assert 10 < claimed_numbers.count_results(page) <= 60
+
+
 @pytest.mark.parametrize("page", MARKED, ids=lambda path: path.stem)
 def test_every_page_that_reports_results_has_marks(page):
     assert sum(len(s.marks) for s in claimed_numbers.sentences(page)) >= 10
@@ -296,6 +303,16 @@ def test_the_numbers_of_a_sentence_are_those_with_a_unit(tmp_path, text, expecte
     page.write_text(text if "{claim}" in text else text + "{claim}`a`\n")
     (sentence,) = claimed_numbers.sentences(page)
     assert (sentence.literal, sentence.marks) == (expected, ["a"])
+
+
+def test_words_and_results_are_counted_up_to_the_exercises(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "It has 5 nats for $x$.{claim}`a` Or 4 nats.\n\n| a table |\n\n$$ x = y $$\n\n"
+        "## Exercises\n\nOn paper, 6 nats.{claim}`b`\n"
+    )
+    assert claimed_numbers.count_words(page) == 5 + 3 + 5
+    assert claimed_numbers.count_results(page) == 1
 
 
 def test_two_marks_belong_to_the_sentence_before_them(tmp_path):

@@ -140,17 +140,30 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield " ".join(lines)
 
 
-def sentences(page: Path) -> list[Sentence]:
-    """Cut the prose of a page into sentences.
+def before_exercises(page: Path) -> str:
+    """Read what a student has to read of a page.
 
     Args:
         page: the Markdown file.
 
     Returns:
+        Its text up to the exercises.
+    """
+    return page.read_text("utf-8").split("\n## Exercises\n", 1)[0]
+
+
+def sentences(page: Path, text: str | None = None) -> list[Sentence]:
+    """Cut the prose of a page into sentences.
+
+    Args:
+        page: the Markdown file.
+        text: the part of it that is wanted; all of it if not given.
+
+    Returns:
         Its sentences, those with a mark ending at it.
     """
     found = []
-    for paragraph in _paragraphs(page.read_text("utf-8")):
+    for paragraph in _paragraphs(page.read_text("utf-8") if text is None else text):
         text = _GLUE.sub(
             lambda m: f"\x02{m['path']}::{m['name']}:{m['format'] or ''}\x03", paragraph
         )
@@ -179,6 +192,40 @@ def sentences(page: Path) -> list[Sentence]:
             if sentence.text:
                 found.append(sentence)
     return found
+
+
+def count_words(page: Path) -> int:
+    """Count what a student reads of a page.
+
+    Args:
+        page: the Markdown file.
+
+    Returns:
+        Words of the prose before the exercises, and five for each displayed formula; code, tables,
+        captions and formulas in a line do not count.
+    """
+    text = before_exercises(page)
+    prose = " ".join(_QUOTED.sub("1", sentence.text) for sentence in sentences(page, text))
+    return len(re.findall(r"\S*\w\S*", prose)) + 5 * len(_DISPLAY.findall(text))
+
+
+def count_results(page: Path) -> int:
+    """Count the results that a page prints.
+
+    Args:
+        page: the Markdown file.
+
+    Returns:
+        How many numbers before the exercises are quoted from notebooks, in tables, too, without
+        settings, or are written out with a unit in a sentence with a mark.
+    """
+    text = before_exercises(page)
+    quoted = [
+        m["name"]
+        for m in _GLUE.finditer(text)
+        if m["name"] not in settings((page.parent / m["path"]).resolve())
+    ]
+    return len(quoted) + sum(len(s.literal) for s in sentences(page, text) if s.marks)
 
 
 def unasserted(page: Path, claims: Mapping[str, Claim]) -> list[str]:
