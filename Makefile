@@ -51,7 +51,7 @@ mnist: $(VENV)/.installed ## train the models of the tables of chapters 2 and 5 
 	$(BIN)/python -m benchmarks.remedies
 	$(BIN)/python -m benchmarks.posterior_rules --data mnist
 
-pendulum: $(VENV)/.installed ## train the priors of chapter 6 and their variations; runs in the tables are not repeated
+pendulum: $(VENV)/.installed ## train the priors of chapters 6 and 7 and their variations; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.pendulum
 	$(BIN)/python -m benchmarks.pendulum --sensitivity
 	test -e benchmarks/pendulum_steps.csv || $(BIN)/python -m benchmarks.pendulum_steps
