@@ -125,6 +125,7 @@ def test_only_a_page_with_an_animation_loads_its_script(tmp_path, monkeypatch):
         ("{}", PAGE.replace("   :data: motion.json\n", ""), "needs the option 'data'"),
         ("{}", PAGE.replace("motion.json", "none.json"), "cannot play none.json"),
         ("{", PAGE, "cannot play motion.json"),
+        ("[NaN]", PAGE, "cannot play motion.json"),
     ],
 )
 def test_an_animation_without_alt_text_or_data_is_refused(tmp_path, monkeypatch, data, page, text):
@@ -251,7 +252,7 @@ def test_a_box_is_around_the_figure_that_jumps_while_it_does(show):
     tick, slider = (tab.locator(s).bounding_box() for s in (".ticks i", ".track input"))
     middle = slider["x"] + slider["width"] / 2
     assert abs(tick["x"] + tick["width"] / 2 - middle) < 1
-    assert "1 jump, largest step 81°" in tab.locator(".cell").nth(3).inner_text()
+    assert "1 jump, largest step\u00a081°" in tab.locator(".walker").nth(3).inner_text()
 
 
 @pytest.mark.slow

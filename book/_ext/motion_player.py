@@ -35,13 +35,14 @@ class MotionPlayer(Figure):
         env.note_dependency(name)
         try:
             data = json.loads(Path(path).read_text("utf-8"))
+            text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         except (OSError, ValueError) as error:
             raise ExtensionError(f"{env.docname}: cannot play {name}: {error}") from error
-        text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+        text = text.replace("<", "\\u003c")
+        script = f'<script type="application/json">{text}</script>'
         parts = super().run()
         for figure in (part for part in parts if isinstance(part, nodes.figure)):
             figure["classes"].append(CLASS)
-            script = f'<script type="application/json">{text}</script>'
             figure += nodes.raw("", script, format="html")
         return parts
 

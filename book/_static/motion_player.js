@@ -58,7 +58,9 @@
     const picture = shape(
       "svg",
       {
-        viewBox: `${-side} ${-above} ${full[0]} ${full[1]}`, role: "img",
+        viewBox: `${-side} ${-above} ${full[0]} ${full[1]}`,
+        preserveAspectRatio: "xMinYMid",
+        role: "img",
         "aria-label": `${path.model}, ${path.path}, from ${path.start} to ${path.end}`,
       },
       shape("line", { class: "ground", x1: -side, x2: width + side, y1: height, y2: height }),
@@ -70,7 +72,7 @@
       "div", {},
       make("b", {}, path.path), make("span", {}, `${path.start} \u2192 ${path.end}`),
       make("span", { class: "largest" },
-        `${count}, largest step ${Math.round(Math.max(...path.steps))}\u00b0`),
+        `${count}, largest step\u00a0${Math.round(Math.max(...path.steps))}\u00b0`),
     );
 
     function show(t) {
@@ -90,7 +92,7 @@
       done.setAttribute("x2", at(t));
       picture.classList.toggle("jumping", path.steps[t] > data.jump);
     }
-    return { element: make("div", { class: "cell" }, picture, text), show };
+    return { element: make("div", { class: "walker" }, picture, text), show };
   }
 
   function start(figure) {
@@ -106,7 +108,7 @@
     data.paths.forEach((path, i) => {
       if (path.model !== model) {
         model = path.model;
-        row = make("div", { class: "row" });
+        row = make("div", { class: "paths" });
         stage.append(make("div", { class: "model" }, model), row);
       }
       row.append(cells[i].element);
