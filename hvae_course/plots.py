@@ -329,9 +329,10 @@ def stick_figures(
             f"poses must be (T, J, 3) or (R, T, J, 3), got an array of shape {_array(poses).shape}"
         )
     marks = np.zeros(seen.shape[:-2], bool) if marked is None else _array(marked)
-    if marks.shape != seen.shape[:-2]:
+    if marks.shape != seen.shape[:-2] or marks.dtype != bool:
         raise ValueError(
-            f"marked needs one value per frame, {seen.shape[:-2]}, got the shape {marks.shape}"
+            f"marked needs true or false per frame, {seen.shape[:-2]}, got {marks.dtype} of shape "
+            f"{marks.shape}; compare steps with a threshold first"
         )
     seen, marks = seen.reshape(-1, *seen.shape[-3:]), marks.reshape(-1, seen.shape[-3])
     rows, columns, joints, _ = seen.shape

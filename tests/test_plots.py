@@ -331,9 +331,25 @@ def test_a_body_without_extent_is_drawn_without_a_warning():
         (BODY[None], {"parents": (-1, 0, 1, 0, 3, 0, 7)}, "is one of the 7 joints, got 7"),
         (BODY[None], {"names": ["head"]}, "7 joints need as many names, got 1"),
         (BODY[None], {"labels": ["a", "b"]}, "1 rows need as many labels, got 2"),
-        (BODY[None], {"marked": [True, False]}, r"one value per frame, \(1,\), got .* \(2,\)"),
+        (
+            BODY[None],
+            {"marked": [True, False]},
+            r"false per frame, \(1,\), got bool of shape \(2,\)",
+        ),
+        (BODY[None], {"marked": [21.5]}, "got float64 .* compare steps with a threshold first"),
     ],
-    ids=["plane", "empty", "one pose", "NaN", "few", "no parent", "names", "labels", "marks"],
+    ids=[
+        "plane",
+        "empty",
+        "one pose",
+        "NaN",
+        "few",
+        "no parent",
+        "names",
+        "labels",
+        "marks",
+        "degrees",
+    ],
 )
 def test_what_is_no_motion_is_refused(poses, options, text):
     with pytest.raises(ValueError, match=text):
