@@ -409,7 +409,7 @@ def _check_missing(arrays: Mapping[str, Tensor], missing: bool, names: tuple[str
             f"no training example has a value in {_columns(unseen, names)}; leave it out"
         )
     if missing and not any(x.isnan().any() for x in arrays.values()):
-        _warn(
+        warn(
             "missing=True, and no value is missing: a missing value is NaN or masked, and codes "
             "such as -999 are read as values; np.savez drops masks, so save x.filled(np.nan)"
         )
@@ -495,12 +495,12 @@ def _warn_of_few_values(
 ) -> None:
     """Warn of images that seem to have fewer values than they can have."""
     if (largest := int(pixels.max())) < DARK and guessed:
-        _warn(
+        warn(
             f"the largest of 256 possible grey values is {largest}; if the images have fewer, say "
             f"num_values, such as {largest + 1}: bounds of another number cannot be compared"
         )
     elif binarisation == "none" and ((pixels == 0) | (pixels == largest)).all():
-        _warn(
+        warn(
             f"only 0 and {largest} of {num_values} possible grey values occur; to score binary "
             "pixels, say binarisation='threshold'"
         )
@@ -609,7 +609,7 @@ def _warn_of_columns(
     constant = is_constant(x)
     if len(train) > 1 and constant.any():
         where = _columns(constant, names) if len(shape) == 1 else "every pixel"
-        _warn(
+        warn(
             f"{where} is constant in the training split, and the density of a constant has no "
             "upper limit; leave it out"
         )
@@ -628,7 +628,7 @@ def _warn_of_columns(
     if far.any():
         where = _columns(far, names) if len(shape) == 1 else "the pixels"
         worst = int(far.nonzero()[0])
-        _warn(
+        warn(
             f"the scale of {where} is far from 1 (mean {mean[worst]:.3g}, standard deviation "
             f"{std[worst]:.3g}), which networks and likelihoods expect; {advice}"
         )
@@ -659,7 +659,7 @@ def _classes(parts: Mapping[str, _Part]) -> int | None:
         )
     if len(known) < num_classes:
         gaps = set(range(num_classes)) - set(known.tolist())
-        _warn(
+        warn(
             f"there are labels up to {num_classes - 1}, but no training example has the label "
             f"{shorten(sorted(gaps))}; if the classes are numbered otherwise, number them with "
             "np.unique(labels, return_inverse=True)"
@@ -667,8 +667,12 @@ def _classes(parts: Mapping[str, _Part]) -> int | None:
     return num_classes
 
 
-def _warn(message: str) -> None:
-    """Warn of the line that called the package."""
+def warn(message: str) -> None:
+    """Give a `DataWarning` for the line that called the package.
+
+    Args:
+        message: what is unusual, and what to do.
+    """
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").startswith(__package__):
         frame, level = frame.f_back, level + 1

@@ -63,7 +63,7 @@ def from_npz(
     if not path.is_file():
         what = "is a folder; from_folder reads images" if path.is_dir() else "is not there"
         raise FileNotFoundError(f"the data file {path.absolute()} {what}")
-    entries = _read_npz(path)
+    entries = read_npz(path)
     options = {key: entries.pop(key) for key in OPTIONS if key in entries}
     splits: dict[str, dict[str, np.ndarray]] = {"train": {}, "validation": {}, "test": {}}
     for key, values in entries.items():
@@ -94,8 +94,18 @@ def from_npz(
         raise type(error)(f"{path}: {error}") from error
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    """All entries of a file; single values as Python's own."""
+def read_npz(path: Path) -> dict[str, Any]:
+    """Read all entries of a file of NumPy arrays, without running code from it.
+
+    Args:
+        path: a file as ``np.savez`` writes it.
+
+    Returns:
+        Its entries by name; single values, and options that are lists, as Python's own.
+
+    Raises:
+        ValueError: if the file is damaged, or holds Python objects or a single array.
+    """
     try:
         with path.open("rb") as file:
             found = np.load(file, allow_pickle=False)

@@ -1,6 +1,7 @@
 """Data sets by name, and how their pixels are made binary."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hvae_course.config import FILE_ENDING, Data
@@ -8,7 +9,7 @@ from hvae_course.data import motion, nested_shapes, pendulum
 from hvae_course.data.binarisation import binarise
 from hvae_course.data.files import from_npz
 from hvae_course.data.sources import Raw, digits, torchvision_set
-from hvae_course.data.splits import DataSet, Split
+from hvae_course.data.splits import DataSet, Split, Standardisation, shorten
 
 _READERS: dict[str, Callable[[Path | None], Raw]] = {
     "digits": digits,
@@ -82,26 +83,52 @@ def load(
     return _split(name.data, raw, name.binarisation)
 
 
-def load_motion(folder: str | Path, motions: Mapping[str, Sequence[str]] | None = None) -> DataSet:
-    """Load poses of a moving body from files of the CMU motion-capture database.
+def load_motion(
+    path: str | Path,
+    motions: Mapping[str, Sequence[str]] | Sequence[str] | None = None,
+    *,
+    leave_out: Sequence[str] = motion.LEFT_OUT,
+) -> DataSet:
+    """Load poses of a moving body, from recordings of the CMU motion-capture database.
 
     Args:
-        folder: your own copy of some of the files, ``.amc`` motions with their ``.asf`` skeletons
-            (http://mocap.cs.cmu.edu); the course ships none of them.
-        motions: the files of each motion, by its name, such as
-            ``{"walking": ["07_01.amc", "07_02.amc"]}``; by default every file is a motion of its
-            own.
+        path: a folder of ``.amc`` motions and their ``.asf`` skeletons, such as
+            `download_motion` fills, or a file ``.npz`` of recordings. A folder that holds
+            ``cmu_expmap.npz`` is read as that file.
+        motions: of a file ``.npz``, the names of the motions to be read, by default all. Of
+            other files, the files of each motion, by its name, such as
+            ``{"walking": ["07_01.amc", "07_02.amc"]}`` or `hvae_course.data.MOTIONS`; by default
+            every file is a motion of its own. Files that are named are read even if there is a
+            ``cmu_expmap.npz`` beside them.
+        leave_out: joints that are no features.
 
     Returns:
-        Standardised joint angles without the root, real values, one example for each frame. Every
-        file is cut in time, 80 % of its frames for training, 10 % for validation and 10 % for the
-        test. Labels number the motions in the given order; the factor ``"time"`` is the frame.
-        ``data.motion.gather`` gives the names of the joints, and turns features into degrees.
+        Standardised rotation vectors of the joints without the root, real values, one example for
+        each frame; ``feature_names`` has names such as ``"lfemur.x"``, and
+        ``standardisation.undo`` gives radians. A motion of three or more recordings gives its
+        last to the test and its last but one to the validation; with fewer, every recording is
+        cut in time, 80 % of its frames for training, 10 % for validation and 10 % for the test.
+        Labels number the motions, whose names are in ``class_names``; the factors are the
+        ``"time"``, the number of a frame in its recording, and the ``"recording"``, its number.
+        `hvae_course.data.motion.gather` gives the joints and the bones as well.
 
     Raises:
         FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
-        TypeError: if ``motions`` is not a mapping to lists of names.
-        ValueError: if a file is malformed (the message gives file and line), or if the files
-            do not fit together.
+        TypeError: if ``motions`` has the wrong form, or ``leave_out`` is not a list of names.
+        ValueError: if a file is malformed (the message gives its place), or if the files do not
+            fit together.
+
+    Warns:
+        DataWarning: if a motion has fewer than three recordings, which are then cut in time, or
+            if many frames of a recording were dropped.
     """
-    return _split("motion", motion.read(folder, motions), "none")
+    found = motion.gather(path, motions, leave_out=leave_out)
+    order = "by recording" + f", {shorten(found.cut)} in time" * bool(found.cut)
+    return replace(
+        _split("motion", found.raw, "none"),
+        feature_names=found.channels,
+        standardisation=Standardisation(tuple(found.mean), tuple(found.std)),
+        class_names=found.motions,
+        about=f"poses of {len(found.joints)} joints",
+        order="in time" if found.cut == found.motions else order,
+    )

@@ -19,7 +19,7 @@ class Raw:
     """``(N, D)``, bytes, or real values in float32."""
     labels: Tensor
     """``(N,)``, int64."""
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, ...]
     max_value: int | None
     """The byte that stands for white; None for real values."""
     sizes: tuple[int, int, int]
@@ -105,9 +105,14 @@ def torchvision_datasets() -> ModuleType:
     return datasets
 
 
-def _cache_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "hvae_course"
+def default_folder() -> Path:
+    """Say where data sets are that are downloaded.
+
+    Returns:
+        The folder in ``HVAE_DATA``, or else a cache folder.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("HVAE_DATA") or cache / "hvae_course")
 
 
 def torchvision_set(class_name: str) -> Callable[[Path | None], Raw]:
@@ -122,7 +127,7 @@ def torchvision_set(class_name: str) -> Callable[[Path | None], Raw]:
     """
 
     def read(root: Path | None) -> Raw:
-        folder = root or Path(os.environ.get("HVAE_DATA") or _cache_folder())
+        folder = root or default_folder()
         raw = folder / class_name / "raw"
         source = getattr(torchvision_datasets(), class_name)
         damaged = f"the {class_name} files in {raw} are damaged"
