@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from answers.running import run_check, solution
+from answers.running import SHEETS, run_check, solution
+from notebook_cells import code_cells, run
 from scipy.spatial.transform import Rotation
 
 from hvae_course.analysis import resample
@@ -26,10 +27,14 @@ def listed_twice(points, k):
     distance = torch.cdist(points, points).fill_diagonal_(math.inf)
     links = {u: [] for u in range(len(points))}
     for u, near in enumerate(distance.topk(k, largest=False).indices):
-        for v in near:  # tensors, which differ although their numbers agree
+        for v in near.tolist():
             links[u].append(v)
-            links[v.item()].append(torch.tensor(u))
+            links[v].append(u)
     return links
+
+
+def sets_of_tensors(points, k):
+    return {u: {torch.tensor(v) for v in near} for u, near in nearest_first(points, k).items()}
 
 
 def edge_list(points, k):
@@ -113,6 +118,7 @@ def at_rest(a, b):
     [
         ("knn_graph", nearest_first, "the point itself need not come first"),
         ("knn_graph", listed_twice, "in its list twice"),
+        ("knn_graph", sets_of_tensors, "are tensors, which a dict does not find"),
         ("knn_graph", edge_list, "there should be 12 lists, one for each point"),
         ("knn_graph", keys_as_text, "a list for each of the numbers 0 to 11"),
         ("knn_graph", half_numbers, "a list of node numbers"),
@@ -133,3 +139,15 @@ def test_a_mistake_is_named_however_it_is_written(exercise, answer, hint, capsys
     verdict = run_check(getattr(checks, exercise), answer, capsys)
     assert not verdict
     assert hint in verdict.message
+
+
+@pytest.mark.slow
+def test_the_example_shows_what_its_solution_says():
+    lines = run(code_cells(SHEETS["latent_graphs"]), {})
+    rows = {line[:18].strip(): line[18:].split() for line in lines if ", " in line[:6]}
+    rows = {name: [float(number) for number in row] for name, row in rows.items()}
+    around, line, across = (rows[n] for n in ("path, pruned", "line, pruned", "path, all codes"))
+    assert around[0] / line[0] == pytest.approx(math.pi / 2, rel=0.05)
+    assert all(path[0] > line[0] for path in (around, across))
+    assert around[1] < 0.5 * line[1] and around[2] < 0.5 * line[2]
+    assert across[1] > line[1] > 2 * 3.9  # up to almost 4 and down again

@@ -67,7 +67,7 @@ def expanded_squares(points, k):
     distance = square[:, None] + square - 2 * points @ points.T
     near = (distance + 1e9 * torch.eye(len(points))).argsort(dim=1)[:, :k]
     linked = torch.zeros(len(points), len(points), dtype=torch.bool).scatter(1, near, True)
-    return {u: row.nonzero().flatten() for u, row in enumerate(linked | linked.T)}
+    return {u: row.nonzero().flatten().tolist() for u, row in enumerate(linked | linked.T)}
 
 
 def mask_of_the_largest(points, share, neighbour):

@@ -105,9 +105,15 @@ def _links(value: object, points: Tensor, k: int) -> _Links:
 def _neighbours(u: int, linked: object, points: Tensor) -> set[int]:
     """The neighbours of one point, if they are other points, each once."""
     try:
-        numbers = [index(v) for v in linked]
+        near = list(linked)
+        numbers = [index(v) for v in near]
     except TypeError:
         raise Mistake(f"the neighbours of {u} should be a list of node numbers") from None
+    if any(isinstance(v, Tensor) for v in near):
+        raise Mistake(
+            f"the neighbours of {u} are tensors, which a dict does not find; make them numbers, "
+            "for example with .tolist()"
+        )
     if len(numbers) >= len(points):
         raise Mistake(
             f"the list of {u} is longer than there are others; list their numbers, not all points"
@@ -219,6 +225,9 @@ for _hint, _variant in {
     ),
     "this is the table (N, k) of the nearest": _linked(link=_table),
     "this is a matrix of links": _linked(link=_matrix),
+    "are tensors, which a dict does not find": (
+        _linked(link=lambda near: {u: torch.tensor(v) for u, v in _either(near).items()})
+    ),
     "list their numbers, not all points": _linked(link=_rows),
     "without one of them": _linked(
         link=lambda near: {u: v for u, v in _either(near).items() if u}
