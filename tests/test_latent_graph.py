@@ -112,6 +112,7 @@ def test_a_star_finds_paths_as_short_as_dijkstra_does(number, size, k):
     assert joined >= 20
 
 
+@pytest.mark.equation("eq-heuristic")
 def test_the_heuristic_is_admissible_and_consistent(monkeypatch):
     astar, checked = networkx.astar_path, []
 

@@ -34,6 +34,7 @@ SMALL = {
     "04_ladder_merge": {"epochs": 2, "seeds": (0, 1), "num_samples": 2},
     "05_bidirectional_inference": {"epochs": 2, "num_pairs": 20},
     "06_vhp_priors": {"epochs": 2, "pendulum_epochs": 1},
+    "07_latent_graphs": {"pendulum_epochs": 1, "num_pairs": 5},
     "results": {},
 }
 """Small settings of the notebooks; the sheets have theirs in `test_sheets`."""
@@ -197,7 +198,7 @@ def test_the_setup_cell_is_silent_and_installs_the_package_and_optional_dependen
 @pytest.mark.parametrize("notebook", [*CHAPTERS, MAIN_SHEETS[0]], ids=lambda path: path.stem)
 def test_the_data_set_is_one_parameter(notebook):
     (cell,) = cells(notebook, "parameters")
-    assert cell.source.startswith('dataset = "digits"')
+    assert re.match('dataset = "(digits|pendulum)"', cell.source)
     others = [c for c in code_cells(notebook) if "parameters" not in c.metadata.get("tags", [])]
     assert not [c for c in others if re.search(r"load\([\"']", c.source)]
 
