@@ -159,7 +159,7 @@ def _at_corners(corners: Tensor, num_frames: int) -> Tensor:
 
 
 def _divided(corners: Tensor, num_frames: int) -> Tensor:
-    """The way of beginners: divide by the length of each edge, also where it is zero."""
+    """Codes along a polyline, dividing by the length of each edge, also where it is zero."""
     corners = corners.double()
     edge = corners.diff(dim=0).norm(dim=1)
     reached = torch.cat([edge.new_zeros(1), edge.cumsum(0)])
