@@ -27,7 +27,7 @@ ALLOWED = {
         "nets": "",
         "processes": "",
         "seeding": "",
-        "data": "config",
+        "data": "config files",
         "files": "config",
         "machine": "config",
         "grey_values": "gaussians",

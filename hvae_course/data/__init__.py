@@ -17,11 +17,12 @@ the same. It is one of:
 `from_arrays`, `from_dataset`, `from_folder` and `from_npz` make a data set of data of your own.
 """
 
-from hvae_course.data import motion, nested_shapes, pendulum
+from hvae_course.data import kinematics, motion, nested_shapes, pendulum
 from hvae_course.data.arrays import DataWarning, from_arrays
 from hvae_course.data.binarisation import BINARISATION_SEED
 from hvae_course.data.files import from_dataset, from_folder, from_npz
 from hvae_course.data.loading import load, load_motion
+from hvae_course.data.motion_files import MOTIONS, download_motion
 from hvae_course.data.splits import DataSet, DataSpec, Split, Standardisation, as_data_set
 
 __all__ = [
@@ -29,13 +30,16 @@ __all__ = [
     "DataSet",
     "DataSpec",
     "DataWarning",
+    "MOTIONS",
     "Split",
     "Standardisation",
     "as_data_set",
+    "download_motion",
     "from_arrays",
     "from_dataset",
     "from_folder",
     "from_npz",
+    "kinematics",
     "load",
     "load_motion",
     "motion",

@@ -58,6 +58,7 @@ from hvae_course.data.kinematics import (
     joint_positions,
     rotations_of,
 )
+from hvae_course.data.motion_files import check_motions
 from hvae_course.data.sources import Raw
 from hvae_course.data.splits import shorten
 
@@ -219,13 +220,7 @@ def _choose(
         if not files:
             raise FileNotFoundError(f"{folder} has no motion (.amc)")
         return chosen
-    if not isinstance(motions, Mapping) or any(isinstance(n, str) for n in motions.values()):
-        raise TypeError(
-            "motions= maps the name of a motion to a list of files, such as "
-            f"{{'walking': ['07_01.amc']}}, got {motions!r}"
-        )
-    if not motions or not all(motions.values()):
-        raise ValueError(f"every motion needs a file, got motions={dict(motions)!r}")
+    check_motions(motions)
     chosen = {m: [_find(folder, files, m, name) for name in names] for m, names in motions.items()}
     paths = [path for group in chosen.values() for path in group]
     twice = sorted({path.name for path in paths if paths.count(path) > 1})
