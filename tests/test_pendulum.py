@@ -204,6 +204,19 @@ def test_an_empty_split_is_refused(sizes):
     assert f"sizes={sizes}" in str(error.value)
 
 
+@pytest.mark.parametrize("side", [8, 32])
+def test_the_side_changes_the_resolution_and_not_the_angles(side, raw):
+    other = pendulum.generate(SIZES, noise=0.0, side=side)
+    assert other.image_shape == (side, side)
+    assert torch.equal(other.factors["angle"], raw.factors["angle"])
+    assert torch.equal(other.pixels, draw(raw.factors["angle"], side=side))
+
+
+def test_images_without_pixels_are_refused():
+    with pytest.raises(ValueError, match="at least 1 pixel, got side=0"):
+        pendulum.generate((1, 1, 1), side=0)
+
+
 @pytest.mark.parametrize("noise", [-0.1, math.nan])
 def test_negative_noise_is_refused(noise):
     with pytest.raises(ValueError, match=f"the noise must not be negative, got .*noise={noise}"):

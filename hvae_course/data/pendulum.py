@@ -69,7 +69,11 @@ def read_angle(images: Tensor, *, resolution: int = 720) -> tuple[Tensor, Tensor
 
 
 def generate(
-    sizes: tuple[int, int, int] = SIZES, *, noise: float = NOISE, seed: int = SEED
+    sizes: tuple[int, int, int] = SIZES,
+    *,
+    noise: float = NOISE,
+    seed: int = SEED,
+    side: int = SIDE,
 ) -> Raw:
     """Generate a data set of pendulum images.
 
@@ -77,17 +81,20 @@ def generate(
         sizes: images for training, validation and test.
         noise: standard deviation of the noise on every pixel.
         seed: seed of the angles and the noise.
+        side: width and height of the images, in pixels.
 
     Returns:
         The images with the factor ``"angle"`` in radians; labels are its sector.
 
     Raises:
-        ValueError: if a split is empty or the noise is negative.
+        ValueError: if a split is empty, the noise is negative or the images have no pixels.
     """
     check_generated(sizes, noise=noise)
+    if side < 1:
+        raise ValueError(f"side is the width of the images, at least 1 pixel, got side={side}")
     generator = torch.Generator().manual_seed(seed)
     angle = 2 * math.pi * torch.rand(sum(sizes), generator=generator)
-    images = draw(angle)
+    images = draw(angle, side=side)
     images = images + noise * torch.randn(images.shape, generator=generator)
     labels = (angle * (SECTORS / (2 * math.pi))).long().clamp(max=SECTORS - 1)
-    return Raw(images, labels, (SIDE, SIDE), None, sizes, {"angle": angle})
+    return Raw(images, labels, (side, side), None, sizes, {"angle": angle})
