@@ -1,6 +1,7 @@
-"""Judge a two-dimensional latent space of pendulum images against the truth, which is a circle."""
+"""Judge a latent space of pendulum images against the truth, which is a circle."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from benchmarks.runs import Row
 from hvae_course.analysis import (
     LatentGraph,
+    Path,
     angle_steps,
     latent_graph,
     prune_sparse,
@@ -43,66 +45,78 @@ class Latents:
     """What a model says about its latent space."""
 
     prior: Tensor
-    """Samples of the prior, ``(NODES, 2)``."""
+    """Samples of the prior, ``(NODES, Z)``."""
     codes: Tensor
-    """Draws of q(z | x) for training images, ``(NODES, 2)``."""
+    """Draws of q(z | x) for training images, ``(NODES, Z)``."""
     judged: Tensor
-    """Draws of q(z | x) for the judged split, ``(N, 2)``."""
+    """Draws of q(z | x) for the judged split, ``(N, Z)``."""
     ends: Tensor
-    """Posterior means of the pairs' images, ``(PAIRS, 2, 2)``."""
+    """Posterior means of the pairs' images, ``(PAIRS, 2, Z)``."""
     circle: Tensor
-    """Posterior means of clean images in the order of their angle, ``(CLEAN, 2)``."""
+    """Posterior means of clean images in the order of their angle, ``(CLEAN, Z)``."""
 
 
 @torch.no_grad()
 def latents(model: HierarchicalVAE, train: Split, judged: Split, *, seed: int = 0) -> Latents:
-    """Draw everything that the measures need from a model of one level with two dimensions."""
+    """Draw everything that the measures need from a model of one level."""
     torch.manual_seed(seed)
     pairs = torch.randint(len(judged), (PAIRS, 2))
     angles = torch.arange(CLEAN) * (2 * math.pi / CLEAN)
+    circle = pendulum.draw(angles, side=math.isqrt(judged.pixels.shape[1]))
     means = model.encode_top(judged.pixels).mean
     return Latents(
         prior=model.top_prior().sample((NODES,)),
         codes=model.encode_top(train.pixels[:NODES]).sample(),
         judged=model.encode_top(judged.pixels).sample(),
         ends=means[pairs],
-        circle=model.encode_top(pendulum.draw(angles)).mean,
+        circle=model.encode_top(circle).mean,
     )
+
+
+def find_paths(ends: Tensor, graph: LatentGraph | None) -> list[Path | None]:
+    """Join pairs of codes.
+
+    Args:
+        ends: codes, ``(N, 2, Z)``.
+        graph: where the paths run; None for straight lines.
+
+    Returns:
+        A path for each pair, None where the graph is in parts and joins the pair by none.
+    """
+    if graph is None:
+        return [Path(pair) for pair in ends]
+    paths: list[Path | None] = []
+    for start, end in ends:
+        try:
+            paths.append(graph.path(start, end))
+        except NoPathError:
+            paths.append(None)
+    return paths
 
 
 @torch.no_grad()
 def decode(model: HierarchicalVAE, nodes: Tensor) -> Tensor:
-    """Decode a path with corners ``(T, 2)`` at points of equal distance: ``(FRAMES, D)``."""
+    """Decode a path with corners ``(T, Z)`` at points of equal distance: ``(FRAMES, D)``."""
     return model.top_down.likelihood(resample(nodes, num_points=FRAMES)).mean
 
 
-def judge_paths(
-    model: HierarchicalVAE, ends: Tensor, graph: LatentGraph | None, *, name: str
-) -> Row:
-    """Join pairs of codes, decode the paths and measure them.
+def judge_paths(model: HierarchicalVAE, paths: Sequence[Path | None], *, name: str) -> Row:
+    """Decode paths and measure them.
 
     Args:
         model: the model.
-        ends: codes, ``(PAIRS, 2, 2)``.
-        graph: where the paths run; None for straight lines.
+        paths: a path for each pair of codes, None for a pair that is not joined.
         name: start of the columns' names.
 
     Returns:
         Share of the pairs that a path joins, below 1 if the graph is in parts. Means over the
         joined pairs, NaN without one: the largest step of the decoded angle in degrees, the share
         of paths with a jump, the distance of the worst frame to the nearest clean image, bend and
-        jump ratio. The longest edge of any path, and the graph's k.
+        jump ratio.
     """
-    rows, longest = [], 0.0
-    for start, end in ends:
-        nodes = torch.stack([start, end])
-        if graph is not None:
-            try:
-                path = graph.path(start, end)
-            except NoPathError:
-                continue
-            nodes, longest = path.nodes, max(longest, path.longest_edge)
-        frames = decode(model, nodes)
+    rows = []
+    for path in filter(None, paths):
+        frames = decode(model, path.nodes)
         angle, distance = pendulum.read_angle(frames)
         step = math.degrees(angle_steps(angle).abs().max().item())
         smooth = smoothness(frames)
@@ -110,9 +124,7 @@ def judge_paths(
         rows.append([step, step > JUMP, distance.max().item(), bend, smooth.jump_ratio])
     names = ("angle_step", "jumps", "off_manifold", "second_difference", "jump_ratio")
     means = np.mean(rows, axis=0).tolist() if rows else [math.nan] * len(names)
-    row = {"joined": len(rows) / len(ends)} | dict(zip(names, means, strict=True))
-    if graph is not None:
-        row |= {"longest_edge": longest, "k": graph.k}
+    row = {"joined": len(rows) / len(paths)} | dict(zip(names, means, strict=True))
     return {f"{name}_{column}": value for column, value in row.items()}
 
 
@@ -129,11 +141,12 @@ def two_sample_accuracy(a: Tensor, b: Tensor) -> float:
 
 
 def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
-    """Every measure of the latent space, the same for every model.
+    """Every measure of a two-dimensional latent space, the same for every model.
 
     Ring test of the pruned prior samples, and of the pruned codes of training images; match of
     prior and codes; tears of the encoder; the paths' measures for graphs on pruned prior samples,
-    on all of them and on the pruned codes, and for straight lines.
+    on all of them and on the pruned codes, with their longest edges and k, and for straight
+    lines.
     """
     found = latents(model, train, judged)
     pruned = prune_sparse(found.prior, share=PRUNED)
@@ -155,5 +168,8 @@ def judge(model: HierarchicalVAE, train: Split, judged: Split) -> Row:
     }
     for name, points in {"pruned": pruned, "unpruned": found.prior, "codes": codes}.items():
         graph = latent_graph(points, k=NEIGHBOURS)
-        row |= judge_paths(model, found.ends, graph, name=name)
-    return row | judge_paths(model, found.ends, None, name="line")
+        paths = find_paths(found.ends, graph)
+        row |= judge_paths(model, paths, name=name)
+        longest = max((path.longest_edge for path in filter(None, paths)), default=0.0)
+        row |= {f"{name}_longest_edge": longest, f"{name}_k": graph.k}
+    return row | judge_paths(model, find_paths(found.ends, None), name="line")

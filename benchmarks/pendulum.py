@@ -1,4 +1,4 @@
-"""Priors on pendulum images, whose true latent space is a circle: the table of chapter 6.
+"""Priors on pendulum images, whose true latent space is a circle: the table of chapters 6 and 7.
 
 Run it with ``make pendulum``, or ``python -m benchmarks.pendulum``. It trains every model with
 the same networks, budget and seeds, judges it on the test set by its weights of the best
@@ -141,13 +141,8 @@ VARIATIONS = {
 """VHP with ReWO, one constant changed at a time, and what the models share changed for three."""
 
 
-def run(job: Row) -> Row:
-    """Train and judge one model: its row of the table.
-
-    Bounds are in nats per image; then come the state of the constraint and the latent space.
-    """
-    pendulum = data.load("pendulum")
-    setting = (MODELS | VARIATIONS)[job["model"]]
+def train(setting: Setting, pendulum: data.DataSet, job: Row) -> tuple[HierarchicalVAE, Row]:
+    """Train one model: itself, its bounds in nats per image, and the state of its constraint."""
     model, objective = setting.build(pendulum, seed=job["seed"]), setting.objective()
     training = Training(num_samples=setting.num_samples, **BUDGET, seed=job["seed"])
     history = fit(model, pendulum, training, objective=objective, progress=False)
@@ -174,7 +169,14 @@ def run(job: Row) -> Row:
     if isinstance(objective, Constrained):
         row |= {"met": objective.met, "beta": objective.beta.item()}
         row["moving_error"] = objective.average.item()
-    row |= latent_paths.judge(model, pendulum.train, judged)
+    return model, row
+
+
+def run(job: Row) -> Row:
+    """Train and judge one model: its row of the table."""
+    pendulum = data.load("pendulum")
+    model, row = train((MODELS | VARIATIONS)[job["model"]], pendulum, job)
+    row |= latent_paths.judge(model, pendulum.train, pendulum.split(job["split"]))
     row["data"] = str(pendulum)
     return rounded(row, 5)
 
@@ -194,6 +196,26 @@ def configuration() -> dict[str, Any]:
     }
 
 
+def keep_configuration(path: Path, beside: Path, now: dict[str, Any]) -> None:
+    """Write the configuration beside a table, and refuse to continue a table of another one.
+
+    Args:
+        path: the table.
+        beside: JSON file of the configuration.
+        now: the configuration of this program.
+
+    Raises:
+        ValueError: if the table was made with another configuration.
+    """
+    if path.exists() and (before := read_json(beside)) is not None:
+        if other := differences(before | {"torch": now["torch"]}, now):
+            raise ValueError(
+                f"{path} was made with other settings than those of this program: {other}; delete "
+                f"it and {beside}, or name another file in another folder"
+            )
+    write_json(beside, now)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Train what the table does not hold yet, and print it."""
     parser = table_parser(__doc__)
@@ -210,14 +232,7 @@ def main(words: Sequence[str] | None = None) -> None:
     ]
     folder = Path(__file__).parent
     path = given.table or folder / f"{name}.csv"
-    beside, now = path.with_name("pendulum.json"), plain(configuration())
-    if path.exists() and (before := read_json(beside)) is not None:
-        if other := differences(before | {"torch": now["torch"]}, now):
-            raise ValueError(
-                f"{path} was made with other settings than those of this program: {other}; delete "
-                f"it and {beside}, or name another file in another folder"
-            )
-    write_json(beside, now)
+    keep_configuration(path, path.with_name("pendulum.json"), plain(configuration()))
     table = run_all(run, jobs, path, processes=given.processes)
     shown = ["ring", "hole_ratio", "pruned_jumps", "pruned_angle_step", "unpruned_angle_step"]
     shown += ["codes_angle_step", "two_sample", "iw", "beta"]

@@ -1,4 +1,4 @@
-"""The tables of chapter 6: how they are made."""
+"""The tables of chapters 6 and 7: how they are made."""
 
 import math
 from types import SimpleNamespace
@@ -115,12 +115,13 @@ def test_a_path_around_the_ring_does_not_jump_and_one_across_it_does():
     points = on_the_circle(2 * math.pi * torch.rand(2000)) + 0.02 * torch.randn(2000, 2)
     graph = latent_paths.latent_graph(points, k=15)
     ends = on_the_circle(torch.tensor([[0.3, 3.42]]))
-    around = latent_paths.judge_paths(MODEL, ends, graph, name="around")
-    across = latent_paths.judge_paths(MODEL, ends, None, name="across")
+    (path,) = paths = latent_paths.find_paths(ends, graph)
+    around = latent_paths.judge_paths(MODEL, paths, name="around")
+    across = latent_paths.judge_paths(MODEL, latent_paths.find_paths(ends, None), name="across")
     assert around["around_jumps"] == 0 and across["across_jumps"] == 1
     assert around["around_angle_step"] < 10 < 60 < across["across_angle_step"]
     assert around["around_off_manifold"] < 0.02
-    assert around["around_k"] == 15 and around["around_longest_edge"] < 0.5
+    assert path.longest_edge < 0.5
 
 
 def test_a_pair_in_different_parts_of_the_graph_is_not_joined_and_k_does_not_grow():
@@ -128,10 +129,12 @@ def test_a_pair_in_different_parts_of_the_graph_is_not_joined_and_k_does_not_gro
     angle = torch.tensor([0.5, 3.6])[:, None] + 0.5 * torch.rand(2, 200)  # two arcs
     graph = latent_paths.latent_graph(on_the_circle(angle.flatten()), k=5)
     ends = on_the_circle(torch.tensor([[0.6, 0.9], [0.6, 3.8], [3.7, 4.0]]))
-    row = latent_paths.judge_paths(MODEL, ends, graph, name="parts")
-    assert row["parts_joined"] == pytest.approx(2 / 3) and row["parts_k"] == 5
+    paths = latent_paths.find_paths(ends, graph)
+    assert paths[1] is None and graph.k == 5
+    row = latent_paths.judge_paths(MODEL, paths, name="parts")
+    assert row["parts_joined"] == pytest.approx(2 / 3)
     assert row["parts_jumps"] == 0 and row["parts_angle_step"] < 20
-    alone = latent_paths.judge_paths(MODEL, ends[1:2], graph, name="parts")
+    alone = latent_paths.judge_paths(MODEL, paths[1:2], name="parts")
     assert alone["parts_joined"] == 0 and math.isnan(alone["parts_jumps"])
 
 
