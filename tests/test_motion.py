@@ -389,7 +389,7 @@ def test_a_name_that_two_files_bear_needs_its_folder(mocap):
 
 def test_a_folder_that_lacks_something_is_refused(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"no folder .*none; .*download_motion\(\) fetches"
+        FileNotFoundError, match=r"there is no .*none; .*download_motion\(\) fetches"
     ):
         data.load_motion(tmp_path / "none")
     (tmp_path / "m.amc").write_text(motion(walk(10)))

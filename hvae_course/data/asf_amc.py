@@ -43,8 +43,8 @@ class Skeleton:
     offsets: Mapping[str, tuple[float, ...]]
     """From the beginning of each bone to its end, at rest, divided by the unit of length."""
     axes: Mapping[str, tuple[float, ...]]
-    """How each bone's frame is tilted at rest: about x, then y, then z, which stay fixed, by these
-    angles, radians."""
+    """How each bone's frame is tilted at rest, by these angles about x, then y, then z, which stay
+    fixed, radians."""
 
     @property
     def channels(self) -> tuple[str, ...]:

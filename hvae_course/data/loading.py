@@ -97,7 +97,7 @@ def load_motion(
             ``cmu_expmap.npz`` is read as that file.
         motions: of a file ``.npz``, the names of the motions to be read, by default all. Of
             other files, the files of each motion, by its name, such as
-            ``{"walking": ["07_01.amc", "07_02.amc"]}`` or `hvae_course.data.MOTIONS`; by default
+            ``{"walking": ["07_01.amc", "07_02.amc"]}`` or `MOTIONS`; by default
             every file is a motion of its own. Files that are named are read even if there is a
             ``cmu_expmap.npz`` beside them.
         leave_out: joints that are no features.

@@ -29,7 +29,7 @@ last but one to the validation. With fewer, every recording is cut in time: the 
 frames are for training, the next 10 % for validation, the last 10 % for the test. The frames on
 both sides of a cut are alike, so these scores are too good.
 
-The course ships none of the recordings; `hvae_course.data.download_motion` fetches some. The
+The course ships none of the recordings; `download_motion` fetches some. The
 database is free to use; publications are asked to acknowledge mocap.cs.cmu.edu and its funding,
 NSF EIA-0196217.
 
@@ -135,6 +135,7 @@ class MotionSet:
         Raises:
             ValueError: if the poses do not have D features.
         """
+        x = torch.as_tensor(x)
         if x.shape[-1:] != self.mean.shape:
             raise ValueError(
                 f"a pose has {len(self.mean)} features, got the shape {tuple(x.shape)}"
@@ -296,7 +297,7 @@ def _read_expmap(path: Path, motions: Sequence[str] | None) -> _Source:
         if not key:
             raise ValueError(
                 f"{path} holds {name!r}, and recordings have names such as 'train/walking_1' and "
-                "'test/walking_1'"
+                "'test/walking_1'; rename it, or leave it out"
             )
         rows = np.asarray(rows)
         if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != columns:
@@ -314,7 +315,7 @@ def _read_expmap(path: Path, motions: Sequence[str] | None) -> _Source:
         take = _Take(name, turns, test=split == "test")
         found.setdefault(motion, []).append((split == "test", int(number), take))
     if not found:
-        raise ValueError(f"{path} holds no recordings")
+        raise ValueError(f"{path} holds no recordings; choose another file")
     if isinstance(motions, Mapping | str) or not isinstance(motions, Iterable | None):
         raise TypeError(
             f"motions= is a list of motions of {path}, such as {list(found)[:2]}, got {motions!r}"
@@ -334,7 +335,7 @@ def _read_expmap(path: Path, motions: Sequence[str] | None) -> _Source:
                 f"validation, and one for the test, got {len(takes[motion]) - tests} and {tests} "
                 f"of {motion}"
             )
-    for asf in sorted(path.parent.glob("*.asf")):
+    for asf in sorted(p for p in path.parent.iterdir() if p.suffix.lower() == ".asf"):
         skeleton = read_skeleton(asf)
         if tuple(skeleton.bones) == joints:
             return _Source(takes, joints, body_of(skeleton))
@@ -348,10 +349,10 @@ def _read(
     path = Path(path).expanduser()
     if not path.exists():
         raise FileNotFoundError(
-            f"no folder {path}; hvae_course.data.download_motion() fetches motions and their "
+            f"there is no {path}; hvae_course.data.download_motion() fetches motions and their "
             "skeletons from http://mocap.cs.cmu.edu"
         )
-    if path.is_dir() and ((path / EXPMAP).is_file() and not isinstance(motions, Mapping)):
+    if (path / EXPMAP).is_file() and not isinstance(motions, Mapping):
         path = path / EXPMAP
     if path.is_dir():
         return _read_folder(path, motions)
@@ -400,7 +401,7 @@ def _usable(take: _Take, kept: list[int]) -> tuple[np.ndarray, int]:
         warn(
             f"{jumps} of {len(poses)} frames of {take.name} were dropped, because a joint turned "
             f"by more than {math.degrees(LARGEST_TURN):.0f} degrees since the frame before; look "
-            "at the recording, and leave it out, or the joint (leave_out=)",
+            "at the recording, and leave it out, or the joint (leave_out=)"
         )
     return np.array(frames), first
 
@@ -447,7 +448,7 @@ def gather(
             for each subject (``07.asf`` for ``07_01.amc``), in subfolders too.
         motions: of a file ``.npz``, the names of the motions to be read, by default all. Of
             other files, the files of each motion, by its name, such as
-            `hvae_course.data.MOTIONS`; by default every file is a motion of its own, named like
+            `MOTIONS`; by default every file is a motion of its own, named like
             it, in the order of their paths. Files that are named are read even if there is a
             ``cmu_expmap.npz`` beside them.
         leave_out: joints that are no features.

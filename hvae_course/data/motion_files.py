@@ -74,7 +74,7 @@ def download_motion(
     """Download recordings of the CMU motion-capture database, and the skeletons of their subjects.
 
     Files that are there already are not fetched again, but checked. The 30 recordings of
-    ``MOTIONS`` and their eight skeletons take about 15 MB.
+    ``MOTIONS`` and their eight skeletons take about 10 MB.
 
     Args:
         folder: where to put the files; by default the folder ``cmu`` in that of the environment
