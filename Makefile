@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-all notebooks exercises figures comparison mnist pendulum pretrained likelihoods lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures comparison mnist pendulum motion pretrained likelihoods lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -55,6 +55,11 @@ pendulum: $(VENV)/.installed ## train the priors of chapters 6 and 7 and their v
 	$(BIN)/python -m benchmarks.pendulum
 	$(BIN)/python -m benchmarks.pendulum --sensitivity
 	test -e benchmarks/pendulum_steps.csv || $(BIN)/python -m benchmarks.pendulum_steps
+
+motion: $(VENV)/.installed ## train the priors of chapter 7 on human motion (HVAE_DATA/cmu) and draw their figures; runs in the tables are not repeated
+	$(BIN)/python -m benchmarks.motion
+	$(BIN)/python -m benchmarks.motion --sensitivity
+	$(BIN)/python -m benchmarks.motion_figures
 
 pretrained: $(VENV)/.installed ## retrain the models that come with the course; prints the checksums for their table
 	$(BIN)/python -m benchmarks.pretrained

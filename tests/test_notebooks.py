@@ -34,7 +34,7 @@ SMALL = {
     "04_ladder_merge": {"epochs": 2, "seeds": (0, 1), "num_samples": 2},
     "05_bidirectional_inference": {"epochs": 2, "num_pairs": 20},
     "06_vhp_priors": {"epochs": 2, "pendulum_epochs": 1},
-    "07_latent_graphs": {"pendulum_epochs": 1, "num_pairs": 5},
+    "07_latent_graphs": {"pendulum_epochs": 1, "num_pairs": 5, "motion_epochs": 1},
     "results": {},
 }
 """Small settings of the notebooks; the sheets have theirs in `test_sheets`."""
