@@ -224,7 +224,7 @@ def latent_graph(
 
 
 VIEW = (55.0, 8.0)
-"""Where bodies are seen from: degrees from the front towards their right, and degrees above."""
+"""Degrees from their front towards their right, and degrees above, from which bodies are seen."""
 LIMB_COLOURS = {"left": "#e66101", "middle": "0.25", "right": "#5e3c99"}
 """Orange and purple, which differ for every kind of colour vision; in drawing order."""
 MARK_COLOUR = "#0072b2"
