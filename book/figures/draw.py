@@ -254,7 +254,7 @@ def prior_graphs() -> None:
 
 def multipliers() -> None:
     """GECO and ReWO: the step of log beta, and where a model whose error rises with beta rests."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
     rules = ((objectives.GECO(0.1), "GECO", "C1--"), (objectives.ReWO(0.1), "ReWO", "C0-"))
     beta = torch.logspace(-2, 1, 200)
     for rule, name, line in rules:
@@ -270,16 +270,16 @@ def multipliers() -> None:
             panel.axhline(rest, color="0.6", lw=0.8)
             panel.text(800, rest * 1.1, "error $= \\kappa^2$", ha="right", fontsize=9)
     axes[0].text(0.011, 0.0105, "constraint holds", fontsize=9, va="bottom")
-    axes[0].text(0.011, -0.0095, "constraint violated (both rules)", fontsize=9, va="bottom")
+    axes[0].text(0.011, -0.0095, "violated (both rules)", fontsize=9, va="bottom")
     axes[0].axhline(0, color="0.6", lw=0.8)
     axes[0].set(xlabel="KL weight $\\beta$", ylabel="step $\\eta$ of $\\log \\beta$")
     axes[0].set_ylim(-0.012, 0.012)
     axes[0].set_title("the rules")
     axes[1].set(xlabel="step", ylabel="KL weight $\\beta$", title="a constraint that binds")
-    axes[2].set(xlabel="step", title="a constraint that is loose")
+    axes[2].set(xlabel="step", title="a loose constraint")
     for panel in axes[1:]:
         panel.set_ylim(0.008, 5)
-    axes[0].legend(loc="center right")
+    axes[0].legend(loc="center left")
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(FOLDER / "multipliers.png")
