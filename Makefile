@@ -54,6 +54,7 @@ mnist: $(VENV)/.installed ## train the models of the tables of chapters 2 and 5 
 pendulum: $(VENV)/.installed ## train the priors of chapters 6 and 7 and their variations; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.pendulum
 	$(BIN)/python -m benchmarks.pendulum --sensitivity
+	$(BIN)/python -m benchmarks.pendulum_32
 	test -e benchmarks/pendulum_steps.csv || $(BIN)/python -m benchmarks.pendulum_steps
 
 motion: $(VENV)/.installed ## train the priors of chapter 7 on human motion (HVAE_DATA/cmu) and draw their figures; runs in the tables are not repeated

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import merge_controls, pendulum, posterior_rules, remedies
+from benchmarks import merge_controls, pendulum, pendulum_32, posterior_rules, remedies
 from benchmarks.posterior_rules import (
     LIKELIHOODS,
     RULES,
@@ -46,6 +46,7 @@ def read(name):
         (remedies, []),
         (pendulum, []),
         (pendulum, ["--sensitivity"]),
+        (pendulum_32, []),
     ],
     ids=lambda value: value.__name__ if isinstance(value, ModuleType) else "".join(value),
 )

@@ -1,6 +1,7 @@
 """The tables of chapters 6 and 7: how they are made."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import latent_paths, pendulum, pendulum_steps
+from benchmarks import latent_paths, pendulum, pendulum_32, pendulum_steps
 from benchmarks.pendulum import MODELS, SEEDS, SENSITIVITY_SEEDS
 from hvae_course import data
 from hvae_course.files import read_json, write_json
@@ -52,12 +53,6 @@ def test_a_step_can_be_timed_for_every_model(monkeypatch):
     assert list(times["model"]) == list(MODELS) and (times["milliseconds"] > 0).all()
 
 
-def test_the_configuration_is_the_one_in_the_code(tmp_path):
-    write_json(tmp_path / "now.json", pendulum.configuration())
-    committed, now = read_json(f"{FOLDER}/pendulum.json"), read_json(tmp_path / "now.json")
-    assert committed | {"torch": None} == now | {"torch": None}
-
-
 def test_a_table_of_other_settings_is_not_continued(tmp_path, monkeypatch):
     table, beside = tmp_path / "table.csv", tmp_path / "pendulum.json"
     table.write_text("model,split,seed\n")
@@ -95,6 +90,43 @@ def test_a_run_is_reproducible_and_reports_its_constraint(monkeypatch):
     assert row["iw"] > row["elbo"] > -math.inf
     assert row == pendulum.run(job)
     assert row["pruned_k"] == row["unpruned_k"] == row["codes_k"] == latent_paths.NEIGHBOURS
+
+
+@pytest.mark.parametrize("module", [pendulum, pendulum_32], ids=lambda module: module.__name__)
+def test_the_configuration_is_the_one_in_the_code(module, tmp_path):
+    write_json(tmp_path / "now.json", module.configuration())
+    name = module.__name__.rsplit(".", 1)[-1]
+    committed, now = read_json(f"{FOLDER}/{name}.json"), read_json(tmp_path / "now.json")
+    assert committed | {"torch": None} == now | {"torch": None}
+
+
+def test_32_dimensions_change_the_latent_size_and_the_resolution_alone():
+    for name, setting in pendulum_32.MODELS.items():
+        assert setting == replace(MODELS[name], architecture={"latent_size": 32})
+    assert not set(pendulum_32.SEEDS) & set(SENSITIVITY_SEEDS)
+
+
+def test_a_run_with_32_dimensions_reports_paths_edges_and_active_units(monkeypatch):
+    monkeypatch.setattr(pendulum, "BUDGET", {"epochs": 1, "batch_size": 2500})
+    monkeypatch.setattr(pendulum, "NUM_SAMPLES", 2)
+    monkeypatch.setattr(pendulum, "EVALUATED", 20)
+    monkeypatch.setattr(pendulum_32, "SIDE", 8)
+    monkeypatch.setattr(pendulum_32, "DIAGNOSED", 20)
+    for name, value in {"NODES": 300, "PAIRS": 3, "CLEAN": 36}.items():
+        monkeypatch.setattr(latent_paths, name, value)
+    row = pendulum_32.run({"model": "VAE", "split": "validation", "seed": 3})
+    assert "8x8 images" in row["data"] and 0 <= row["active_units"] <= 32
+    assert {"pruned_median_edge", "codes_edges", "line_jumps"} <= set(row)
+    assert row["pruned_joined"] == 1 and row["pruned_edges"] >= 2
+
+
+def test_edges_are_measured_against_the_distance_of_the_ends():
+    ends = torch.tensor([[[0.0, 0.0], [4.0, 0.0]], [[0.0, 0.0], [0.0, 2.0]]])
+    corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [4.0, 1.0], [4.0, 0.0]])
+    row = pendulum_32.judge_edges(ends, [latent_paths.Path(corners), None], name="a")
+    assert row == {"a_edges": 4, "a_median_edge": 0.25, "a_longest_edge": 0.75}
+    none = pendulum_32.judge_edges(ends, [None, None], name="a")
+    assert all(math.isnan(value) for value in none.values())
 
 
 def circle(z):
