@@ -23,15 +23,14 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from torch import Tensor
 
 from benchmarks.latent_paths import FRAMES, NEIGHBOURS, NODES, PAIRS, PRUNED, two_sample_accuracy
-from benchmarks.pendulum import NUM_SAMPLES, PRIOR_SAMPLES, Setting
+from benchmarks.pendulum import NUM_SAMPLES, PRIOR_SAMPLES, Setting, keep_configuration
 from benchmarks.runs import Row, rounded, run_all, table_parser
 from hvae_course import data, evaluate, fit
 from hvae_course.analysis import LatentGraph, latent_graph, prune_sparse, resample, smoothness
 from hvae_course.analysis.latent_graph import NoPathError
-from hvae_course.config import Training, differences, plain
+from hvae_course.config import Training, plain
 from hvae_course.data.kinematics import joint_steps
 from hvae_course.data.motion import MotionSet
-from hvae_course.files import read_json, write_json
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Constrained
 
@@ -294,14 +293,7 @@ def main(words: Sequence[str] | None = None) -> None:
         for seed in given.seeds or seeds
     ]
     path = given.table or Path(__file__).parent / f"{name}.csv"
-    beside, now = path.with_name("motion.json"), plain(configuration())
-    if path.exists() and (before := read_json(beside)) is not None:
-        if other := differences(before | {"torch": now["torch"]}, now):
-            raise ValueError(
-                f"{path} was made with other settings than those of this program: {other}; delete "
-                f"it and {beside}, or name another file in another folder"
-            )
-    write_json(beside, now)
+    keep_configuration(path, path.with_name("motion.json"), plain(configuration()))
     table = run_all(run, jobs, path, processes=given.processes)
     shown = ["latent_accuracy", "two_sample_train", "pruned_joint_step", "pruned_jumps"]
     shown += ["line_joint_step", "line_jumps", "pruned_off_recorded", "iw", "beta"]

@@ -1,4 +1,4 @@
-"""How long a training step of the models of chapters 6 and 7 takes: ``benchmarks/pendulum_steps.csv``.
+"""Time of a training step of the models of chapters 6 and 7: ``benchmarks/pendulum_steps.csv``.
 
 Run it with ``python -m benchmarks.pendulum_steps``. Models take turns, and what counts is
 processor time of one thread, so that other programs disturb the ratios little.
