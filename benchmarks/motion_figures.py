@@ -91,7 +91,7 @@ def main() -> None:
     motions, _ = motion.recordings()
     FOLDER.mkdir(exist_ok=True)
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 5.2), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7.6, 4.4), layout="constrained")
     for panel, name in zip(axes, MODELS, strict=True):
         draw_layout(panel, name, found[name][0])
     handles, labels = axes[0].get_legend_handles_labels()
