@@ -131,6 +131,20 @@ def test_bones_keep_their_lengths_in_every_pose_and_batch():
     torch.testing.assert_close(one, joint_positions(ARM, turns)[1, 3])
 
 
+def test_positions_have_the_type_of_the_rotations_whatever_that_of_the_root():
+    root, turns = torch.randn(6), torch.randn(4, 3, dtype=torch.float64)
+    expected = joint_positions(ARM, turns, root.double())
+    assert torch.equal(joint_positions(ARM, turns, root), expected)
+    assert joint_positions(ARM, turns.float(), root.double()).dtype == torch.float32
+
+
+def test_parents_from_an_array_are_python_numbers():
+    body = Body(("root", "a"), np.array([-1, 0]), torch.zeros(2, 3))
+    assert [type(parent) for parent in body.parents] == [int, int]
+    with pytest.raises(TypeError, match="float"):
+        Body(("root", "a"), (-1, 0.5), torch.zeros(2, 3))
+
+
 def test_positions_are_differentiable():
     turns = (torch.randn(2, 4, 3).double()).requires_grad_()
     root = torch.randn(2, 6).double().requires_grad_()
@@ -191,9 +205,9 @@ def test_small_steps_keep_their_digits_beside_large_rotations(angle):
 def test_what_is_no_rotation_is_refused():
     with pytest.raises(ValueError, match=r"have 3 coordinates, got the shape \(2, 4\)"):
         rotation_matrix(torch.zeros(2, 4))
-    with pytest.raises(TypeError, match="are a floating-point tensor, got torch.int64"):
+    with pytest.raises(TypeError, match="must be a floating-point tensor, got torch.int64"):
         rotation_matrix(torch.zeros(3, dtype=torch.long))
-    with pytest.raises(TypeError, match="are a floating-point tensor, got ndarray"):
+    with pytest.raises(TypeError, match="must be a floating-point tensor, got ndarray"):
         rotation_matrix(np.zeros(3))
     with pytest.raises(ValueError, match=r"are \(\.\.\., 3, 3\), got the shape \(4, 3\)"):
         rotation_vector(torch.zeros(4, 3))
@@ -205,6 +219,8 @@ def test_what_is_no_rotation_is_refused():
         joint_positions(ARM, torch.zeros(3))
     with pytest.raises(ValueError, match=r"root is \(\.\.\., 6\), .* \(7,\), got \(6,\)"):
         joint_positions(ARM, torch.zeros(7, 4, 3), torch.zeros(6))
+    with pytest.raises(TypeError, match="root must be a floating-point tensor, got list"):
+        joint_positions(ARM, torch.zeros(4, 3), [0.0] * 6)
     with pytest.raises(ValueError, match=r"a path of poses is .* got the shape \(5, 3\)"):
         joint_steps(torch.zeros(5, 3))
 
@@ -222,6 +238,8 @@ def test_what_is_no_rotation_is_refused():
 def test_a_body_that_does_not_hang_together_is_refused(names, parents, offsets, message):
     with pytest.raises(ValueError, match=message):
         Body(names, parents, torch.tensor(offsets))
+    with pytest.raises(ValueError, match=r"point 0 is the root, got the parents \(\)"):
+        Body((), (), torch.zeros(0, 3))
 
 
 def test_angles_that_are_not_those_of_the_skeleton_are_refused(tmp_path):

@@ -140,6 +140,8 @@ def test_standardised_poses_turn_back_into_rotations_and_positions(mocap):
     batch = poses.raw.pixels[:12].unflatten(0, (3, 4)).requires_grad_()
     assert poses.rotations(batch).shape == (3, 4, 4, 3)
     assert poses.rotations(batch).dtype == torch.float32
+    mean = poses.rotations([0] * 7)
+    assert torch.equal(mean, poses.rotations(torch.zeros(7))) and mean.any()
     poses.positions(batch).square().sum().backward()
     assert batch.grad.isfinite().all() and batch.grad.any()
     with pytest.raises(ValueError, match=r"a pose has 7 features, got the shape \(2, 8\)"):

@@ -15,6 +15,7 @@ All functions take any number of leading axes and are differentiable.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ class Body:
     """Lengths and hierarchy of the bones of a body at rest.
 
     Raises:
+        TypeError: if a parent is not a whole number.
         ValueError: if the sizes differ, or a bone comes before the one that it hangs on.
     """
 
@@ -43,7 +45,7 @@ class Body:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "parents", tuple(self.parents))
+        object.__setattr__(self, "parents", tuple(map(index, self.parents)))
         object.__setattr__(self, "offsets", torch.as_tensor(self.offsets))
         size = len(self.names)
         if len(self.parents) != size or self.offsets.shape != (size, 3):
@@ -51,8 +53,8 @@ class Body:
                 f"a body of {size} points needs {size} parents and offsets ({size}, 3), got "
                 f"{len(self.parents)} parents and offsets {tuple(self.offsets.shape)}"
             )
-        root, *others = self.parents
-        if root != -1 or not all(0 <= parent <= i for i, parent in enumerate(others)):
+        others = enumerate(self.parents[1:])
+        if self.parents[:1] != (-1,) or not all(0 <= parent <= i for i, parent in others):
             raise ValueError(
                 "every bone follows the one that it hangs on, and point 0 is the root, got the "
                 f"parents {self.parents}; sort the bones"
@@ -133,10 +135,14 @@ def _turns(axes: Sequence[str], radians: Sequence[Tensor]) -> Tensor:
     return matrix
 
 
+def _check_numbers(values: Tensor, name: str) -> None:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        kind = values.dtype if isinstance(values, Tensor) else type(values).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+
+
 def _check_vectors(vectors: Tensor, name: str = "rotation vectors") -> None:
-    if not isinstance(vectors, Tensor) or not vectors.is_floating_point():
-        kind = vectors.dtype if isinstance(vectors, Tensor) else type(vectors).__name__
-        raise TypeError(f"{name} are a floating-point tensor, got {kind}")
+    _check_numbers(vectors, name)
     if vectors.shape[-1:] != (3,):
         raise ValueError(f"{name} have 3 coordinates, got the shape {tuple(vectors.shape)}")
 
@@ -222,7 +228,8 @@ def joint_positions(body: Body, rotations: Tensor, root: Tensor | None = None) -
             body that stands upright with its root at the origin.
 
     Returns:
-        ``(..., J + 1, 3)``: the root, and the end of every bone, in the units of the body.
+        ``(..., J + 1, 3)``: the root, and the end of every bone, in the units of the body, of the
+        dtype of ``rotations``.
 
     Raises:
         TypeError: if ``rotations`` or ``root`` is not a floating-point tensor.
@@ -237,11 +244,13 @@ def joint_positions(body: Body, rotations: Tensor, root: Tensor | None = None) -
         )
     matrices = rotation_matrix(rotations)
     start = rotations.new_zeros(*rotations.shape[:-2], 6) if root is None else root
+    _check_numbers(start, "root")
     if start.shape != (*rotations.shape[:-2], 6):
         raise ValueError(
             f"root is (..., 6), a position and a rotation vector for each of the poses "
             f"{tuple(rotations.shape[:-2])}, got {tuple(start.shape)}"
         )
+    start = start.to(rotations)
     positions, turned = [start[..., :3]], [rotation_matrix(start[..., 3:])]
     for j, parent in enumerate(body.parents[1:], start=1):
         turned.append(turned[parent] @ matrices[..., j - 1, :, :])

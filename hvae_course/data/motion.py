@@ -129,13 +129,14 @@ class MotionSet:
             x: ``(..., D)``.
 
         Returns:
-            ``(..., J, 3)``, radians, of the dtype of ``x``. Joints that are left out and
+            ``(..., J, 3)``, radians, of the dtype of ``x``, float32 for whole numbers. Joints that are left out and
             coordinates that do not move are at their training mean.
 
         Raises:
             ValueError: if the poses do not have D features.
         """
         x = torch.as_tensor(x)
+        x = x if x.is_floating_point() else x.float()
         if x.shape[-1:] != self.mean.shape:
             raise ValueError(
                 f"a pose has {len(self.mean)} features, got the shape {tuple(x.shape)}"
