@@ -164,6 +164,7 @@ def test_where_the_body_stands_and_faces_changes_nothing(mocap, write):
 
 
 @ignore_cuts
+@pytest.mark.filterwarnings("ignore:.* of a held-out frame is .* standard deviations")
 def test_held_out_frames_have_no_say_in_the_training_frames(mocap, write):
     folder, takes = mocap
     before = data.load_motion(folder).train.pixels
@@ -229,8 +230,9 @@ def test_joints_can_be_left_out(mocap):
     expected = torch.from_numpy(np.concatenate(train)[:, 3].mean(axis=0)).expand(5, 3)
     torch.testing.assert_close(foot, expected)
     assert data.load_motion(folder, leave_out=JOINTS[:3]).feature_names == MOVING[4:]
-    with pytest.raises(TypeError, match="leave_out is a list of joints, got the word 'foot'"):
-        data.motion.gather(folder, leave_out="foot")
+    for wrong in ("foot", None):
+        with pytest.raises(TypeError, match=f"list of joints, .. for none, got {wrong!r}"):
+            data.motion.gather(folder, leave_out=wrong)
     with pytest.raises(ValueError, match="names tail, and the joints are hip, thigh, shin, foot"):
         data.motion.gather(folder, leave_out=["tail", "foot"])
     with pytest.raises(ValueError, match="leave_out names all 4 joints; keep some"):
@@ -360,6 +362,8 @@ def test_a_file_with_fewer_than_ten_frames_is_refused(mocap, write):
         ({"run": ["c_1.amc"]}, FileNotFoundError, "'run' names 'c_1.amc', which is not among the"),
         ({"run": ["s.asf"]}, FileNotFoundError, "'s.asf', which is not among the 3 .amc files of"),
         ({"run": "a_1.amc"}, TypeError, "to a list of files, .*, got {'run': 'a_1.amc'}"),
+        ({"run": {"a_1.amc"}}, TypeError, "to a list of files, .*, got {'run': {'a_1.amc'}}"),
+        ({"run": [1]}, TypeError, r"to a list of files, .*, got {'run': \[1\]}"),
         (["a_1.amc"], TypeError, r"to a list of files, .*, got \['a_1.amc'\]"),
         ({}, ValueError, "every motion needs a file, got motions={}"),
         ({"run": ["a_1.amc"], "sit": []}, ValueError, "every motion needs a file, got .*'sit': "),
@@ -387,6 +391,32 @@ def test_a_name_that_two_files_bear_needs_its_folder(mocap):
     ):
         data.load_motion(folder, {"run": ["a_2.amc"]})
     assert len(data.load_motion(folder, {"run": ["more/a_2.amc", "a_1.amc"]}).train) == 28
+
+
+@ignore_cuts
+def test_files_hidden_by_the_system_and_marks_of_editors_are_passed_over(mocap, write):
+    folder, takes = mocap
+    expected = data.load_motion(folder).fingerprint()
+    write(**{"._a_1__amc": "\0\5", "._s__asf": "\0\5"})
+    mark = "\xef\xbb\xbf"
+    write(s__asf=mark + skeleton(), a_1__amc=mark + motion(takes["a_1"]))
+    assert data.load_motion(folder).fingerprint() == expected
+
+
+def test_a_path_is_a_word_or_a_path():
+    with pytest.raises(TypeError, match="a path is a string or a pathlib.Path, got None"):
+        data.load_motion(None)
+
+
+def test_a_coordinate_that_moves_in_held_out_frames_only_is_reported(tmp_path, write):
+    still, moving = walk(30), walk(30, seed=1)
+    still[:, 3] *= 1e-3
+    write(s__asf=skeleton(), a_1__amc=motion(still), a_2__amc=motion(still))
+    write(a_3__amc=motion(moving))
+    files = {"run": ["a_1.amc", "a_2.amc", "a_3.amc"]}
+    with pytest.warns(data.DataWarning, match=r"shin\.x of a held-out frame is \d+ standard dev"):
+        data.load_motion(tmp_path, files)
+    data.load_motion(tmp_path, files, leave_out=["shin"])
 
 
 def test_a_folder_that_lacks_something_is_refused(tmp_path):
@@ -524,6 +554,8 @@ NOT_A_NUMBER[7, 50] = np.nan
         ({name: recording() for name in THREE}, ["walk"] * 2, ValueError, "names every motion on"),
         ({name: recording() for name in THREE}, "walk", TypeError, r"such as \['walk'\], got 'wa"),
         ({name: recording() for name in THREE}, {"walk": ["a"]}, TypeError, "got {'walk': "),
+        ({name: recording() for name in THREE}, {"walk"}, TypeError, "got {'walk'}"),
+        (broken("train/walk_3", recording() * 90), None, ValueError, r"radians, np.radians\(row"),
         ({name: recording() for name in THREE}, 3, TypeError, "is a list of motions of .* got 3"),
     ],
 )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -186,6 +187,17 @@ def test_a_page_in_place_of_a_skeleton_leaves_nothing(server, tmp_path):
     assert names(tmp_path / "new") == []
 
 
+@pytest.mark.parametrize("name", ["07.asf", "07_02.amc"])
+def test_half_a_file_that_is_there_already_is_not_noted(name, server, tmp_path):
+    (tmp_path / name).write_bytes(server.files[f"/07/{name}"][:300])
+    with pytest.raises(ValueError, match=rf"{name} is not the file .*, line .*; delete it and"):
+        fetch(tmp_path)
+    noted = tmp_path / "checksums.json"
+    assert not noted.exists() or name not in json.loads(noted.read_text())
+    (tmp_path / name).unlink()
+    fetch(tmp_path)
+
+
 def test_a_connection_that_breaks_off_leaves_nothing(server, tmp_path):
     server.lost = 10
     with pytest.raises(ConnectionError, match=r"could not download .*07\.asf: IncompleteRead"):
@@ -200,8 +212,9 @@ def test_a_server_that_does_not_answer_is_named(server, tmp_path, monkeypatch):
 
 
 def test_motions_that_name_no_lists_of_files_are_refused(tmp_path):
-    with pytest.raises(TypeError, match=r"list of files, .* got \['07_01\.amc'\]"):
-        fetch(tmp_path, ["07_01.amc"])
+    for motions in (["07_01.amc"], {"walking": {"07_01.amc"}}, {"walking": [7]}):
+        with pytest.raises(TypeError, match=rf"list of files, .* got {re.escape(repr(motions))}"):
+            fetch(tmp_path, motions)
     with pytest.raises(
         ValueError, match=r"every motion needs a file, got motions={'walking': \[\]}"
     ):

@@ -62,6 +62,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     # a comment begins with a separate word, because a value may be "1.#QNAN", which is how some
     # programs write NaN; cut at "#", it would parse as 1
     text = path.read_text(encoding="latin-1")  # knows every byte, so comments may hold any
+    text = text.removeprefix("\xef\xbb\xbf")  # with which some editors begin a file
     for number, line in enumerate(text.split("\n"), start=1):
         words = (COMMENT.split(line, maxsplit=1)[0] if "#" in line else line).split()
         if words:

@@ -114,13 +114,15 @@ def load_motion(
 
     Raises:
         FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
-        TypeError: if ``motions`` has the wrong form, or ``leave_out`` is not a list of names.
+        TypeError: if ``path`` is no path, ``motions`` has the wrong form, or ``leave_out`` is not
+            a list of names.
         ValueError: if a file is malformed (the message gives its place), or if the files do not
             fit together.
 
     Warns:
-        DataWarning: if a motion has fewer than three recordings, which are then cut in time, or
-            if many frames of a recording were dropped.
+        DataWarning: if a motion has fewer than three recordings, which are then cut in time, if
+            many frames of a recording were dropped, or if a held-out frame is far from all
+            training frames.
     """
     found = motion.gather(path, motions, leave_out=leave_out)
     order = "by recording" + f", {shorten(found.cut)} in time" * bool(found.cut)

@@ -61,6 +61,7 @@ from hvae_course.data.kinematics import (
 from hvae_course.data.motion_files import check_motions
 from hvae_course.data.sources import Raw
 from hvae_course.data.splits import shorten
+from hvae_course.files import as_path
 
 STILL = 1e-4
 """Radians; a coordinate that spans no more in the training frames does not move. Rounding noise is
@@ -70,6 +71,11 @@ CALIBRATION = 1.0
 LARGEST_TURN = math.pi / 2
 """Radians; a joint turns no further from one frame to the next. The fastest real turn in the
 recordings of the benchmark, at 120 frames per second, is 0.8."""
+MOST_TURNS = 2
+"""Whole turns in a rotation vector. One is enough for any rotation; more are likely degrees."""
+FAR = 30.0
+"""Standard deviations of the training frames beyond which a held-out frame is far away. In the
+recordings of the benchmark it is at most 9.4."""
 MANY = 0.05
 """Share of dropped frames beyond which something is wrong with a recording."""
 MIN_FRAMES = 10
@@ -129,8 +135,8 @@ class MotionSet:
             x: ``(..., D)``.
 
         Returns:
-            ``(..., J, 3)``, radians, of the dtype of ``x``, float32 for whole numbers. Joints that are left out and
-            coordinates that do not move are at their training mean.
+            ``(..., J, 3)``, radians, of the dtype of ``x``, float32 for whole numbers. Joints that
+            are left out and coordinates that do not move are at their training mean.
 
         Raises:
             ValueError: if the poses do not have D features.
@@ -264,7 +270,8 @@ def _check_joints(
 
 def _read_folder(folder: Path, motions: Mapping[str, Sequence[str]] | None) -> _Source:
     """Read ``.amc`` motions with their ``.asf`` skeletons."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = (path for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in found if not path.name.startswith("."))  # macOS adds ._NAME
     asf, amc = ([p for p in files if p.suffix.lower() == end] for end in (".asf", ".amc"))
     if not asf:
         raise FileNotFoundError(
@@ -312,12 +319,17 @@ def _read_expmap(path: Path, motions: Sequence[str] | None) -> _Source:
                 "the frame or the recording"
             )
         turns = -rows[:, 6:].astype(np.float64).reshape(-1, len(EXPMAP_JOINTS), 3)[:, bones]
+        if (longest := np.linalg.norm(turns, axis=-1).max(initial=0)) > MOST_TURNS * 2 * math.pi:
+            raise ValueError(
+                f"{path}: a joint of {name} turns by {longest:.4g} radians; if the vectors are in "
+                "degrees, turn them into radians, np.radians(rows)"
+            )
         split, motion, number = key.groups()
         take = _Take(name, turns, test=split == "test")
         found.setdefault(motion, []).append((split == "test", int(number), take))
     if not found:
         raise ValueError(f"{path} holds no recordings; choose another file")
-    if isinstance(motions, Mapping | str) or not isinstance(motions, Iterable | None):
+    if isinstance(motions, str) or not isinstance(motions, Sequence | None):
         raise TypeError(
             f"motions= is a list of motions of {path}, such as {list(found)[:2]}, got {motions!r}"
         )
@@ -347,7 +359,7 @@ def _read(
     path: str | Path, motions: Mapping[str, Sequence[str]] | Sequence[str] | None
 ) -> _Source:
     """Read whatever form is there."""
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not path.exists():
         raise FileNotFoundError(
             f"there is no {path}; hvae_course.data.download_motion() fetches motions and their "
@@ -364,8 +376,8 @@ def _read(
 
 def _kept(joints: tuple[str, ...], leave_out: Sequence[str]) -> list[int]:
     """Numbers of the joints that are features."""
-    if isinstance(leave_out, str):
-        raise TypeError(f"leave_out is a list of joints, got the word {leave_out!r}")
+    if isinstance(leave_out, str) or not isinstance(leave_out, Iterable):
+        raise TypeError(f"leave_out is a list of joints, () for none, got {leave_out!r}")
     if unknown := set(leave_out) - set(joints) - set(LEFT_OUT):
         raise ValueError(
             f"leave_out names {shorten(sorted(unknown))}, and the joints are {', '.join(joints)}"
@@ -459,14 +471,16 @@ def gather(
 
     Raises:
         FileNotFoundError: if there is no folder, skeleton or motion, or a named file is missing.
-        TypeError: if ``motions`` has the wrong form, or ``leave_out`` is not a list of names.
+        TypeError: if ``path`` is no path, ``motions`` has the wrong form, or ``leave_out`` is not
+            a list of names.
         ValueError: if a file is wrong (the message gives its place), a recording has fewer than
             ``MIN_FRAMES`` frames, it is not clear which file or which skeleton is meant, subjects
             have different joints, a motion or a joint is unknown, or nothing moves.
 
     Warns:
-        DataWarning: if a motion has fewer than three recordings, which are then cut in time, or
-            if many frames of a recording were dropped.
+        DataWarning: if a motion has fewer than three recordings, which are then cut in time, if
+            many frames of a recording were dropped, or if a held-out frame is far from all
+            training frames.
     """
     source = _read(path, motions)
     joints = source.joints
@@ -505,13 +519,23 @@ def gather(
         raise ValueError(f"no joint of {path} moves by more than {STILL} radians in training")
     mean, std = flat[:count, moves].mean(axis=0), flat[:count, moves].std(axis=0)
 
+    poses = (flat[:, moves] - mean) / std
+    channels = tuple(compress(names, moves))
+    if (away := np.abs(poses).max(axis=0)).max() > FAR:
+        worst = int(away.argmax())
+        warn(
+            f"{channels[worst]} of a held-out frame is {away[worst]:.0f} standard deviations of "
+            "the training frames away from their mean; leave its joint out (leave_out=), or give "
+            "a training recording in which it moves"
+        )
+
     def each(values: list[int]) -> Tensor:
         """One value for each piece, as one for each frame."""
         lengths = [len(time) for *_, time, _ in pieces]
         return torch.from_numpy(np.repeat(values, lengths))
 
     raw = Raw(
-        torch.from_numpy((flat[:, moves] - mean) / std).float(),
+        torch.from_numpy(poses).float(),
         each([label for label, *_ in pieces]).long(),
         (len(mean),),
         None,
@@ -525,7 +549,7 @@ def gather(
         raw,
         motions=tuple(source.takes),
         recordings=tuple(recordings),
-        channels=tuple(compress(names, moves)),
+        channels=channels,
         still=tuple(compress(names, ~moves)),
         mean=torch.from_numpy(mean),
         std=torch.from_numpy(std),

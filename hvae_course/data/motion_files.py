@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import IO
 
@@ -53,10 +54,15 @@ def check_motions(motions: Mapping[str, Sequence[str]]) -> None:
         motions: the files of each motion, by its name.
 
     Raises:
-        TypeError: if it is not a mapping to lists of names.
+        TypeError: if it is not a mapping to lists of names. Sets have no last file, for the test.
         ValueError: if a motion has no file, or there is no motion.
     """
-    if not isinstance(motions, Mapping) or any(isinstance(n, str) for n in motions.values()):
+
+    def are_names(files: Sequence[str]) -> bool:
+        listed = isinstance(files, Sequence) and not isinstance(files, str)
+        return listed and all(isinstance(name, str | PathLike) for name in files)
+
+    if not isinstance(motions, Mapping) or not all(map(are_names, motions.values())):
         raise TypeError(
             "motions= maps the name of a motion to a list of files, such as "
             f"{{'walking': ['07_01.amc']}}, got {motions!r}"
@@ -89,7 +95,8 @@ def download_motion(
         TypeError: if ``motions`` is not a mapping to lists of names.
         ConnectionError: if a file cannot be fetched.
         ValueError: if a name is none of the database, if the server gives something other than a
-            whole motion or skeleton, or if a file is not the one that was downloaded first.
+            whole motion or skeleton, or if a file that is there is none, or is not the one that
+            was downloaded first.
         OSError: if a file cannot be written.
 
     Example:
@@ -98,7 +105,7 @@ def download_motion(
     """
     folder = default_folder() / "cmu" if folder is None else as_path(folder)
     check_motions(motions)
-    names = list(dict.fromkeys(name for group in motions.values() for name in group))
+    names = list(dict.fromkeys(str(name) for group in motions.values() for name in group))
     if wrong := [name for name in names if not NAME.fullmatch(name)]:
         raise ValueError(
             f"files of the database have names such as 02_01.amc, got {wrong[0]!r}; skeletons "
@@ -116,6 +123,10 @@ def download_motion(
         path = folder / name
         if path.is_file():
             found = _check(path.read_bytes(), name, noted, str(path))
+            if name not in CHECKSUMS and name not in noted:
+                _read(
+                    path, path, f"{path} is not the file {name}", "delete it and download it again"
+                )
         else:
             url = f"{SERVER}/{subject}/{name}"
             content = _fetch(url, folder)
@@ -162,7 +173,12 @@ def _write(file: IO[bytes], path: Path, content: bytes) -> None:
     """Write a skeleton or a motion, if it can be read from end to end."""
     file.write(content)
     file.flush()
-    written = Path(file.name)
+    remedy = "try again later, or get it from http://mocap.cs.cmu.edu yourself"
+    _read(Path(file.name), path, f"the server did not give the file {path.name}", remedy)
+
+
+def _read(written: Path, path: Path, failed: str, remedy: str) -> None:
+    """Refuse what cannot be read as the skeleton or the motion of that path."""
     try:
         if path.suffix == ".asf":
             read_skeleton(written)
@@ -170,7 +186,5 @@ def _write(file: IO[bytes], path: Path, content: bytes) -> None:
             read_motion(written, read_skeleton(path.with_name(f"{path.stem.split('_')[0]}.asf")))
     except ValueError as error:
         raise ValueError(
-            f"the server did not give the file {path.name}, or not all of it ("
-            f"{str(error).replace(str(written), path.name)}); try again later, or get it from "
-            "http://mocap.cs.cmu.edu yourself"
+            f"{failed}, or not all of it ({str(error).replace(str(written), path.name)}); {remedy}"
         ) from None
