@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -49,29 +51,34 @@ def player_data(
         What ``json.dumps`` writes and the player reads; the format stands at its top.
 
     Raises:
-        ValueError: if there are no paths, they differ in length, or joints, names, parents and
-            steps do not belong together.
+        ValueError: if there are no paths, they differ in length, joints, names, parents and
+            steps do not belong together, or a position or a step is not finite.
     """
-    if len({path.positions.shape for path in paths}) != 1:
-        shapes = [tuple(path.positions.shape) for path in paths]
+    shapes = [tuple(path.positions.shape) for path in paths]
+    if len(set(shapes)) != 1 or len(shapes[0]) != 3:
         raise ValueError(f"paths must have one shape (T, J, 3), got {shapes}")
     seen = np.stack([plots.standing(path.positions) for path in paths])  # (P, T, J, 2)
     _, length, joints, _ = seen.shape
+    parents = list(map(index, parents))
     if len(names) != joints or len(parents) != joints:
         raise ValueError(
             f"{joints} joints need as many names and parents, got {len(names)} and {len(parents)}"
         )
+    if wrong := [parent for parent in parents[1:] if parent not in range(joints)]:
+        raise ValueError(f"the parent of a joint is one of the {joints} joints, got {wrong[0]}")
     for path in paths:
         if path.steps.shape != (length - 1,):
             raise ValueError(
                 f"{length} frames have {length - 1} steps, got steps of shape "
                 f"{tuple(path.steps.shape)} for {path.model}, {path.path}"
             )
+        if not all(map(isfinite, path.steps)):
+            raise ValueError(f"steps must be finite, got NaN or infinity for {path.model}")
     seen[..., 0] -= seen[..., 0].min()
-    whole = np.rint(seen * (TALLEST / seen[..., 1].max())).astype(int)
+    whole = np.rint(seen * (TALLEST / (seen[..., 1].max() or 1.0))).astype(int)
     width, height = whole.max(axis=(0, 1, 2)).tolist()
     return {
-        "parents": list(parents),
+        "parents": parents,
         "sides": plots.body_sides(names),
         "head": list(names).index("head") if "head" in names else -1,
         "width": width,

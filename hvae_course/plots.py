@@ -166,6 +166,8 @@ def _plane(values: Images, name: str) -> np.ndarray:
         raise ValueError(
             f"{name} must have the shape (N, 2), got {array.shape}; choose two dimensions to draw"
         )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity; leave these rows out")
     return array
 
 
@@ -191,13 +193,15 @@ def latent_graph(
         The axes, with the same scale in both directions.
 
     Raises:
-        ValueError: if points or corners are not in a plane, or an edge has not two ends that are
-            numbers of points.
+        ValueError: if points or corners are not in a plane or not finite, or an edge has not two
+            ends that are numbers of points.
     """
     points = _plane(points, "points")
-    pairs = np.array(list(edges) or np.empty((0, 2)), dtype=np.int64)
-    if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise ValueError(f"edges must be pairs of numbers of points, got shape {pairs.shape}")
+    pairs = np.array(list(edges) or np.empty((0, 2), dtype=np.int64))
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+        raise ValueError(
+            f"edges must be pairs of numbers of points, got {pairs.dtype} of shape {pairs.shape}"
+        )
     if ((pairs < 0) | (pairs >= len(points))).any():
         raise ValueError(
             f"the ends of edges must be numbers of the {len(points)} points, got numbers from "
@@ -214,6 +218,8 @@ def latent_graph(
     axes.add_collection(lines)
     for path in paths:
         corners = _plane(path, "corners of a path")
+        if not len(corners):
+            raise ValueError("a path has one corner or more, got none; leave the path out")
         axes.plot(*corners.T, color="white", lw=3.5)
         (line,) = axes.plot(*corners.T, lw=2)
         axes.plot(*corners[[0, -1]].T, "o", color=line.get_color(), mec="white", ms=6)

@@ -1,6 +1,7 @@
 """The animation of motions: its data, its directive, and the page that plays it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,11 @@ def test_eight_paths_of_fifty_frames_and_31_joints_stay_below_150_kb():
         ({"paths": [*paths(4), *paths(5)]}, r"one shape .*\(4, 7, 3\).*\(5, 7, 3\)"),
         ({"names": NAMES[:-1]}, "7 joints need as many names and parents, got 6 and 7"),
         ({"parents": [-1]}, "got 7 and 1"),
+        ({"parents": [-1, 0, 1, 0, 3, 0, 7]}, "one of the 7 joints, got 7"),
+        (
+            {"paths": [replace(path, positions=path.positions[None]) for path in paths()]},
+            r"one shape \(T, J, 3\), got .*\(1, 5, 7, 3\)",
+        ),
     ],
 )
 def test_paths_that_do_not_belong_together_are_refused(changed, text):
@@ -86,6 +92,17 @@ def test_steps_of_another_length_are_refused():
     wrong = PlayedPath("VAE", "line", "a", "b", first.positions, torch.ones(FRAMES))
     with pytest.raises(ValueError, match=r"5 frames have 4 steps, got .* \(5,\) for VAE, line"):
         player_data([wrong], NAMES, PARENTS, jump=20)
+    steps = torch.full((FRAMES - 1,), torch.nan)
+    wrong = PlayedPath("VAE", "line", "a", "b", first.positions, steps)
+    with pytest.raises(ValueError, match="steps must be finite, got NaN or infinity for VAE"):
+        player_data([wrong], NAMES, PARENTS, jump=20)
+
+
+def test_parents_may_be_an_array_and_a_body_a_point():
+    flat = [replace(path, positions=path.positions * 0) for path in paths()]
+    written = json.loads(json.dumps(player_data(flat, NAMES, torch.tensor(PARENTS), jump=20)))
+    assert written["parents"] == list(PARENTS)
+    assert (written["width"], written["height"]) == (0, 0)
 
 
 PAGE = """

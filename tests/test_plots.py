@@ -232,7 +232,12 @@ def test_a_latent_graph_without_edges_is_empty():
         (POINTS, [], [torch.rand(2, 3)], r"corners of a path must have the shape \(N, 2\)"),
         (POINTS, [(0, 3)], (), "numbers of the 3 points, got numbers from 0 to 3"),
         (POINTS, [(0, -1)], (), "numbers of the 3 points, got numbers from -1 to 0"),
-        (POINTS, [(0, 1, 2)], (), r"edges must be pairs of numbers of points, got shape \(1, 3\)"),
+        (POINTS, [(0, 1, 2)], (), r"pairs of numbers of points, got int64 of shape \(1, 3\)"),
+        (POINTS, [(0.7, 1.9)], (), r"pairs of numbers of points, got float64 of shape \(1, 2\)"),
+        (POINTS, [(True, False)], (), "numbers of points, got bool"),
+        (POINTS * np.nan, [(0, 1)], (), "points must be finite, got NaN or infinity"),
+        (POINTS, [(0, 1)], [POINTS / 0], "corners of a path must be finite"),
+        (POINTS, [(0, 1)], [POINTS[:0]], "a path has one corner or more, got none"),
     ],
 )
 def test_a_latent_graph_outside_a_plane_or_with_a_wrong_edge_is_refused(
