@@ -119,6 +119,11 @@ def test_a_page_shows_the_figure_of_a_notebook(drawn, monkeypatch, own, caption)
 def test_a_figure_that_a_notebook_does_not_have_is_refused(drawn):
     with pytest.raises(ValueError, match="a.ipynb has no stored figure named 'fig-b': run it"):
         notebook_figures.read_figure(drawn, "fig-b")
+    for text in ('"alt": "A box"', '"caption": "Grey."'):
+        lacking = drawn.with_name("lacking.ipynb")
+        lacking.write_text(drawn.read_text().replace(text, '"other": 1'))
+        with pytest.raises(ValueError, match="figure 'fig-a' needs an alt text and a caption"):
+            notebook_figures.read_figure(lacking, "fig-a")
 
 
 def test_every_label_of_the_book_has_a_marked_test():

@@ -29,16 +29,21 @@ def read_figure(notebook: Path, name: str) -> tuple[bytes, str, str]:
         PNG file, alternative text and caption.
 
     Raises:
-        ValueError: if no cell has drawn a figure of this name.
+        ValueError: if no cell has drawn a figure of this name, or it lacks a text.
     """
     for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
         shown = cell["metadata"].get("mystnb", {})
         if shown.get("figure", {}).get("name") != name:
             continue
+        alt, caption = shown.get("image", {}).get("alt"), shown["figure"].get("caption")
+        if not alt or not caption:
+            raise ValueError(
+                f"{notebook.name}: the figure {name!r} needs an alt text and a caption"
+            )
         for output in cell["outputs"]:
             if "image/png" in output.get("data", {}):
                 picture = b64decode("".join(output["data"]["image/png"]))
-                return picture, shown["image"]["alt"], shown["figure"]["caption"]
+                return picture, alt, caption
     raise ValueError(f"{notebook.name} has no stored figure named {name!r}: run it, or name one")
 
 
