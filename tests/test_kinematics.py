@@ -104,6 +104,13 @@ ARM = Body(
 )
 
 
+def test_second_derivatives_are_right_without_a_rotation():
+    vectors = torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    vectors.data[1] = torch.tensor([0.3, -0.4, 0.5])
+    assert torch.autograd.gradgradcheck(rotation_matrix, (vectors,))
+    assert torch.autograd.gradgradcheck(lambda v: rotation_vector(rotation_matrix(v)), (vectors,))
+
+
 def test_positions_of_an_arm_computed_by_hand():
     quarter = math.pi / 2
     turns = torch.zeros(4, 3).double()

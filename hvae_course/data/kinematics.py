@@ -147,6 +147,13 @@ def _check_vectors(vectors: Tensor, name: str = "rotation vectors") -> None:
         raise ValueError(f"{name} have 3 coordinates, got the shape {tuple(vectors.shape)}")
 
 
+def _length(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Length of every vector, and whether it is above 0; of others, a number without gradient."""
+    above = torch.linalg.vector_norm(vectors, dim=-1) > 0
+    safe = torch.where(above[..., None], vectors, 1.0)  # the second derivative at 0 is NaN
+    return torch.linalg.vector_norm(safe, dim=-1), above
+
+
 def rotation_matrix(vectors: Tensor) -> Tensor:
     r"""Turn rotation vectors into rotation matrices (formula of Rodrigues).
 
@@ -164,13 +171,14 @@ def rotation_matrix(vectors: Tensor) -> Tensor:
         ValueError: if the vectors do not have 3 coordinates.
     """
     _check_vectors(vectors)
-    angle = torch.linalg.vector_norm(vectors, dim=-1)[..., None, None]
+    angle, turned = (value[..., None, None] for value in _length(vectors))
     x, y, z = vectors.unbind(-1)
     zero = torch.zeros_like(x)
     rows = [zero, -z, y, z, zero, -x, -y, x, zero]
     cross = torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
     # (1 - cos a) / a^2 = sinc(a / 2)^2 / 2 loses no digits near 0
-    first, second = torch.sinc(angle / math.pi), torch.sinc(angle / (2 * math.pi)).square() / 2
+    first = torch.where(turned, torch.sinc(angle / math.pi), 1.0)
+    second = torch.where(turned, torch.sinc(angle / (2 * math.pi)).square(), 1.0) / 2
     unit = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
     return unit + first * cross + second * cross @ cross
 
@@ -209,10 +217,8 @@ def rotation_vector(matrices: Tensor) -> Tensor:
     row = products.take_along_dim(largest[..., None, None], dim=-2).squeeze(-2)
     row = torch.where(row[..., :1] < 0, -row, row)  # q and -q are the same rotation
     real, imaginary = row[..., 0], row[..., 1:]
-    length = torch.linalg.vector_norm(imaginary, dim=-1)
-    turned = length > 0
+    safe, turned = _length(imaginary)
     # the angle is 2 atan(|imaginary| / real); without a turn, its ratio to the length is 2 / real
-    safe = torch.where(turned, length, 1.0)
     ratio = torch.where(turned, torch.atan2(safe, real) / safe, 1 / torch.where(turned, 1.0, real))
     return 2 * ratio[..., None] * imaginary
 
