@@ -41,8 +41,8 @@ ARCHITECTURE = {
     "activation": "tanh",
     "likelihood_options": {"std": 0.5},
 }
-"""What all models share, chosen on the validation recordings with seed 0: sigma is near the one that
-is learned."""
+"""What all models share, chosen on the validation recordings with seed 0; sigma is near the one
+that is learned."""
 BUDGET = {
     "epochs": 40,
     "batch_size": 128,
