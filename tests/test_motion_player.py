@@ -106,7 +106,8 @@ def test_parents_may_be_an_array_and_a_body_a_point():
 
 
 PAGE = """
-.. motion-player:: still.png
+.. explorer:: still.png
+   :script: motion_player.js
    :data: motion.json
    :alt: Figures that walk.
 
@@ -122,7 +123,7 @@ def make_page(folder, monkeypatch, data, page=PAGE):
         folder,
         monkeypatch,
         page=page,
-        settings='extensions = ["motion_player"]\nhtml_css_files = ["course.css"]\n'
+        settings='extensions = ["explorers"]\nhtml_css_files = ["course.css"]\n'
         f'html_static_path = ["{PROJECT / "book/_static"}"]\n',
     )
 
@@ -139,10 +140,11 @@ def test_only_a_page_with_an_animation_loads_its_script(tmp_path, monkeypatch):
     ("data", "page", "text"),
     [
         ("{}", PAGE.replace("   :alt: Figures that walk.\n", ""), "needs the option 'alt'"),
-        ("{}", PAGE.replace("   :data: motion.json\n", ""), "needs the option 'data'"),
-        ("{}", PAGE.replace("motion.json", "none.json"), "cannot play none.json"),
-        ("{", PAGE, "cannot play motion.json"),
-        ("[NaN]", PAGE, "cannot play motion.json"),
+        ("{}", PAGE.replace("   :script: motion_player.js\n", ""), "needs the option 'script'"),
+        ("{}", PAGE.replace("motion_player.js", "none.js"), "finds no script _static/none.js"),
+        ("{}", PAGE.replace("motion.json", "none.json"), "cannot show none.json"),
+        ("{", PAGE, "cannot show motion.json"),
+        ("[NaN]", PAGE, "cannot show motion.json"),
     ],
 )
 def test_an_animation_without_alt_text_or_data_is_refused(tmp_path, monkeypatch, data, page, text):

@@ -1,6 +1,6 @@
 /* Plays motions as stick figures, several at once.
  *
- * Looks for `figure.motion-player` (directive `motion-player`), reads its data from the
+ * Looks for `figure.motion-player` (directive `explorer`), reads its data from the
  * `<script type="application/json">` inside, and puts the animation where its image was; the
  * image stays where scripts are off. The data, written by benchmarks/motion_player.py:
  *
