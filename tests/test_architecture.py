@@ -42,7 +42,8 @@ ALLOWED = {
         "training": "compatibility config data files hierarchy machine objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
         "oracles": "gaussians hierarchy likelihoods posteriors priors",
-        "checks": "gaussians hierarchy likelihoods objectives oracles posteriors priors seeding",
+        "checks": "analysis config data gaussians hierarchy likelihoods objectives oracles "
+        "posteriors priors recipes seeding training",
         "plots": "",
         "recipes": "config data gaussians hierarchy likelihoods nets posteriors priors",
         "pretrained": "config data hierarchy objectives recipes training",
