@@ -32,6 +32,8 @@ CHECKED = '@pytest.mark.equation("eq-a")\ndef test_a_is_a():\n    pass\n'
 FOREIGN = {
     *("AntixK/PyTorch-VAE", "CAREamics/careamics", "RuiShu/one-bit-vae", "jmtomczak/intro_dgm"),
     *("AppliedDataSciencePartners/WorldModels", "huggingface/accelerate", "pytorch/vision"),
+    *("YannDubs/disentangling-vae", "hwalsuklee/tensorflow-mnist-VAE", "molecularsets/moses"),
+    *("jxhe/vae-lagging-encoder", "vanderschaarlab/synthcity", "yanggeng1995/vae_tacotron"),
     *("CompVis/vunet", "NVlabs/NVAE", "ReactiveBayes/ReactiveMP", "casperkaae/LVAE"),
     *("orybkin/sigma-vae-pytorch", "pytorch/examples", "taldatech/soft-intro-vae-pytorch"),
 }
