@@ -1,32 +1,22 @@
-"""The book's own machinery: labels against marks, links, alt text and the built pages."""
+"""The book's own machinery: labels against marks, links and alt text."""
 
 import base64
-import functools
-import http.server
 import importlib.util
 import json
 import re
-import shutil
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import equation_tests
 import notebook_figures
 import pytest
 import yaml
-from browser import chromium
 from sphinx.errors import ExtensionError
 from sphinx_site import build_site
 
 PROJECT = Path(__file__).parent.parent
-SITE = PROJECT / "_build/html"
 PAGES = sorted((PROJECT / "book").glob("*.md"))
 SOURCES = [*PAGES, *sorted((PROJECT / "notebooks").glob("*.ipynb"))]
-CHAPTERS = sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
-CHECKED_PAGES = ["book/index", "book/api", "book/notation"]
-CHECKED_PAGES += [f"{folder}/{name}" for name in CHAPTERS for folder in ("book", "notebooks")]
 CHECKED = '@pytest.mark.equation("eq-a")\ndef test_a_is_a():\n    pass\n'
 # repositories of others that the project may point to
 FOREIGN = {
@@ -36,6 +26,8 @@ FOREIGN = {
     *("jxhe/vae-lagging-encoder", "vanderschaarlab/synthcity", "yanggeng1995/vae_tacotron"),
     *("CompVis/vunet", "NVlabs/NVAE", "ReactiveBayes/ReactiveMP", "casperkaae/LVAE"),
     *("orybkin/sigma-vae-pytorch", "pytorch/examples", "taldatech/soft-intro-vae-pytorch"),
+    *("MachineLearningLifeScience/stochman", "black-forest-labs/flux", "denproc/Taming-VAEs"),
+    *("nv-tlabs/LION", "openai/vdvae", "tensorflow/probability", "wildart/ManifoldLearning"),
 }
 
 
@@ -222,115 +214,3 @@ def test_one_command_changes_the_address_everywhere(tmp_path, monkeypatch):
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(SystemExit, match="expected URL=https://github.com/owner/name"):
         set_repository.main(address)
-
-
-@pytest.fixture(scope="module")
-def built():
-    """The strict build of the book; pages that have not changed are not written again."""
-    program = Path(sys.executable).with_name("jupyter-book")
-    strict = ["-W", "-n", "--keep-going", "--quiet"]
-    build = subprocess.run([program, "build", ".", *strict], cwd=PROJECT, capture_output=True)
-    if build.returncode:  # the next build would not warn again
-        shutil.rmtree(PROJECT / "_build/.doctrees", ignore_errors=True)
-    return build
-
-
-@pytest.mark.slow
-def test_the_book_is_built_without_a_warning(built):
-    assert built.returncode == 0, built.stderr.decode()
-
-
-@pytest.fixture(scope="module")
-def browser(built):
-    if built.returncode:
-        pytest.skip("page tests need the built site")
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def site():
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    handler = functools.partial(Quiet, directory=SITE)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("page", CHECKED_PAGES)
-def test_a_built_page_is_whole_without_a_network(browser, site, page, width):
-    tab = browser.new_page(viewport={"width": width, "height": 900})
-    outside = []
-    tab.on(
-        "request",
-        lambda r: outside.append(r.url) if not r.url.startswith((site, "data:")) else None,
-    )
-    tab.goto(f"{site}/{page}.html")
-    tab.wait_for_function("() => window.MathJax?.startup?.promise !== undefined")
-    tab.evaluate("() => MathJax.startup.promise")
-    state = tab.evaluate(
-        """() => ({
-            math: document.querySelectorAll('mjx-container').length,
-            wrong: document.querySelectorAll('mjx-merror').length,
-            left: [...document.querySelectorAll('.math')].filter(
-                e => !e.querySelector('mjx-container')).length,
-            width: document.documentElement.scrollWidth,
-            broken: [...document.images].filter(i => i.complete && !i.naturalWidth).length,
-            nameless: [...document.images].filter(i => !i.alt).length,
-            squeezed: [...document.images].filter(i => i.naturalWidth && i.width && Math.abs(
-                i.width / i.height / (i.naturalWidth / i.naturalHeight) - 1) > 0.05).length,
-        })"""
-    )
-    tab.close()
-    assert state.pop("math") > 0
-    assert state == {
-        "wrong": 0,
-        "left": 0,
-        "width": width,
-        "broken": 0,
-        "nameless": 0,
-        "squeezed": 0,
-    }
-    assert not outside
-
-
-def redirects():
-    config = yaml.safe_load((PROJECT / "_config.yml").read_text("utf-8"))
-    return config["sphinx"]["config"]["redirects"]
-
-
-@pytest.mark.parametrize(("old", "new"), redirects().items())
-def test_an_old_address_is_free_and_leads_to_a_page(old, new):
-    page = (PROJECT / old).parent / new
-    assert not list(PROJECT.glob(f"{old}.*"))
-    assert any(page.with_suffix(kind).exists() for kind in (".md", ".ipynb"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("book/06_learned_priors.html", "book/06_vhp_priors.html"),
-        ("book/06_learned_priors.html#equation-eq-vhp", "book/06_vhp_priors.html#equation-eq-vhp"),
-        ("book/06_learned_priors.html#ex-heuristic", "book/07_latent_graphs.html#ex-heuristic"),
-        ("book/06_learned_priors.html#fig-rings", "book/07_latent_graphs.html#fig-rings"),
-        ("notebooks/06_learned_priors.html", "notebooks/06_vhp_priors.html"),
-        (
-            "notebooks/exercises/06_learned_priors.html#sheet-shortest-path",
-            "notebooks/exercises/07_latent_graphs.html#sheet-shortest-path",
-        ),
-    ],
-)
-def test_an_old_address_leads_to_its_section_from_the_file_system(browser, old, new):
-    tab = browser.new_page()
-    tab.goto(f"{SITE.as_uri()}/{old}")
-    tab.wait_for_url(f"{SITE.as_uri()}/{new}")
-    anchor = new.partition("#")[2]
-    assert not anchor or tab.locator(f"[id='{anchor}']").count() == 1
-    tab.close()
