@@ -19,7 +19,8 @@ from hvae_course.hierarchy import Trace, hold
 from hvae_course.oracles import LinearGaussian, SharedCause, optimise_link
 
 FOLDER = Path(__file__).parent
-plt.rcParams |= {"savefig.facecolor": "white", "savefig.dpi": 200, "mathtext.fontset": "cm"}
+PRIOR, POSTERIOR = plots.COLOURS["prior"], plots.COLOURS["posterior"]
+plots.use_style()
 
 
 def chain(axes: Axes, title: str, *, up: bool) -> None:
@@ -63,25 +64,22 @@ def two_draws() -> None:
     z2 = q2(first).sample()
     line = torch.linspace(-1.1, 2.9, 2).double()
     spread = 2 * model.variances[1] ** 0.5
-    figure, axes = plt.subplots(
-        1, 2, figsize=(7.4, 3.5), sharex=True, sharey=True, layout="constrained"
-    )
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.3), sharex=True, sharey=True)
     titles = ("$z_2$ drawn given this $z_1$", "$z_1$ drawn a second time")
-    for panel, z1, colour, title in zip(axes, (first, second), ("C0", "C1"), titles, strict=True):
+    for panel, z1, title in zip(axes, (first, second), titles, strict=True):
         mean = model.slopes[1] * line
-        panel.fill_between(line, mean - spread, mean + spread, color="0.9")
-        panel.plot(line, mean, color="0.6", lw=1)
-        panel.plot(z2, z1, "o", color=colour, ms=3, alpha=0.7)
+        panel.fill_between(line, mean - spread, mean + spread, color=PRIOR, alpha=0.13, lw=0)
+        panel.plot(line, mean, color=PRIOR, lw=1)
+        panel.plot(z2, z1, "o", color=POSTERIOR, alpha=0.7, mew=0)
         panel.set(xlabel="$z_2$", title=title, xlim=(line[0], line[-1]), ylim=(-0.5, 2.6))
-        panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("$z_1$")
-    axes[0].text(2.85, -0.4, r"grey: $p(z_1 \mid z_2)$", ha="right", color="0.35")
+    axes[0].text(2.85, -0.4, r"band: $p(z_1 \mid z_2)$", ha="right", color=PRIOR)
     figure.savefig(FOLDER / "two_draws.png")
 
 
 def trap_data() -> None:
     """Both objectives over the slope of the link, where z_2 is not needed and where it is."""
-    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.1), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.9))
     slopes = torch.linspace(0, 0.99, 34, dtype=torch.float64)
     looks = (("elbo", "joint sample (ELBO)", "C0-"), ("closed_form", "closed-form KL", "C1--"))
     titles = ("one coordinate: $z_2$ is not needed", "eight coordinates: $z_2$ is needed")
@@ -94,7 +92,6 @@ def trap_data() -> None:
             end = getattr(learned.terms, objective)
             panel.plot(learned.model.slope, end, f"{line[:2]}o")
         panel.set(xlabel="slope $a$ from $z_2$ to $z_1$", title=title)
-        panel.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("best value [nats]")
     axes[0].legend(loc="lower left")
     figure.savefig(FOLDER / "trap_data.png")
@@ -188,8 +185,8 @@ def closed_form(trace: Trace, x: torch.Tensor) -> torch.Tensor:
 def landing() -> None:
     """Families of generated digits, and the information of z_2 under two objectives."""
     digits = data.load("digits")
-    shape = {"width_ratios": [1.9, 1, 1]}
-    figure, axes = plt.subplots(1, 3, figsize=(11, 2.7), layout="constrained", gridspec_kw=shape)
+    shape = {"width_ratios": [1.1, 1, 1]}
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.5), gridspec_kw=shape)
     curves = ((objectives.elbo, "joint sample", "-"), (closed_form, "closed-form KL", "--"))
     for objective, name, style in curves:
         torch.manual_seed(0)
@@ -199,18 +196,16 @@ def landing() -> None:
         axes[1].plot(frame.query("quantity == 'objective'")["value"], style, label=name)
         axes[2].plot(frame.query("level == 2")["value"], style, label=name)
         if objective is objectives.elbo:
-            z2 = analysis.sample(model, 4, seed=5).levels[1].z.repeat_interleave(12, dim=0)
+            z2 = analysis.sample(model, 4, seed=5).levels[1].z.repeat_interleave(4, dim=0)
             torch.manual_seed(0)
-            images = model.generate(48, hold({2: z2})).px.mean.unflatten(0, (4, 12))
+            images = model.generate(16, hold({2: z2})).px.mean.unflatten(0, (4, 4))
             plots.image_grid(images, digits.image_shape, axes=axes[0])
     axes[0].set_title("one row, one $z_2$")
-    axes[1].set(xlabel="epoch", ylabel="nats per image", title="the bound: hardly changed")
+    axes[1].set(xlabel="epoch", ylabel="nats per image", title="validation bound")
     axes[1].set_ylim(-118, -96)
-    axes[2].set(xlabel="epoch", ylabel="nats per image", title="information of $z_2$: weakened")
+    axes[2].set(xlabel="epoch", title="information of $z_2$")
     axes[2].set_ylim(0, None)
     axes[1].legend(loc="lower right")
-    for panel in axes[1:]:
-        panel.spines[["top", "right"]].set_visible(False)
     figure.get_layout_engine().set(wspace=0.06)
     figure.savefig(FOLDER / "landing.png")
 
@@ -254,23 +249,25 @@ def prior_graphs() -> None:
 
 def multipliers() -> None:
     """GECO and ReWO: the step of log beta, and where a model whose error rises with beta rests."""
-    figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained")
-    rules = ((objectives.GECO(0.1), "GECO", "C1--"), (objectives.ReWO(0.1), "ReWO", "C0-"))
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.7))
+    rules = ((objectives.ReWO(0.1), "ReWO", "C0-"), (objectives.GECO(0.1), "GECO", "C1--"))
+    rests = dict(zip(axes[1:], (0.4, 2.5), strict=True))
+    for panel, rest in rests.items():
+        panel.axhline(rest, color="0.6", lw=0.8)
+        panel.text(800, rest * 1.1, "error $= \\kappa^2$", ha="right", fontsize=9)
     beta = torch.logspace(-2, 1, 200)
     for rule, name, line in rules:
         for violation in (-0.1, 0.1):
             step = rule(beta, torch.tensor(violation)).expand_as(beta)
             axes[0].semilogx(beta, step, line, label=name if violation < 0 else None)
-        for panel, rest in zip(axes[1:], (0.4, 2.5), strict=True):
+        for panel, rest in rests.items():
             weight, weights = torch.tensor(0.01), []
             for _ in range(800):
                 weights.append(weight.item())
                 weight = weight * rule(weight, 0.2 * weight - 0.2 * rest).exp()
             panel.semilogy(weights, line, label=name)
-            panel.axhline(rest, color="0.6", lw=0.8)
-            panel.text(800, rest * 1.1, "error $= \\kappa^2$", ha="right", fontsize=9)
     axes[0].text(0.011, 0.0105, "constraint holds", fontsize=9, va="bottom")
-    axes[0].text(0.011, -0.0095, "violated (both rules)", fontsize=9, va="bottom")
+    axes[0].text(0.011, -0.0095, "violated (both)", fontsize=9, va="bottom")
     axes[0].axhline(0, color="0.6", lw=0.8)
     axes[0].set(xlabel="KL weight $\\beta$", ylabel="step $\\eta$ of $\\log \\beta$")
     axes[0].set_ylim(-0.012, 0.012)
@@ -280,8 +277,6 @@ def multipliers() -> None:
     for panel in axes[1:]:
         panel.set_ylim(0.008, 5)
     axes[0].legend(loc="center left")
-    for panel in axes:
-        panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(FOLDER / "multipliers.png")
 
 
@@ -304,10 +299,9 @@ def a_star() -> None:
     route = ["end"]
     while route[-1] != "start":
         route.append(came_from[route[-1]])
-    beside = {"start": (0.4, -1.2, "left", "top"), "end": (-0.4, -3, "right", "top")}
-    beside |= {"A": (1.3, 0, "left", "center")}
-    beside |= dict.fromkeys("BC", (0, 1.3, "center", "bottom"))
-    figure, axes = plt.subplots(2, 2, figsize=(5.6, 5.8), layout="constrained")
+    beside = {"start": (0.3, -1.4, "left", "top"), "end": (-0.3, -1.4, "right", "top")}
+    beside |= dict.fromkeys("ABC", (0, 1.3, "center", "bottom"))
+    figure, axes = plt.subplots(2, 2, figsize=(6.2, 6.2))
     titles = ("1. start", "2. A, a dead end", "3. B", "4. C, then the end")
     for panel, title, moment in zip(axes.flat, titles, (0, 1, 2, 4), strict=True):
         reached, settled = moments[moment]
@@ -318,9 +312,9 @@ def a_star() -> None:
         for name, (x, y) in places.items():
             face = "C0" if name in settled else "white"
             edge = "C0" if name in reached else "0.6"
-            panel.plot(x, y, "o", ms=20, mfc=face, mec=edge, mew=1.5)
+            panel.plot(x, y, "o", ms=24, mfc=face, mec=edge, mew=1.5)
             colour = "white" if name in settled else edge
-            small = {"size": 7.5, "weight": "bold", "ha": "center", "va": "center"}
+            small = {"size": 9, "weight": "bold", "ha": "center", "va": "center"}
             panel.text(x, y, name, color=colour, **small)
             if name in reached:
                 ahead = dist((x, y), places["end"])
@@ -328,7 +322,7 @@ def a_star() -> None:
                 dx, dy, side, height = beside.get(name, (0, -1.3, "center", "top"))
                 panel.text(x + dx, y + dy, sum_, ha=side, va=height, fontsize=9)
         panel.set(xlim=(-2.8, 14.8), ylim=(-11.6, 8), aspect="equal")
-        panel.set_title(title, fontsize=10)
+        panel.set_title(title)
         panel.axis("off")
     figure.savefig(FOLDER / "a_star.png")
 
