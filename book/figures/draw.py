@@ -10,8 +10,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.patches import Circle, FancyBboxPatch
 
 from hvae_course import analysis, data, fit, objectives, plots, recipes
 from hvae_course.gaussians import kl_normal
@@ -21,38 +19,6 @@ from hvae_course.oracles import LinearGaussian, SharedCause, optimise_link
 FOLDER = Path(__file__).parent
 PRIOR, POSTERIOR = plots.COLOURS["prior"], plots.COLOURS["posterior"]
 plots.use_style()
-
-
-def chain(axes: Axes, title: str, *, up: bool) -> None:
-    """Draw z_2, z_1 and x as circles with arrows between them.
-
-    Args:
-        axes: where to draw.
-        title: above the chain.
-        up: whether the arrows go from the data to the top.
-    """
-    for y, name in ((0, "$x$"), (1.3, "$z_1$"), (2.6, "$z_2$")):
-        face = "0.82" if name == "$x$" else "white"
-        axes.add_patch(Circle((0, y), 0.4, facecolor=face, edgecolor="black", lw=1.2))
-        axes.text(0, y, name, ha="center", va="center", fontsize=15)
-    labels = (r"$q(z_1 \mid x)$", r"$q(z_2 \mid z_1)$")
-    if not up:
-        labels = (r"$p(x \mid z_1)$", r"$p(z_1 \mid z_2)$")
-    for y, label in zip((0.4, 1.7), labels, strict=True):
-        ends = ((0, y), (0, y + 0.5)) if up else ((0, y + 0.5), (0, y))
-        arrow = {"arrowstyle": "-|>", "color": "black", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", xy=ends[1], xytext=ends[0], arrowprops=arrow)
-        axes.text(0.25, y + 0.25, label, ha="left", va="center", fontsize=12)
-    axes.set(xlim=(-0.9, 1.7), ylim=(-0.6, 3.2), aspect="equal", title=title)
-    axes.axis("off")
-
-
-def two_level_graph() -> None:
-    """Generation and bottom-up inference as graphs."""
-    figure, axes = plt.subplots(1, 2, figsize=(5, 3.4), layout="constrained")
-    chain(axes[0], "generation", up=False)
-    chain(axes[1], "inference", up=True)
-    figure.savefig(FOLDER / "two_level_graph.png")
 
 
 def two_draws() -> None:
@@ -97,78 +63,6 @@ def trap_data() -> None:
     figure.savefig(FOLDER / "trap_data.png")
 
 
-def two_paths() -> None:
-    """Bottom-up features, top-down latents, and where they meet, for three levels."""
-    figure, axes = plt.subplots(figsize=(6.2, 4.6), layout="constrained")
-    heights = (0.0, 1.4, 2.8, 4.2)
-    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0, "color": "black"}
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], **style: object) -> None:
-        axes.annotate("", xy=end, xytext=start, arrowprops=line | style)
-
-    for l, y in enumerate(heights):
-        left, right = (f"$d_{l}$", f"$z_{l}$") if l else ("$x$", "$x$")
-        if l:
-            corner = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "lw": 1.2}
-            box = FancyBboxPatch((-0.38, y - 0.36), 0.76, 0.72, fc="white", ec="black", **corner)
-            axes.add_patch(box)
-            arrow((0.42, y), (3.0, y), color="C0", linestyle="--")
-            label = rf"$q(z_{l} \mid x, z_{{>{l}}})$" if l < 3 else r"$q(z_3 \mid x)$"
-            axes.text(1.7, y + 0.13, label, ha="center", fontsize=12, color="C0")
-        else:
-            axes.add_patch(Circle((0, y), 0.4, facecolor="0.82", edgecolor="black", lw=1.2))
-        axes.add_patch(
-            Circle((3.4, y), 0.4, facecolor="white" if l else "0.82", edgecolor="black", lw=1.2)
-        )
-        for x, name in ((0, left), (3.4, right)):
-            axes.text(x, y, name, ha="center", va="center", fontsize=15)
-        if l < 3:
-            arrow((0, y + 0.4), (0, heights[l + 1] - 0.38))
-            arrow((3.4, heights[l + 1] - 0.4), (3.4, y + 0.4))
-    for start, end, bend in ((3, 1, -0.5), (2, 0, -0.5), (3, 0, -0.55)):
-        curve = {"connectionstyle": f"arc3,rad={bend}", "linestyle": ":", "color": "0.35"}
-        arrow((3.79, heights[start] - 0.1), (3.79, heights[end] + 0.1), **curve)
-    axes.text(0, 5.0, "bottom-up path", ha="center", fontsize=12)
-    axes.text(3.4, 5.0, "top-down path", ha="center", fontsize=12)
-    axes.set(xlim=(-0.9, 5.4), ylim=(-0.6, 5.4), aspect="equal")
-    axes.axis("off")
-    figure.savefig(FOLDER / "two_paths.png")
-
-
-def delta_path() -> None:
-    """Two levels: the prior on the way down, and what the data change at each level."""
-    figure, axes = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
-    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0, "color": "black"}
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], **style: object) -> None:
-        axes.annotate("", xy=end, xytext=start, arrowprops=line | style)
-
-    for l, y in enumerate((0.0, 1.4, 2.8)):
-        for x, name in ((0.0, f"$d_{l}$" if l else "$x$"), (3.6, f"$z_{l}$" if l else "$x$")):
-            if l and x == 0:
-                corner = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "lw": 1.2}
-                box = FancyBboxPatch(
-                    (-0.38, y - 0.36), 0.76, 0.72, fc="white", ec="black", **corner
-                )
-                axes.add_patch(box)
-            else:
-                face = "white" if l else "0.82"
-                axes.add_patch(Circle((x, y), 0.4, facecolor=face, edgecolor="black", lw=1.2))
-            axes.text(x, y, name, ha="center", va="center", fontsize=15)
-        if l:
-            arrow((0.42, y), (3.18, y), color="C0")
-            label = rf"$\Delta\mu_{l},\ \Delta\sigma_{l}$"
-            axes.text(1.5, y + 0.13, label, ha="center", fontsize=12, color="C0")
-            arrow((0, y - 1.0 if l == 1 else y - 1.02), (0, y - 0.4))
-            arrow((3.6, y - 0.4), (3.6, y - 1.0))
-    arrow((3.3, 2.52), (2.3, 1.46), linestyle=":", color="0.35")
-    for y, label in ((2.8, r"$p(z_2)$"), (2.1, r"$p(z_1 \mid z_2)$"), (0.7, r"$p(x \mid z_1)$")):
-        axes.text(4.15 if y == 2.8 else 3.75, y, label, va="center", fontsize=12)
-    axes.set(xlim=(-0.9, 5.2), ylim=(-0.6, 3.4), aspect="equal")
-    axes.axis("off")
-    figure.savefig(FOLDER / "delta_path.png")
-
-
 def closed_form(trace: Trace, x: torch.Tensor) -> torch.Tensor:
     """The objective of chapter 1 that is not an ELBO.
 
@@ -208,43 +102,6 @@ def landing() -> None:
     axes[1].legend(loc="lower right")
     figure.get_layout_engine().set(wspace=0.06)
     figure.savefig(FOLDER / "landing.png")
-
-
-def prior_graphs() -> None:
-    """Four top priors as graphs: a standard normal, a mixture, a VampPrior and a VHP."""
-    figure, axes = plt.subplots(figsize=(6.4, 3.1), layout="constrained")
-    line = {"arrowstyle": "-|>", "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], **look: str) -> None:
-        axes.annotate("", xy=end, xytext=start, arrowprops=line | look)
-
-    def label(x: float, y: float, text: str, **look: str) -> None:
-        axes.text(x, y, text, **({"va": "center", "fontsize": 13} | look))
-
-    tops = {r"$\mathcal{N}(0, I)$": None, "mixture": "$i$", "VampPrior": "$i$", "VHP": r"$\zeta$"}
-    for x, (title, top) in zip((0, 1.9, 4.0, 7.5), tops.items(), strict=True):
-        axes.text(x, 3.8, title, ha="center", fontsize=14)
-        for level, name in enumerate(filter(None, ("$x$", "$z$", top))):
-            y = 1.5 * level
-            face = "white" if level else "0.82"
-            axes.add_patch(Circle((x, y), 0.42, facecolor=face, edgecolor="black", lw=1.2))
-            axes.text(x, y, name, ha="center", va="center", fontsize=17)
-            if level:
-                arrow((x + 0.16, y - 0.38), (x + 0.16, y - 1.12), color="black")
-            if level == 1 or name == r"$\zeta$":
-                arrow((x - 0.16, y - 1.12), (x - 0.16, y - 0.38), color="C0", linestyle="--")
-    axes.add_patch(Circle((5.1, 2.3), 0.08, color="C0"))
-    arrow((5.03, 2.24), (4.4, 1.72), color="C0")
-    label(5.1, 2.65, "$u_i$", ha="center", color="C0")
-    for y, up, down in (
-        (0.75, r"q(z \mid x)", r"p(x \mid z)"),
-        (2.25, r"q(\zeta \mid z)", r"p(z \mid \zeta)"),
-    ):
-        label(7.22, y, f"${up}$", ha="right", color="C0")
-        label(7.78, y, f"${down}$", ha="left")
-    axes.set(xlim=(-0.6, 9.1), ylim=(-0.5, 4.3), aspect="equal")
-    axes.axis("off")
-    figure.savefig(FOLDER / "prior_graphs.png")
 
 
 def multipliers() -> None:
@@ -328,12 +185,8 @@ def a_star() -> None:
 
 
 if __name__ == "__main__":
-    two_level_graph()
     two_draws()
     trap_data()
-    two_paths()
-    delta_path()
     landing()
-    prior_graphs()
     multipliers()
     a_star()
