@@ -24,6 +24,8 @@ SMALL = {
     "08_layer_analysis": {"num_codes": 300},
 }
 """Parameters of the main sheets, smaller than in the notebook."""
+SMALL_BUILDS = {"04_ladder_build": {"epochs": 1}}
+"""Parameters of the free parts of builds."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
 """Checks of what was computed, not of a function."""
 pytestmark = pytest.mark.slow
@@ -47,7 +49,7 @@ def copied_cells(sheet):
 
 def run_copy(sheet, pasted):
     """Run the student copy of a sheet, and give what it printed and defined."""
-    scope, small = {}, SMALL.get(sheet.stem)
+    scope, small = {}, (SMALL | SMALL_BUILDS).get(sheet.stem)
     return run(copied_cells(sheet), scope, parameters=small, change=pasting(pasted)), scope
 
 

@@ -6,7 +6,9 @@ line and returns its verdict. It needs no data and no training, and takes a seco
 
 from hvae_course.checks import (
     bidirectional_inference,
+    chain_build,
     hierarchy_depth,
+    ladder_build,
     ladder_merge,
     latent_graphs,
     layer_analysis,
@@ -21,7 +23,9 @@ __all__ = [
     "Mistake",
     "Verdict",
     "bidirectional_inference",
+    "chain_build",
     "hierarchy_depth",
+    "ladder_build",
     "ladder_merge",
     "latent_graphs",
     "layer_analysis",

@@ -1,6 +1,7 @@
 """How the tests run answers: those of a sheet, in another precision, and through a check."""
 
 import ast
+import copy
 import functools
 import math
 import re
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import nbformat
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal
 
 from hvae_course.checks import Verdict
 
@@ -23,8 +25,8 @@ _TORCH = {"torch": torch}
 
 
 def name_of(source: str) -> str:
-    """The first function that a source defines."""
-    return re.search(r"^def (\w+)", source, re.MULTILINE)[1]
+    """The first function or class that a source defines."""
+    return re.search(r"^(?:def|class) (\w+)", source, re.MULTILINE)[1]
 
 
 @functools.cache
@@ -36,13 +38,14 @@ def sources(sheet: str, tag: str) -> dict[str, str]:
 
 @functools.cache
 def imported(sheet: str) -> dict[str, object]:
-    """The names that a student finds imported in a sheet."""
+    """The names that a student finds in a sheet: imported, or in cells with the tag ``given``."""
     cells = nbformat.read(SHEETS[sheet], as_version=4).cells
+    given = [c.source for c in cells if "given" in c.metadata.get("tags", [])]
     (cell,) = [c.source for c in cells if "imports" in c.metadata.get("tags", [])]
     body = ast.parse(re.sub(r"^%.*$", "", cell, flags=re.MULTILINE)).body
     imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {}
-    exec(ast.unparse(ast.Module(imports, [])), names)
+    exec("\n".join([ast.unparse(ast.Module(imports, [])), *given]), names)
     return names
 
 
@@ -54,29 +57,43 @@ def define(source: str, exercise: str, names: Mapping[str, object] = _TORCH) -> 
 
 
 def solution(sheet: str, exercise: str) -> Answer:
-    """The solution that a sheet gives, with the imports of the sheet."""
-    return define(sources(sheet, "solution")[exercise], exercise, imported(sheet))
+    """The solution that a sheet gives, with its imports and its solutions to other exercises."""
+    all_of_them = "\n\n".join(
+        source for name, source in sources(sheet, "solution").items() if name != exercise
+    )
+    names = {**imported(sheet), "__name__": "__main__"}
+    exec(all_of_them, names)
+    return define(sources(sheet, "solution")[exercise], exercise, names)
 
 
 def stub(sheet: str, exercise: str) -> Answer:
     """What a student finds in a sheet."""
-    return define(sources(sheet, "exercise-stub")[exercise], exercise)
+    return define(sources(sheet, "exercise-stub")[exercise], exercise, imported(sheet))
 
 
-def _mapped(value: object, change: Callable[[Tensor], Tensor]) -> object:
+def _mapped(value: object, change: Callable[[object], object]) -> object:
     if isinstance(value, Tensor):
         return change(value) if value.is_floating_point() else value
+    if isinstance(value, nn.Module):
+        return change(copy.deepcopy(value))
     if isinstance(value, tuple | list):
         return type(value)(_mapped(part, change) for part in value)
     return value
 
 
 def in_precision(answer: Answer, dtype: torch.dtype) -> Answer:
-    """An answer that computes in, and returns, one precision."""
+    """An answer that computes in, and returns, one precision; a class, whose models do."""
+    if isinstance(answer, type):
+        return lambda *parts: answer(*parts).to(dtype)
 
     def cast(*inputs: object) -> object:
         inputs = [_mapped(part, lambda tensor: tensor.to(dtype)) for part in inputs]
-        return _mapped(answer(*inputs), lambda tensor: tensor.to(dtype))
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)  # of noise that the answer draws
+        try:
+            return _mapped(answer(*inputs), lambda tensor: tensor.to(dtype))
+        finally:
+            torch.set_default_dtype(usual)
 
     return cast
 
@@ -89,6 +106,12 @@ def with_nan(value: object) -> object:
         return type(value)(with_nan(part) for part in value)
     if isinstance(value, dict):
         return {key: with_nan(part) for key, part in value.items()}
+    if isinstance(value, Distribution):
+        nothing = torch.full_like(value.mean, math.nan)
+        return Independent(Normal(nothing, nothing, validate_args=False), 1, validate_args=False)
+    if isinstance(value, nn.Module):
+        value.register_forward_hook(lambda module, inputs, output: with_nan(output))
+        return value
     return torch.full_like(value, math.nan)
 
 
