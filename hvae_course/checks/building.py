@@ -177,6 +177,28 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
         yield module
 
 
+@contextmanager
+def inputs_of(*networks: nn.Module) -> Iterator[list[list[Tensor]]]:
+    """A context that records what networks are given, such as latents that an answer keeps.
+
+    Args:
+        *networks: modules with one argument.
+
+    Yields:
+        list[list[Tensor]]: the inputs of each network, call by call, without gradients.
+    """
+    records: list[list[Tensor]] = [[] for _ in networks]
+    hooks = [
+        net.register_forward_pre_hook(lambda _, given, to=record: to.append(given[0].detach()))
+        for net, record in zip(networks, records, strict=True)
+    ]
+    try:
+        yield records
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def at(model: HierarchicalVAE, x: Tensor, latents: Sequence[Tensor]) -> Trace:
     """The package's distributions at given latents.
 
