@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-all notebooks exercises figures comparison mnist pendulum motion pretrained likelihoods lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison mnist pendulum motion pretrained likelihoods explorer lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,10 +42,14 @@ exercises: $(VENV)/.installed ## generate the student copies of the exercise she
 
 figures: $(VENV)/.installed ## redraw the book's figures
 	$(BIN)/python book/figures/draw.py
+	$(BIN)/python -m book.figures.explorer_stills
 
 comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 and its controls; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.posterior_rules
 	$(BIN)/python -m benchmarks.merge_controls
+
+collapse: $(VENV)/.installed ## record the trainings of chapter 2's explorer
+	$(BIN)/python -m benchmarks.collapse_recording
 
 mnist: $(VENV)/.installed ## train the models of the tables of chapters 2 and 5 on MNIST; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.remedies
@@ -67,6 +71,9 @@ pretrained: $(VENV)/.installed ## retrain the models that come with the course; 
 
 likelihoods: $(VENV)/.installed ## train and evaluate the models of the results page on digits; finished runs are not repeated
 	$(BIN)/python -m benchmarks.likelihoods digits
+
+explorer: $(VENV)/.installed ## train the model of the layer explorer on MNIST, and write its file and still
+	$(BIN)/python -m benchmarks.layer_explorer
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .

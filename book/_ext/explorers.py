@@ -3,9 +3,10 @@
 The directive ``explorer`` is a figure whose image is shown where scripts are off. Its options are
 those of ``figure`` and
 
-- ``script``: the file in ``_static`` that puts the explorer in place of the image. Only pages with
-  such an explorer load it. Its name without suffix is the class of the figure: the script looks
-  for ``figure.NAME``, with hyphens for underscores.
+- ``script``: the file in ``_static`` that puts the explorer in place of the image, after the files
+  that it needs, with spaces between. Only pages with such an explorer load them. The last name,
+  without its suffix, is the class of the figure: the script looks for ``figure.NAME``, with
+  hyphens for underscores.
 - ``data``: a JSON file, beside the page, of what the script shows. It goes into the page, so that
   the explorer works from a server and from the file system.
 
@@ -40,14 +41,15 @@ class Explorer(Figure):
         for option in ("alt", "script"):
             if option not in self.options:
                 raise ExtensionError(f"{env.docname}: explorer needs the option {option!r}")
-        script = self.options.pop("script")
-        if not (STATIC / script).is_file():
-            raise ExtensionError(f"{env.docname}: explorer finds no script _static/{script}")
+        scripts = self.options.pop("script").split()
+        for script in scripts:
+            if not (STATIC / script).is_file():
+                raise ExtensionError(f"{env.docname}: explorer finds no script _static/{script}")
         text = self._data(env, self.options.pop("data")) if "data" in self.options else None
         parts = super().run()
         for figure in (part for part in parts if isinstance(part, nodes.figure)):
-            figure["explorer"] = script
-            figure["classes"].append(Path(script).stem.replace("_", "-"))
+            figure["explorer"] = scripts
+            figure["classes"].append(Path(scripts[-1]).stem.replace("_", "-"))
             if text is not None:
                 text = text.replace("<", "\\u003c")
                 raw = f'<script type="application/json">{text}</script>'
@@ -66,7 +68,8 @@ class Explorer(Figure):
 
 def _load(app: Sphinx, _page: str, _template: str, _context: dict, doctree: Any) -> None:  # noqa: ANN401
     figures = doctree.findall(nodes.figure) if doctree else ()
-    for script in sorted({figure["explorer"] for figure in figures if "explorer" in figure}):
+    scripts = [script for figure in figures for script in figure.get("explorer", ())]
+    for script in dict.fromkeys(scripts):  # once each, in their order
         app.add_js_file(script, loading_method="defer")
 
 
