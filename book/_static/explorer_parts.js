@@ -117,5 +117,5 @@ globalThis.hvaeExplorerParts = (() => {
     });
   }
 
-  return { make, shape, latent, nats, ticks, chart, slider, explorers };
+  return { make, shape, latent, nats, chart, slider, explorers };
 })();

@@ -150,7 +150,7 @@
 
     const element = make("div", {},
       make("fieldset", {}, make("legend", {}, "Data from"), ...choices),
-      svg, slope.element, make("div", { class: "scroll" }, table));
+      svg, slope.element, table);
     return { element, shown: () => slope.set(at) };
   }
 

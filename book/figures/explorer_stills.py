@@ -61,7 +61,8 @@ def collapse() -> None:
         images = collapse_recording.images(run, recording)
         for panel, epoch in zip(panels[1:], EPOCHS, strict=True):
             framed = np.pad(images[epoch], ((0, 0), (0, 0), (0, 1), (0, 1)))
-            panel.imshow(np.concatenate(np.concatenate(framed, axis=1), axis=1))
+            image = np.concatenate(np.concatenate(framed, axis=1), axis=1)
+            panel.imshow(image, vmin=0, vmax=255)
             panel.axis("off")
     for panel, epoch in zip(axes[0, 1:], EPOCHS, strict=True):
         panel.set_title(f"epoch {epoch}")
