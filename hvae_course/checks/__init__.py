@@ -15,7 +15,9 @@ from hvae_course.checks import (
     posterior_collapse,
     top_down_deltas,
     two_level_vae,
+    vhp_build,
     vhp_priors,
+    warm_up_build,
 )
 from hvae_course.checks.verdict import Mistake, Verdict, ready
 
@@ -33,5 +35,7 @@ __all__ = [
     "ready",
     "top_down_deltas",
     "two_level_vae",
+    "vhp_build",
     "vhp_priors",
+    "warm_up_build",
 ]
