@@ -24,7 +24,11 @@ SMALL = {
     "08_layer_analysis": {"num_codes": 300},
 }
 """Parameters of the main sheets, smaller than in the notebook."""
-SMALL_BUILDS = {"04_ladder_build": {"epochs": 1}, "06_vhp_build": {"epochs": 1}}
+SMALL_BUILDS = {
+    "05_bidirectional_build": {"epochs": 1},
+    "04_ladder_build": {"epochs": 1},
+    "06_vhp_build": {"epochs": 1},
+}
 """Parameters of the free parts of builds."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
 """Checks of what was computed, not of a function."""

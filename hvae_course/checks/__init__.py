@@ -5,6 +5,7 @@ line and returns its verdict. It needs no data and no training, and takes a seco
 """
 
 from hvae_course.checks import (
+    bidirectional_build,
     bidirectional_inference,
     chain_build,
     hierarchy_depth,
@@ -24,6 +25,7 @@ from hvae_course.checks.verdict import Mistake, Verdict, ready
 __all__ = [
     "Mistake",
     "Verdict",
+    "bidirectional_build",
     "bidirectional_inference",
     "chain_build",
     "hierarchy_depth",

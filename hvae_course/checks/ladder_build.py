@@ -10,14 +10,18 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from hvae_course.checks.building import plain
-from hvae_course.checks.nested import compare_models, compare_nested, log_normal, split_gaussian
+from hvae_course.checks.nested import (
+    compare_models,
+    compare_nested,
+    log_normal,
+    package_log_weight,
+    split_gaussian,
+)
 from hvae_course.checks.verdict import Answer, checked, compare
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
-from hvae_course.hierarchy.trace import State
 from hvae_course.posteriors import merge_parameters
 from hvae_course.recipes import ladder_vae
 
@@ -472,23 +476,6 @@ for _hint, _wrong in {
     log_weight.mistake(_hint)(_wrong)
 
 
-class _Package(nn.Module):
-    """The log-weight of a model of the package, with given noise."""
-
-    def __init__(self, model: HierarchicalVAE) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor, noise: list[Tensor]) -> Tensor:
-        features, rules = self.model.features(x), self.model.posterior.rules
-
-        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-            q = rules[l](features[l], h, p)
-            return q, q.mean + q.stddev * noise[l]
-
-        return self.model.top_down(self.model.top_prior(), choose, len(x)).log_weight(x)
-
-
 @checked
 def Ladder(answer: Answer) -> str:  # noqa: N802
     r"""The whole ladder as a module.
@@ -507,7 +494,7 @@ def Ladder(answer: Answer) -> str:  # noqa: N802
         model, inputs = _package(sizes), (_binary(_BATCH, 6), _noise(sizes))
         compare_models(
             answer,
-            lambda *parts, model=model: _Package(model),
+            package_log_weight(model),
             _networks(model),
             inputs,
             name="the log-weight",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from hvae_course.checks.building import make, not_none
 from hvae_course.checks.verdict import (
@@ -17,6 +18,8 @@ from hvae_course.checks.verdict import (
     copies,
     hint_for,
 )
+from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.hierarchy.trace import State
 
 
 def _leaves(value: object, like: object, name: str) -> Iterator[object]:
@@ -135,6 +138,35 @@ def compare_models(
             f"{name} is right, but the gradients of the parameters are not; draw every latent "
             "with z = mean + std * noise, and detach nothing"
         )
+
+
+class _WithNoise(nn.Module):
+    """The log-weight of a model of the package, with given noise."""
+
+    def __init__(self, model: HierarchicalVAE) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        features, rules = self.model.features(x), self.model.posterior.rules
+
+        def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+            q = rules[l](features[l], h, p)
+            return q, q.mean + q.stddev * noise[l]
+
+        return self.model.top_down(self.model.top_prior(), choose, len(x)).log_weight(x)
+
+
+def package_log_weight(model: HierarchicalVAE) -> Answer:
+    """What a student's class should be, if its parts have the weights of a model of the package.
+
+    Args:
+        model: a model that infers on the way down, with one rule per level.
+
+    Returns:
+        A function that ignores the parts and gives a module from x and noise to log-weights.
+    """
+    return lambda *parts: _WithNoise(model)
 
 
 def split_gaussian(outputs: Tensor) -> tuple[Tensor, Tensor]:
