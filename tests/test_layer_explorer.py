@@ -20,7 +20,7 @@ PATH = layer_explorer.FOLDER / "layer_explorer.json"
 SIZES = (12, 6, 2)
 PAGE = """
 .. explorer:: still.png
-   :script: layer_explorer.js
+   :script: explorer_parts.js layer_explorer.js
    :data: layer_explorer.json
    :alt: Maps of three levels.
 

@@ -1,8 +1,8 @@
 /* Runs the generative networks of a trained hierarchy, and lets a reader move every level.
  *
- * Looks for `figure.layer-explorer` (directive `explorer`), reads its data from the
- * `<script type="application/json">` inside, and puts the explorer where its image was; the image
- * stays where scripts are off. The data, written by benchmarks/layer_explorer.py:
+ * Needs explorer_parts.js. Looks for `figure.layer-explorer` (directive `explorer`), reads its
+ * data from the `<script type="application/json">` inside, and puts the explorer where its image
+ * was; the image stays where scripts are off. The data, written by benchmarks/layer_explorer.py:
  *
  *   image_shape    rows and columns of an image
  *   latent_sizes   dimensions of z_1, ..., z_L
@@ -14,8 +14,8 @@
  *   weights        of all layers, base64 of 16-bit floats, little-endian
  *   log_std_bound  b in log std = b tanh(raw / b)
  *   directions     per level two orthonormal directions, in standard deviations of the prior
- *   digits         label, row in the test split, binary pixels (base64 of bytes), and per level the
- *                  posterior's means, stds and kl (nats)
+ *   digits         label, row in the test split, binary pixels (base64 of bytes), and per level
+ *                  the posterior's means, stds and kl (nats)
  *   start          number of the digit that is shown first
  *   information    nats per level, on average over the validation images
  *   bound, training   what the note under the explorer says
@@ -32,7 +32,6 @@
   const SCALE = 20; // nats at the end of a bar
   const GLIDE = 350; // milliseconds from one image to the next
   const SLICE = 8; // milliseconds of a frame that the maps may take
-  const MINUS = "\u2212";
 
   // The model: functions of numbers alone
 
@@ -173,28 +172,24 @@
 
   // The page
 
-  function fill(element, attributes, children) {
+  const { make, shape, nats } = globalThis.hvaeExplorerParts;
+
+  function change(element, attributes) {
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
   }
-  const make = (name, attributes = {}, ...children) =>
-    fill(document.createElement(name), attributes, children);
-  const shape = (name, attributes = {}, ...children) =>
-    fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
   const action = (text, run, attributes = {}) => {
     const button = make("button", { type: "button", ...attributes }, text);
     button.addEventListener("click", run);
     return button;
   };
   const symbol = (l) => make("i", { class: "symbol" }, "z", make("sub", {}, `${l + 1}`));
-  const number = (v, digits = 1) => v.toFixed(digits).replace("-", MINUS);
-  const written = (l) => `z${"\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089"[l + 1]}`;
+  const written = (l) => `z${String.fromCharCode(0x2081 + l)}`; // "z" with a lowered number
   const count = (v) => v.toLocaleString("en");
   const clamp = (v) => Math.min(Math.max(v, -REACH), REACH);
 
   /* The colour of an element's text, [red, green, blue]. */
-  const ink = (element) => getComputedStyle(element).color.match(/[\d.]+/g).slice(0, 3).map(Number);
+  const ink = (element) =>
+    getComputedStyle(element).color.match(/[\d.]+/g).slice(0, 3).map(Number);
 
   function paint(image, [rows, columns], [red, green, blue]) {
     const pixels = new ImageData(columns, rows);
@@ -208,7 +203,7 @@
   }
 
   /* The map of a level with its point; returns the element and what shows a state in it. */
-  function pad(model, l, change) {
+  function pad(model, l, place) {
     const plane = model.directions[l], size = model.latent_sizes[l];
     const [rows, columns] = model.image_shape;
     const canvas = make("canvas", { width: CELLS * columns, height: CELLS * rows });
@@ -228,7 +223,7 @@
     }, canvas, picture);
     let at = [0, 0];
 
-    const go = (right, up) => change([clamp(right), clamp(up)]);
+    const go = (right, up) => place([clamp(right), clamp(up)]);
     element.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.altKey || event.metaKey) return;
       const step = event.shiftKey ? LARGE_STEP : STEP;
@@ -258,18 +253,18 @@
     function show(place, posterior, mode) {
       at = seen(plane, place.e);
       const [x, y] = at.map(clamp);
-      fill(point, { cx: x, cy: -y }, []);
+      change(point, { cx: x, cy: -y });
       element.dataset.mode = mode;
-      const words = at.map((v) => number(v));
-      fill(element, {
-        "aria-valuenow": number(at[0]).replace(MINUS, "-"),
-        "aria-valuetext": `${words[0]} to the right, ${words[1]} up`,
-      }, []);
+      change(element, {
+        "aria-valuenow": at[0].toFixed(1),
+        "aria-valuetext": `${nats(at[0], 1)} to the right, ${nats(at[1], 1)} up`,
+      });
       mean.style.visibility = posterior ? "visible" : "hidden";
       if (!posterior) return;
-      const [cx, cy] = seen(plane, posterior.means.map((v, i) => (v - place.mean[i]) / place.std[i]));
+      const e = posterior.means.map((v, i) => (v - place.mean[i]) / place.std[i]);
+      const [cx, cy] = seen(plane, e);
       const { rx, ry, angle } = ellipse(plane, posterior.stds.map((v, i) => v / place.std[i]));
-      fill(mean, { rx, ry, transform: `translate(${cx} ${-cy}) rotate(${-angle})` }, []);
+      change(mean, { rx, ry, transform: `translate(${cx} ${-cy}) rotate(${-angle})` });
     }
 
     /* Draw one image of the map. */
@@ -313,7 +308,7 @@
       order.forEach((l, i) => {
         rows[i].bar.style.width = share(values[l]);
         rows[i].tick.style.left = share(ticks[l]);
-        rows[i].value.textContent = number(values[l]);
+        rows[i].value.textContent = nats(values[l], 1);
       });
     }
     return { element, show };
@@ -384,7 +379,9 @@
       const below = order.filter((k) => k < l);
       const buttons = [
         holds[l],
-        action("Redraw", () => go(() => resample([l])), { "aria-label": `Redraw ${pads[l].name}` }),
+        action("Redraw", () => go(() => resample([l])), {
+          "aria-label": `Redraw ${pads[l].name}`,
+        }),
       ];
       if (below.length) {
         buttons.push(action("Redraw below", () => go(() => resample(below)), {
@@ -416,7 +413,7 @@
       update();
     });
     const { bound, training } = model;
-    const average = order.map((l) => `${number(model.information[l])} in ${written(l)}`);
+    const average = order.map((l) => `${nats(model.information[l])} in ${written(l)}`);
     const player = make(
       "div", { class: "layers", role: "group", "aria-label": image.alt },
       make("div", { class: "title" }, "Start from a test digit"),
@@ -437,8 +434,8 @@
       make("p", { class: "note" },
         `Trained on ${training.data}, ${count(training.num_examples)} images, for `
         + `${training.epochs} epochs (${count(training.steps)} steps). ELBO on `
-        + `${count(bound.num_examples)} validation images: ${number(bound.elbo, 2)} \u00b1 `
-        + `${number(bound.standard_error, 2)} nats per image. Information per image: `
+        + `${count(bound.num_examples)} validation images: ${nats(bound.elbo)} \u00b1 `
+        + `${nats(bound.standard_error)} nats per image. Information per image: `
         + `${average.join(", ")} nats. The ${count(training.parameters)} weights of the `
         + "generative networks run in your browser, as 16-bit numbers."),
     );
@@ -467,7 +464,7 @@
       for (const l of order) {
         const posterior = above && { means: of.means[l], stds: of.stds[l] };
         above = above && inferred(l);
-        pads[l].show(places.levels[l], posterior, found[l] === "held" || !above ? "prior" : "posterior");
+        pads[l].show(places.levels[l], posterior, above ? "posterior" : "prior");
         holds[l].setAttribute("aria-pressed", found[l] === "held");
         holds[l].setAttribute("aria-label", `Hold ${pads[l].name}`);
         const follows = { moved: "set by you", drawn: "drawn from its prior", held: "held" };
@@ -475,7 +472,8 @@
       }
       if (above) bars.show("posterior", of.kl, model.information);
       else {
-        bars.show("prior", places.levels.map(({ e }) => surprise(e)), sizes.map((size) => size / 2));
+        const usual = sizes.map((size) => size / 2); // of a draw from the prior
+        bars.show("prior", places.levels.map(({ e }) => surprise(e)), usual);
       }
       const changed = order.filter((l) => edited[l]).map(written);
       const words = changed.length === sizes.length ? "All levels drawn or set"
@@ -484,7 +482,7 @@
       big.setAttribute("aria-label", `Decoded image. ${words}`);
       thumbs.forEach(({ button }, k) => button.setAttribute("aria-pressed", k === digit));
       slider.value = temperature;
-      degree.textContent = number(temperature, 2);
+      degree.textContent = temperature.toFixed(2);
     }
 
     /* Show the state, and draw the maps again but that in whose plane a point moved. */
@@ -547,7 +545,8 @@
     (image.closest("a.image-reference") ?? image).replaceWith(player);
     reset();
     theme();
-    new MutationObserver(theme).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    const root = document.documentElement;
+    new MutationObserver(theme).observe(root, { attributeFilter: ["data-theme"] });
   }
 
   document.querySelectorAll("figure.layer-explorer").forEach(start);
