@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison mnist pendulum motion pretrained likelihoods explorer lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison mnist pendulum motion pretrained likelihoods explorer colab-check lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -74,6 +74,9 @@ likelihoods: $(VENV)/.installed ## train and evaluate the models of the results 
 
 explorer: $(VENV)/.installed ## train the model of the layer explorer on MNIST, and write its file and still
 	$(BIN)/python -m benchmarks.layer_explorer
+
+colab-check: $(VENV)/.installed ## run all notebooks in new environments, with the newest and with the lowest libraries
+	$(BIN)/python .ci/colab_check.py
 
 lint: $(VENV)/.installed ## check style, formatting and docstrings
 	@$(BIN)/ruff check .
