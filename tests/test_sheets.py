@@ -28,7 +28,7 @@ SMALL_BUILDS = {
     "05_bidirectional_build": {"epochs": 1},
     "04_ladder_build": {"epochs": 1},
     "06_vhp_build": {"epochs": 1},
-    "07_graph_build": {"epochs": 1},
+    "07_graph_build": {"epochs": 1, "kappa": 1.0},
 }
 """Parameters of the free parts of builds."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
