@@ -38,7 +38,7 @@ def requirements(lowest: bool) -> list[str]:
     """Read what the package asks for.
 
     Args:
-        lowest: whether to pin each library to its lower bound.
+        lowest: whether to stay at the lowest release of each library.
 
     Returns:
         Requirements for pip.
@@ -46,7 +46,8 @@ def requirements(lowest: bool) -> list[str]:
     text = (PROJECT / "pyproject.toml").read_text("utf-8")
     block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     names = re.findall(r'"([^"]+)"', block[1])
-    return [name.replace(">=", "==") if lowest else name.partition(">=")[0] for name in names]
+    # the last patch of the lowest release: others exclude some first ones
+    return [f"{n.replace('>=', '~=')}.0" if lowest else n.partition(">=")[0] for n in names]
 
 
 def make_environment(folder: Path, lowest: bool) -> Path:
@@ -109,7 +110,7 @@ def versions(python: Path) -> dict[str, str]:
         check=True,
         capture_output=True,
     )
-    wanted = {name.partition("==")[0] for name in requirements(lowest=True)}
+    wanted = {*requirements(lowest=False)}
     found = {p["name"]: p["version"] for p in json.loads(listed.stdout) if p["name"] in wanted}
     return {"python": sys.version.split()[0], **found}
 

@@ -104,8 +104,7 @@ class Visit:
         self.tab.on("request", self._note_address)
         self.tab.on("response", self._weigh)
         self.tab.goto(f"{root}/{page}.html")
-        self.tab.wait_for_function("() => window.MathJax?.startup?.promise !== undefined")
-        self.tab.evaluate("() => MathJax.startup.promise")
+        self.tab.evaluate("() => window.MathJax?.startup.promise")
 
     def _note_address(self, request):
         if not request.url.startswith((self.root, "data:", "blob:")):

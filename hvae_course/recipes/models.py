@@ -106,7 +106,7 @@ def build(
         >>> build(ladder, DataSpec((8, 8), 17)).num_levels
         3
 
-        A conditional model is one of x given its label. `fit` and `evaluate` hand it the labels
+        A conditional model is one of x given its label. ``fit`` and `evaluate` hand it the labels
         of the data, and ``generate`` is told which to draw.
 
         >>> import torch

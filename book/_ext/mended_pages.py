@@ -1,7 +1,8 @@
-"""Sphinx extension: give screen readers what the theme leaves out.
+"""Sphinx extension: mend what the theme leaves to be mended.
 
-After a build, every page gets a name for the arrows that open a chapter in the table of contents,
-a landmark for the sidebar, and plain cells for the empty heads of tables.
+For screen readers, every page gets a name for the arrows that open a chapter in the table of
+contents, a landmark for the sidebar, and plain cells for the empty heads of tables. The scripts
+that connect a page with a kernel are left out: no page has one, and the theme adds them twice.
 """
 
 import re
@@ -44,7 +45,19 @@ def _mend_pages(app: Sphinx, failed: Exception | None) -> None:
             path.write_text(mended, "utf-8")
 
 
+def _leave_out_kernels(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object
+) -> None:
+    scripts = context.get("script_files", [])
+    context["script_files"] = [
+        script
+        for script in scripts
+        if "thebe" not in f"{script}{getattr(script, 'attributes', '')}".lower()
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
+    app.connect("html-page-context", _leave_out_kernels, priority=900)
     app.connect("build-finished", _mend_pages)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
