@@ -397,7 +397,9 @@ def validate(answer: Answer) -> str:
         for parameter in model.parameters():
             parameter.data.mul_(1.5)
 
-        def run(f: Answer, model: HierarchicalVAE = model, x: Tensor = x, floor: float = floor):  # noqa: ANN202
+        def run(
+            f: Answer, model: HierarchicalVAE = model, x: Tensor = x, floor: float = floor
+        ) -> tuple[object, HierarchicalVAE]:
             own = copy.deepcopy(model)
             return f(own, x.clone(), floor), own
 
