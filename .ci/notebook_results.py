@@ -112,7 +112,9 @@ def fingerprint(notebook: nbformat.NotebookNode) -> str:
     Returns:
         16 hexadecimal digits.
     """
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    # the set-up cell installs what is missing; no result follows from it
+    code = [cell.source for cell in cells if "setup" not in cell.metadata.get("tags", [])]
     magic = re.compile(r"^( *)[%!].*$", re.MULTILINE)
     trees = [ast.parse(magic.sub(r"\1pass", text)) for text in code]
     files = _needed(name for tree in trees for name in _imported(tree))
