@@ -17,6 +17,7 @@ CHANGES = (
         r'<div class="bd-sidebar-primary bd-sidebar(?P<more>[^"]*)">',
         r'<div class="bd-sidebar-primary bd-sidebar\g<more>" role="navigation" aria-label="Site">',
     ),
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r"<th(?P<of>\b[^>]*)>(?P<inside>\s*(?:<p>\s*</p>)?\s*)</th>", r"<td\g<of>>\g<inside></td>"),
 )
 
