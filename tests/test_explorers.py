@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import chromium
+from browser import chromium, listening
 from matplotlib.image import imsave
 from sphinx_site import build_site
 
@@ -87,22 +87,8 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def show(browser, site):
-    """Open the page from the file system; what the browser complains of fails the test."""
-    contexts, complaints = [], []
-
-    def run(**options):
-        context = browser.new_context(reduced_motion="reduce", **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(site)
-        return tab
-
-    yield run
-    for context in contexts:
-        context.close()
-    assert not complaints
+    with listening(browser, site) as run:
+        yield run
 
 
 @pytest.mark.slow

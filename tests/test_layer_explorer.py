@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from browser import chromium
+from browser import chromium, listening
 from matplotlib.image import imsave
 from sphinx_site import build_site
 
@@ -119,22 +119,8 @@ def browser():
 
 @pytest.fixture
 def show(browser, site):
-    """Open the page from the file system; what the browser complains of fails the test."""
-    contexts, complaints = [], []
-
-    def run(motion="reduce", **options):
-        context = browser.new_context(reduced_motion=motion, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: complaints.append(message.text))
-        tab.on("pageerror", lambda error: complaints.append(str(error)))
-        tab.goto(site.as_uri())
-        return tab
-
-    yield run
-    for context in contexts:
-        context.close()
-    assert not complaints
+    with listening(browser, site.as_uri()) as run:
+        yield run
 
 
 def pad(tab, level):
