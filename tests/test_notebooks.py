@@ -157,7 +157,7 @@ def test_the_model_written_by_hand_is_the_model_of_the_package(num_values, train
 def test_notebooks_carry_their_outputs_and_are_small(notebook):
     run = [c for c in code_cells(notebook) if c.outputs or c.execution_count]
     assert len(run) == len(code_cells(notebook)), "run `make notebooks`"
-    assert notebook.stat().st_size < 1_200_000
+    assert notebook.stat().st_size < 1_000_000
 
 
 def test_no_stored_error_or_warning(notebook):

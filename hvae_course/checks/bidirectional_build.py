@@ -24,8 +24,8 @@ from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes import bidirectional_vae
 
+# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
 Pair = tuple[Tensor, Tensor]
-"""Mean and log standard deviation of a diagonal Gaussian, each ``(B, Z)``."""
 Networks = Sequence[nn.Module]
 _BATCH, _WIDTH = 8, 6
 _EQUAL, _SIZES = (6, 6, 6, 6), (5, 4, 3, 2)

@@ -27,8 +27,8 @@ from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.posteriors.delta import kl_delta
 from hvae_course.recipes import delta_vae
 
+# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
 Pair = tuple[Tensor, Tensor]
-"""Mean and log standard deviation of a diagonal Gaussian, each ``(B, Z)``."""
 Networks = list[nn.Module]
 _EQUAL, _SIZES = (6, 6, 6), (4, 3, 2)
 _BATCH = 8

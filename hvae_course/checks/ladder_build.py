@@ -25,8 +25,8 @@ from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.posteriors import merge_parameters
 from hvae_course.recipes import ladder_vae
 
+# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
 Pair = tuple[Tensor, Tensor]
-"""Mean and log standard deviation of a diagonal Gaussian, each ``(B, Z)``."""
 Networks = list[nn.Module]
 _EQUAL, _SIZES = (6, 6, 6, 6, 6), (5, 4, 3, 2, 1)
 _BATCH = 8
