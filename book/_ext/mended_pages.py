@@ -49,12 +49,8 @@ def _mend_pages(app: Sphinx, failed: Exception | None) -> None:
 def _leave_out_kernels(
     _app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object
 ) -> None:
-    scripts = context.get("script_files", [])
-    context["script_files"] = [
-        script
-        for script in scripts
-        if "thebe" not in f"{script}{getattr(script, 'attributes', '')}".lower()
-    ]
+    scripts = context["script_files"]
+    context["script_files"] = [s for s in scripts if "thebe" not in str(s).lower()]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
