@@ -13,6 +13,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.directives.patches import Figure
 from sphinx.util.docutils import SphinxDirective
@@ -61,6 +62,8 @@ class NotebookFigureDirective(SphinxDirective, Figure):
         copy = Path(self.env.srcdir, "_build/notebook_figures", f"{Path(path).stem}-{name}.png")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(picture)
+        # drawn at twice the resolution; with a width it is also a link to itself
+        self.options.setdefault("width", f"{Image.open(copy).width // 2}px")
         self.arguments[0] = f"/{copy.relative_to(self.env.srcdir).as_posix()}"
         self.options.setdefault("alt", alt)
         if not self.content:
