@@ -7,7 +7,7 @@ with the same weights.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import torch
@@ -79,6 +79,23 @@ def _same_draws(mistake: Answer, values: Sequence[Tensor], inputs: Sequence[obje
     """Whether a mistake returns the same values with the same random numbers."""
     others = seeded(mistake)(*copies(inputs))
     return all(alike(a, b) for a, b in zip(values, others, strict=True))
+
+
+def _shared(name: str) -> str:
+    return (
+        f"the dimensions of {name} share their noise; give every dimension noise of its own, as "
+        "randn_like does"
+    )
+
+
+def _compare_noises(noises: Mapping[str, Tensor]) -> None:
+    """Accept the noise of two latents if its numbers are standard normal and independent."""
+    for name, noise in noises.items():
+        compare_noise(noise, name=name)
+        shared = (noise * noise.roll(1, dims=1)).mean()
+        if shared.abs() > 5 / math.sqrt(noise.numel()):
+            raise Mistake(_shared(name))
+    compare_noise(sum(noises.values()) / math.sqrt(2), name="the pair of z_1 and z_2")
 
 
 def _moments(answer: Answer) -> Answer:
@@ -154,6 +171,10 @@ for _hint, _std in {
         lambda raw: (7 * torch.tanh(raw)).exp()
     ),
     "both factors 7 are missing": lambda raw: torch.tanh(raw).exp(),
+    "the bounded log-scale is doubled, which gives the variance; Normal takes the standard "
+    "deviation": lambda raw: (14 * torch.tanh(raw / 7)).exp(),
+    "the sign of the bounded log-scale is reversed; it is the log of the standard deviation, not "
+    "of its inverse": lambda raw: (-7 * torch.tanh(raw / 7)).exp(),
     "the standard deviation is a softplus of the raw number; here it is an exponential": (
         F.softplus
     ),
@@ -192,6 +213,10 @@ def _generated(
     return answer
 
 
+def _with_noise(q: Distribution, noise: Tensor, power: int = 1) -> Tensor:
+    return q.mean + q.stddev**power * noise
+
+
 @checked
 def generate(answer: Answer) -> str:
     r"""Ancestral samples, :eq:`eq-generative`.
@@ -220,10 +245,10 @@ def generate(answer: Answer) -> str:
         with torch.no_grad():
             p = split_normal(net.p1(z2))
             noise = (z1 - p.mean) / p.stddev
-            compare_noise(z2, name="z_2")
-            compare_noise(noise, name="z_1")
-            compare_noise((z2 + noise) / math.sqrt(2), name="the pair of z_1 and z_2")
-            compare_values(image, net.px(z1).sigmoid(), name="the image")
+            _compare_noises({"z_2": z2, "z_1": noise})
+            if alike(image, net.px(p.mean).sigmoid()):
+                raise Mistake("the image is decoded from the mean of p(z_1 | z_2); decode z_1")
+            compare_values(image, net.px(z1).sigmoid(), name="the image of the z_1 you return")
     except Mistake:
         hint_for(generate.mistakes, lambda wrong: _same_draws(wrong, values, inputs))
         raise
@@ -257,10 +282,27 @@ for _hint, _wrong in {
         image=lambda px, z1, z2: px(z2).sigmoid()
     ),
     "the two latents are in the wrong order; return z_1, z_2 and the image": (
-        lambda *inputs: [_generated()(*inputs)[i] for i in (1, 0, 2)]
+        lambda *inputs: (lambda z1, z2, image: (z2, z1, image))(*_generated()(*inputs))
+    ),
+    _shared("z_2"): _generated(z2=lambda n, size: torch.randn(n, 1).expand(n, size)),
+    _shared("z_1"): _generated(
+        z1=lambda p1, z2: _with_noise(split_normal(p1(z2)), torch.randn(len(z2), 1))
+    ),
+    "the noise is multiplied by the variance; multiply it by the standard deviation": _generated(
+        z1=lambda p1, z2: _with_noise(split_normal(p1(z2)), torch.randn_like(z2), power=2)
+    ),
+    "the noise is not scaled; multiply it by the standard deviation": _generated(
+        z1=lambda p1, z2: _with_noise(split_normal(p1(z2)), torch.randn_like(z2), power=0)
     ),
 }.items():
     generate.mistake(_hint, _wrong)
+
+
+@generate.mistake("the image is decoded from the mean of p(z_1 | z_2); decode z_1")
+def _(n, size, p1, px):
+    z2 = torch.randn(n, size)
+    p = split_normal(p1(z2))
+    return p.sample(), z2, px(p.mean).sigmoid()
 
 
 def _joint_terms(
@@ -337,6 +379,17 @@ for _hint, _wrong in {
             -1
         )
     ),
+    'the cross-entropy is averaged over the whole batch; ask for reduction="none" and add up the '
+    "pixels of every image": _joint_with(
+        x=lambda x, logits: -F.binary_cross_entropy_with_logits(logits, x)
+    ),
+    'the cross-entropy is added up over the whole batch; ask for reduction="none" and add up the '
+    "pixels of every image": _joint_with(
+        x=lambda x, logits: -F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    ),
+    "only the white pixels are scored; a black pixel has a log-probability too": _joint_with(
+        x=lambda x, logits: (x * F.logsigmoid(logits)).sum(-1)
+    ),
     "the probabilities are used as logits; px(z1) holds logits, so leave the sigmoid out": (
         _joint_with(
             x=lambda x, logits: -F.binary_cross_entropy_with_logits(
@@ -367,6 +420,13 @@ for _hint, _wrong in {
     ),
     "log p(z_2) is missing": lambda x, z1, z2, p1, px: (
         _log_joint(x, z1, z2, p1, px) - _joint_terms(x, z1, z2, p1, px)["log p(z_2)"]
+    ),
+    "log p(z_2) lacks its constant, -0.5 log(2 pi) per dimension": lambda x, z1, z2, p1, px: (
+        _log_joint(x, z1, z2, p1, px) + 0.5 * math.log(2 * math.pi) * z2.shape[1]
+    ),
+    "the dimensions of z_2 are averaged; add up their log-densities": lambda x, z1, z2, p1, px: (
+        _log_joint(x, z1, z2, p1, px)
+        + _joint_terms(x, z1, z2, p1, px)["log p(z_2)"] * (1 / z2.shape[1] - 1)
     ),
     "no gradient passes through it": lambda *inputs: _log_joint(*inputs).detach(),
 }.items():
@@ -422,9 +482,7 @@ def infer(answer: Answer) -> str:
     noise = [((z - q.mean) / q.stddev).detach() for z, q in ((z1, first), (z2, second))]
     terms = {"log q(z_1 | x)": first.log_prob(z1), "log q(z_2 | z_1)": second.log_prob(z2)}
     try:
-        compare_noise(noise[0], name="z_1")
-        compare_noise(noise[1], name="z_2")
-        compare_noise(sum(noise) / math.sqrt(2), name="the pair of z_1 and z_2")
+        _compare_noises(dict(zip(("z_1", "z_2"), noise, strict=True)))
         compare_sum(result[2], terms, name="log q")
     except Mistake:
         hint_for(infer.mistakes, lambda wrong: _same_draws(wrong, values, inputs))
@@ -447,11 +505,14 @@ def _check_gradient(value: object, expected: Tensor, x: Tensor, *, name: str) ->
         )
     own, right = (
         torch.autograd.grad(
-            (v.double() * torch.linspace(0.5, 1, v.shape[-1])).sum(), x, retain_graph=True
+            (v.double() * torch.linspace(0.5, 1, v.shape[-1])).sum(),
+            x,
+            retain_graph=True,
+            allow_unused=True,
         )[0]
         for v in (value, expected)
     )
-    if not torch.allclose(own, right, 1e-2, 1e-2):
+    if own is None or not torch.allclose(own, right, 1e-2, 1e-2):
         raise Mistake(
             f"the values are right, but the gradient of {name} is not; draw every latent with "
             "rsample(), not with sample(), and detach nothing"
@@ -483,6 +544,24 @@ for _hint, _wrong in {
     "the second density is that of z_2 under q(z_1 | x); use q(z_2 | z_1)": _inferred(
         score=lambda q1, q2, z1, z2: q1.log_prob(z1) + q1.log_prob(z2)
     ),
+    "the second density is that of z_2 under its prior; use q(z_2 | z_1)": _inferred(
+        score=lambda q1, q2, z1, z2: (
+            q1.log_prob(z1) + standard_normal(z2.shape[1], like=z2).log_prob(z2)
+        )
+    ),
+    "log q is a mean, the negative entropy; take the two log-densities at the draw": _inferred(
+        score=lambda q1, q2, z1, z2: -q1.entropy() - q2(z1).entropy()
+    ),
+    "the two latents are in the wrong order; return z_1, z_2 and log q": (
+        lambda *inputs: (lambda z1, z2, log_q: (z2, z1, log_q))(*_inferred()(*inputs))
+    ),
+    _shared("z_1"): _inferred(below=lambda q: _with_noise(q, torch.randn(len(q.mean), 1))),
+    _shared("z_2"): _inferred(
+        above=lambda q1, q2, z1: _with_noise(q2(z1), torch.randn(len(z1), 1))
+    ),
+    "but the gradient of z_2 is not": _inferred(
+        above=lambda q1, q2, z1: q2(z1.detach()).rsample()
+    ),
     "but no gradient passes through z_1": _inferred(below=lambda q: q.sample()),
     "but no gradient passes through log q": _inferred(
         score=lambda q1, q2, z1, z2: (q1.log_prob(z1) + q2(z1).log_prob(z2)).detach()
@@ -502,9 +581,9 @@ class _Recorder:
         self.shift, self.rows, self.values = shift, [], []
 
     def __call__(self, x: Tensor) -> Tensor:
-        value = 2 * torch.randn(len(x)).to(x) + x.sum(-1) + self.shift
+        value = 2 * torch.randn(len(x)).to(x) + x.detach().sum(-1) + self.shift
         self.rows.append(x.detach().clone())
-        self.values.append(value)
+        self.values.append(value.requires_grad_())
         return value.clone()
 
     def per_example(self, x: Tensor) -> list[Tensor]:
@@ -523,7 +602,7 @@ def importance_bound(answer: Answer) -> str:
 
     Write ``importance_bound(log_weight, x, num_samples) -> (B,)``. ``log_weight(x)`` is a function
     that draws latents for every row of ``x`` and returns one log-weight per row, ``(B,)``. Every
-    example needs ``num_samples`` new draws.
+    example needs ``num_samples`` new draws. Gradients must pass.
 
     Args:
         answer: the student's function.
@@ -533,6 +612,8 @@ def importance_bound(answer: Answer) -> str:
     """
     for b, k, shift in ((4, 6, 0.0), (3, 5, 0.0), (2, 7, -2000.0), (3, 1, 0.0)):
         x, recorder = torch.randn(b, _PIXELS), _Recorder(shift)
+        if shift:
+            x[0] += 40.0  # its weights are e^200 times those of the others
         value = not_none(seeded(answer)(recorder, x.clone(), k), "the bound")
         name = f"the bound with K = {k}"
         per_example = recorder.per_example(x) if recorder.rows else []
@@ -547,8 +628,8 @@ def importance_bound(answer: Answer) -> str:
                 )
             if isinstance(value, Tensor) and value.isinf().any():
                 raise Mistake(
-                    "log-weights near -2000 do not give a finite number, as their exp is 0; use "
-                    "logsumexp"
+                    "small log-weights do not give a finite number, as their exp is 0; use "
+                    "logsumexp for every example"
                 )
             expected = torch.stack([_log_mean(draws) for draws in per_example])
             compare_values(value, expected, name=name)
@@ -560,7 +641,26 @@ def importance_bound(answer: Answer) -> str:
                 ),
             )
             raise
-    return "the log of the mean weight over the K draws of each example, for K = 1, 5, 6 and 7"
+        _check_shares(value, expected, recorder.values)
+    return (
+        "the log of the mean weight over the K draws of each example, for K = 1, 5, 6 and 7, with "
+        "its gradient"
+    )
+
+
+def _check_shares(value: Tensor, expected: Tensor, log_weights: Sequence[Tensor]) -> None:
+    """Accept a bound whose gradient gives every log-weight its share of the weights."""
+    if not value.requires_grad:
+        raise Mistake("the bound is right, but no gradient passes through it; detach nothing")
+    own, right = (
+        torch.autograd.grad((v.double() * torch.linspace(1, 2, len(v))).sum(), log_weights)
+        for v in (value, expected)
+    )
+    if not all(torch.allclose(a, b, 1e-3, 1e-4) for a, b in zip(own, right, strict=True)):
+        raise Mistake(
+            "the bound is right, but its gradient is not; if you subtract the largest log-weight, "
+            "detach it in both places or in none"
+        )
 
 
 def _bound_of(
@@ -594,20 +694,40 @@ for _hint, _wrong in {
     "the draws of different examples are mixed; repeat and reshape in the same order": _bound_of(
         rows=lambda x, k: x.repeat(k, 1)
     ),
+    "the log of the batch size is subtracted; subtract log K": (
+        lambda log_weight, x, k: _bound_of(lambda w: w.logsumexp(1) - math.log(len(w)))(
+            log_weight, x, k
+        )
+    ),
+    "the mean is over the examples; average over the K draws of each": _bound_of(
+        lambda w: _log_mean(w, 0)
+    ),
+    "but no gradient passes through it": _bound_of(lambda w: _log_mean(w, 1).detach()),
+    "but its gradient is not": _bound_of(
+        lambda w: w.amax(1).detach() + (w - w.amax(1)[:, None]).exp().mean(1).log()
+    ),
     "this averages over the batch; return one number per example, (B,)": _bound_of(
         lambda w: _log_mean(w, 1).mean()
     ),
-    "as their exp is 0": _bound_of(lambda w: w.exp().mean(1).log()),
     "1 draw is repeated K times; call log_weight for every draw, or with every row repeated": (
         lambda log_weight, x, k: _log_mean(log_weight(x)[:, None].expand(-1, k), 1)
     ),
-    "every example should have": (
+    "num_samples + 1 draws are taken of every example; take num_samples": (
         lambda log_weight, x, k: _log_mean(
             torch.stack([log_weight(x) for _ in range(k + 1)], dim=1), 1
         )
     ),
 }.items():
     importance_bound.mistake(_hint, _wrong)
+importance_bound.mistake(
+    "the draws of different examples are mixed; repeat and reshape in the same order",
+    _bound_of(lambda w: _log_mean(w, 0), arrange=lambda w, k: w.unflatten(0, (k, -1))),
+)
+importance_bound.mistake(
+    "as their exp is 0",
+    _bound_of(lambda w: w.exp().mean(1).log()),
+    _bound_of(lambda w: w.max() + (w - w.max()).exp().mean(1).log()),
+)
 
 
 @checked
@@ -633,26 +753,28 @@ def TwoLevelVAE(answer: Answer) -> str:  # noqa: N802
         value, trace = not_none(model.log_weight(x.clone()), "log_weight(x)"), package(x)
     reconstruction, information_1, information_2 = trace.terms(x)[1:]
     terms = {"log p(x | z_1)": reconstruction}
-    for l, level in enumerate(trace.levels, start=1):
-        terms[f"log p(z_{l} | .)"] = level.p.log_prob(level.z)
-        terms[f"log q(z_{l} | .)"] = -level.q.log_prob(level.z)
+    given = (("z_1 | z_2", "z_1 | x"), ("z_2", "z_2 | z_1"))
+    for level, (in_p, in_q) in zip(trace.levels, given, strict=True):
+        terms[f"log p({in_p})"] = level.p.log_prob(level.z)
+        terms[f"log q({in_q})"] = -level.q.log_prob(level.z)
     try:
         compare_sum(value, terms, name="log_weight(x)")
         _check_joint(model, package, net, x)
         with fixed_noise():
-            bound = model(x.clone(), 7)
+            single, bound = model(x.clone()), model(x.clone(), 7)
         compare_values(bound, importance_weighted(trace, x), name="the bound with equal draws")
+        compare_values(single, trace.log_weight(x), name="the bound without num_samples")
         _check_bound(model, x)
     except Mistake:
-        own = _outputs(model, x)
-        hint_for(
-            TwoLevelVAE.mistakes,
-            lambda wrong: all(
-                alike(a, b) for a, b in zip(own, _outputs(wrong(*networks), x), strict=True)
-            ),
-        )
+
+        def same(wrong: Answer) -> bool:
+            pairs = zip(_outputs(model, x), _outputs(wrong(*networks), x), strict=True)
+            return all(alike(a, b) for a, b in pairs)
+
+        hint_for(TwoLevelVAE.mistakes, same)
         raise
-    _check_parameters(value, trace.log_weight(x), networks)
+    for name, own in (("log-weights", value), ("bounds", bound)):
+        _check_parameters(own, trace.log_weight(x), networks, name=name)
     return (
         "given the same weights and noise, log-weights, bound and gradients are those of "
         "recipes.two_level_vae to 1e-4"
@@ -663,23 +785,32 @@ def _outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return seeded(model.log_weight)(x.clone()), seeded(model)(x.clone(), 3)
 
 
+_TWO_DRAWS = (
+    "q2 and px are given different draws of z_1; draw once, and use that z_1 and z_2 throughout"
+)
+
+
 def _check_joint(
     model: nn.Module, package: HierarchicalVAE, net: SimpleNamespace, x: Tensor
 ) -> None:
     """Accept log-weights that are those of the latents that the networks were given."""
     with inputs_of(net.q2, net.p1, net.px) as given:
         value = model.log_weight(x.clone())
-    if not all(calls and all(alike(call, calls[0]) for call in calls) for calls in given):
-        return  # row by row, or with functions of the weights
-    for_q2, z2, z1 = (calls[0] for calls in given)
-    if not alike(for_q2, z1):
-        raise Mistake(
-            "q2 and px are given different draws of z_1; z_2 must be drawn from the z_1 that the "
-            "decoder reads"
-        )
+    for_q2, z2, z1 = (_one_input(calls, len(x)) for calls in given)
+    if z1 is None or z2 is None:
+        return  # with functions of the weights
+    if for_q2 is None or not alike(for_q2, z1):
+        raise Mistake(_TWO_DRAWS)
     z1, z2 = (z.to(package.dtype) for z in (z1, z2))
     expected = at(package, x, [z1, z2]).log_weight(x)
-    compare_values(value, expected, name="the log-weight of your draw")
+    compare_values(value, expected, name="the log-weight at the latents that px and p1 read")
+
+
+def _one_input(calls: Sequence[Tensor], rows: int) -> Tensor | None:
+    """What a network is given for the whole batch, at once, again or row by row."""
+    if calls and all(alike(call, calls[0]) for call in calls):
+        return calls[0]
+    return torch.cat(calls) if sum(map(len, calls)) == rows else None
 
 
 def _check_bound(model: nn.Module, x: Tensor) -> None:
@@ -697,19 +828,21 @@ def _check_bound(model: nn.Module, x: Tensor) -> None:
         )
 
 
-def _check_parameters(value: Tensor, expected: Tensor, networks: Sequence[nn.Module]) -> None:
-    """Accept a log-weight that has the package's gradient in every network."""
-    for name, net in zip(("q1", "q2", "p1", "px"), networks, strict=True):
+def _check_parameters(
+    value: Tensor, expected: Tensor, networks: Sequence[nn.Module], *, name: str
+) -> None:
+    """Accept log-weights, or bounds, that have the package's gradient in every network."""
+    for part, net in zip(("q1", "q2", "p1", "px"), networks, strict=True):
         right = torch.autograd.grad(expected.sum(), [*net.parameters()], retain_graph=True)
         if not value.requires_grad:
-            raise Mistake("the log-weights are right, but no gradient passes through them")
+            raise Mistake(f"the {name} are right, but no gradient passes through them")
         own = torch.autograd.grad(
             value.sum(), [*net.parameters()], retain_graph=True, allow_unused=True
         )
         for a, b in zip(own, right, strict=True):
             if a is None or not torch.allclose(a, b, 1e-3, 1e-3):
                 raise Mistake(
-                    f"the log-weights are right, but the gradient of {name} is not; draw with "
+                    f"the {name} are right, but the gradient of {part} is not; draw with "
                     "rsample() and detach nothing"
                 )
 
@@ -759,8 +892,8 @@ for _hint, _weight in {
     "log q is missing; the log-weight is log p minus log q": (
         lambda d: d.log_px + d.log_p1 + d.log_p2
     ),
-    "log p(z_2 | .) is missing": lambda d: d.log_px + d.log_p1 - d.log_q1 - d.log_q2,
-    "the sign reversed in every term": (
+    "log p(z_2) is missing": lambda d: d.log_px + d.log_p1 - d.log_q1 - d.log_q2,
+    "log_weight(x) has the sign reversed in every term; it is log p minus log q": (
         lambda d: d.log_q1 + d.log_q2 - d.log_px - d.log_p1 - d.log_p2
     ),
     "no gradient passes": (
@@ -771,9 +904,7 @@ for _hint, _weight in {
     ),
 }.items():
     TwoLevelVAE.mistake(_hint, _model_with(_weight))
-TwoLevelVAE.mistake(
-    "q2 and px are given different draws", _model_with(second=lambda q1, z1: q1.rsample())
-)
+TwoLevelVAE.mistake(_TWO_DRAWS, _model_with(second=lambda q1, z1: q1.rsample()))
 TwoLevelVAE.mistake(
     "q2 reads the mean of q(z_1 | x); give it the draw z_1",
     _model_with(second=lambda q1, z1: q1.mean),
@@ -783,7 +914,16 @@ TwoLevelVAE.mistake(
     _model_with(bound=_bound_of(lambda w: w.mean(1))),
 )
 TwoLevelVAE.mistake(
-    "the bound with equal draws", _model_with(bound=_bound_of(lambda w: w.logsumexp(1)))
+    "the bound is the log of the sum; subtract log K for that of the mean",
+    _model_with(bound=_bound_of(lambda w: w.logsumexp(1))),
+)
+TwoLevelVAE.mistake(
+    "the sign is reversed; return the bound, not a loss",
+    _model_with(bound=_bound_of(lambda w: -_log_mean(w, 1))),
+)
+TwoLevelVAE.mistake(
+    "the bounds are right, but no gradient passes through them",
+    _model_with(bound=_bound_of(lambda w: _log_mean(w, 1).detach())),
 )
 TwoLevelVAE.mistake(
     "num_samples is ignored; the bound needs that many draws of every example",
