@@ -64,3 +64,18 @@ def test_every_chapter_has_a_sheet_and_exercises_of_its_own(exercises):
         labels = [label for label, row in exercises.items() if row[1] == chapter]
         assert sum(label.startswith("sheet-") for label in labels) >= 2
         assert sum(label.startswith("ex-") for label in labels) >= 2
+
+
+def test_the_page_links_every_sheet_with_its_minutes_and_its_student_copy():
+    page = (PROJECT / "book/exercises.md").read_text(encoding="utf-8")
+    row = re.compile(
+        r"^\| \w+ \| \{doc\}`.+ <\.\./notebooks/exercises/(\w+)>` \| (\d+) \|"
+        r" \[Colab\]\(https://colab\S+/notebooks/student/\1\.ipynb\) \|$",
+        re.MULTILINE,
+    )
+    sheets = sorted((PROJECT / "notebooks/exercises").glob("*.ipynb"))
+    minutes = {
+        sheet.stem: str(sum(int(m) for *_, m in EXERCISE.findall(text)))
+        for sheet, (_, text) in zip(sheets, list(texts())[7:], strict=True)
+    }
+    assert dict(row.findall(page)) == minutes
