@@ -8,56 +8,58 @@ a hint, where other networks would give an error. The last check compares with t
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvae_course.checks.building import plain
+from hvae_course.checks.levels import (
+    PIXELS,
+    WRONG_DRAWS,
+    WRONG_PIXELS,
+    WRONG_RATIOS,
+    WRONG_SPLITS,
+    Level,
+    Networks,
+    Pair,
+    images,
+    level_names,
+    log_px,
+    log_ratio,
+    noises,
+    normal,
+    plain_parts,
+    small_package,
+)
 from hvae_course.checks.nested import (
     compare_models,
     compare_nested,
-    log_normal,
     package_log_weight,
     split_gaussian,
 )
-from hvae_course.checks.verdict import Answer, checked, compare
-from hvae_course.data import DataSpec
-from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.checks.verdict import Answer, checked
 from hvae_course.recipes import bidirectional_vae
 
-# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
-Pair = tuple[Tensor, Tensor]
-Networks = Sequence[nn.Module]
-_BATCH, _WIDTH = 8, 6
 _EQUAL, _SIZES = (6, 6, 6, 6), (5, 4, 3, 2)
 
 
 class _AnyWidth(nn.Module):
     """A layer that reads inputs of any width, column by column."""
 
-    def __init__(self, size_out: int, columns: int = 64) -> None:
+    def __init__(self, size_out: int, *, largest: float = 2.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(0.6 * torch.randn(columns, size_out, dtype=torch.float32))
-        self.bias = nn.Parameter(0.5 * torch.randn(size_out, dtype=torch.float32))
+        self.weight = nn.Parameter(0.3 * largest * normal(64, size_out))
+        self.bias = nn.Parameter(0.5 * normal(size_out))
+        self.largest = largest
 
     def forward(self, inputs: Tensor) -> Tensor:
         mixed = inputs @ self.weight[: inputs.shape[1]].to(inputs) + self.bias.to(inputs)
-        return 2 * torch.tanh(mixed / 2)
+        return self.largest * torch.tanh(mixed / self.largest)
 
 
-def _networks(sizes: Sequence[int]) -> tuple[list, list, list, nn.Module]:
+def _networks(sizes: Sequence[int]) -> tuple[Networks, Networks, Networks, nn.Module]:
     """Upward networks, posterior heads, prior networks and decoder that read any width."""
-    up = [_AnyWidth(_WIDTH) for _ in sizes]
+    up = [_AnyWidth(PIXELS) for _ in sizes]
     heads = [_AnyWidth(2 * size) for size in sizes]
     priors = [_AnyWidth(2 * size) for size in sizes[:-1]]
-    return up, heads, priors, _AnyWidth(_WIDTH)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float32)
-
-
-def _noise(sizes: Sequence[int]) -> list[Tensor]:
-    return [_normal(_BATCH, size) for size in sizes]
+    return up, heads, priors, _AnyWidth(PIXELS)
 
 
 @checked
@@ -73,13 +75,16 @@ def features(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for levels in (4, 1):
-        up = [_AnyWidth(_WIDTH) for _ in range(levels)]
-        names = [f"feature {l}" for l in range(1, levels + 1)]
-        hints = features.mistakes if levels > 1 else ()
-        inputs = (up, _normal(_BATCH, _WIDTH))
-        compare_nested(answer, _features(), inputs, names=names, mistakes=hints)
-    return "the features of 4 levels, and of 1, are right"
+    for number, batch, hints in ((4, 8, features.mistakes), (2, 5, ()), (1, 1, ())):
+        compare_nested(
+            answer,
+            _features(),
+            ([_AnyWidth(PIXELS) for _ in range(number)], normal(batch, PIXELS)),
+            names=[f"feature {l}" for l in range(1, number + 1)],
+            mistakes=hints,
+            gradients={1: "x"},
+        )
+    return "the features are right, for 1, 2 and 4 levels"
 
 
 def _features(
@@ -115,8 +120,12 @@ for _hint, _wrong in {
     "every entry is the top feature; keep the feature of each level": _features(
         result=lambda found, x: [found[-1]] * len(found)
     ),
+    "no gradient reaches x": _features(lambda d, x: d.detach()),
+    "no gradient passes through it": _features(
+        result=lambda found, x: [d.detach() for d in found]
+    ),
 }.items():
-    features.mistake(_hint)(_wrong)
+    features.mistake(_hint, _wrong)
 
 
 @features.mistake("the networks are applied from the top down; f_1 reads x")
@@ -139,12 +148,16 @@ def infer(answer: Answer) -> str:
         What was verified.
     """
     names = ("z", "the mean of q", "the log std of q")
-    for width in (6, 3, 0):
-        inputs = (_AnyWidth(6), _normal(_BATCH, 6), _normal(_BATCH, width), _normal(_BATCH, 3))
-        hints = infer.mistakes if width == 6 else ()
-        where = "" if width else " for an empty state"
-        named = [f"{name}{where}" for name in names]
-        compare(answer, _infer(), inputs, name=named, mistakes=hints)
+    for size, batch, width in ((3, 8, 6), (3, 5, 3), (2, 1, 4), (3, 8, 0)):
+        head = _AnyWidth(2 * size, largest=12.0)
+        compare_nested(
+            answer,
+            _infer(),
+            (head, normal(batch, PIXELS), normal(batch, width), normal(batch, size)),
+            names=names if width else [f"{name} for an empty state" for name in names],
+            mistakes=infer.mistakes if width == PIXELS else (),
+            gradients={1: "d", 2: "h", 3: "the noise"},
+        )
     return "posterior and draw are right, also for an empty state"
 
 
@@ -170,24 +183,21 @@ for _hint, _wrong in {
         lambda d, h: torch.cat([h, d], dim=1)
     ),
     "feature and state are added; join them along axis 1": _infer(lambda d, h: d + h),
-    "the log-scale is not bounded; use the function gaussian": _infer(
-        split=lambda outputs: outputs.chunk(2, dim=1)
-    ),
-    "the draw multiplies the noise by log_std; multiply it by the standard deviation": _infer(
-        draw=lambda m, s, e: m + s * e
-    ),
-    "the draw halves log_std, as if it were a log-variance": _infer(
-        draw=lambda m, s, e: m + (s / 2).exp() * e
-    ),
-    "z is the mean; the noise is missing": _infer(draw=lambda m, s, e: m),
     "the third value is the standard deviation; return its logarithm": _infer(
         result=lambda z, m, s: (z, m, s.exp())
     ),
     "mean and log_std come first; return z, mean, log_std": _infer(
         result=lambda z, m, s: (m, s, z)
     ),
+    "no gradient reaches h": _infer(lambda d, h: torch.cat([d, h.detach()], dim=1)),
+    "no gradient reaches d": _infer(lambda d, h: torch.cat([d.detach(), h], dim=1)),
+    "the gradient with respect to d is not": _infer(draw=lambda m, s, e: m + s.exp().detach() * e),
 }.items():
-    infer.mistake(_hint)(_wrong)
+    infer.mistake(_hint, _wrong)
+for _hint, _split in WRONG_SPLITS.items():
+    infer.mistake(_hint, _infer(split=_split))
+for _hint, _draw in WRONG_DRAWS.items():
+    infer.mistake(_hint, _infer(draw=_draw))
 
 
 @checked
@@ -207,21 +217,24 @@ def walk(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    patterns = ("z_{}", "the mean of q at level {}", "the log std of q at level {}")
-    patterns += ("the mean of p at level {}", "the log std of p at level {}")
-    for sizes, hints in ((_EQUAL, walk.mistakes), (_SIZES, ()), ((3,), ())):
+    for sizes, batch, hints in ((_EQUAL, 8, walk.mistakes), (_SIZES, 5, ()), ((3,), 1, ())):
         _, heads, priors, _ = _networks(sizes)
-        noise, zero = _noise(sizes), torch.zeros(_BATCH, sizes[-1], dtype=torch.float32)
+        noise, zero = noises(sizes, batch), 0 * normal(batch, sizes[-1])
 
         def choose(
-            l: int, h: Tensor, p: Pair, heads: Networks = heads, noise: list = noise
+            l: int, h: Tensor, p: Pair, heads: Networks = heads, noise: list[Tensor] = noise
         ) -> tuple[Tensor, Pair]:
             z, *q = _infer()(heads[l], p[0] + 0.3 * p[1], h, noise[l])
             return z, tuple(q)
 
-        names = [text.format(l) for l in range(1, len(sizes) + 1) for text in patterns]
-        inputs = (priors, choose, (zero + 0.2, zero - 0.1))
-        compare_nested(answer, _walk(), inputs, names=[*names, "the state"], mistakes=hints)
+        compare_nested(
+            answer,
+            _walk(),
+            (priors, choose, (zero + 0.2, zero - 0.1)),
+            names=[*level_names(len(sizes)), "the state"],
+            mistakes=hints,
+            gradients={2: "top"},
+        )
     return "levels and state are right, for 1 and 4 levels"
 
 
@@ -232,19 +245,19 @@ def _walk(
     network: Callable[[Networks, int], nn.Module] = lambda priors, l: priors[l],
     prior: Callable[[Pair, Pair], Pair] = lambda p, top: p,
     number: Callable[[int, int], int] = lambda l, levels: l,
-    result: Callable[[list, Tensor], object] = lambda levels, h: (levels, h),
+    result: Callable[[list[Level], Tensor], object] = lambda found, h: (found, h),
 ) -> Answer:
     """The loop, or a mistake in it."""
 
     def answer(priors: Networks, choose: Answer, top: Pair) -> object:
-        p, levels, h = top, [], top[0][:, :0]
+        p, found, h = top, [], top[0][:, :0]
         for l in reversed(range(len(priors) + 1)):
             z, q = choose(number(l, len(priors) + 1), h, p)
-            levels.insert(0, (z, q, p))
+            found.insert(0, (z, q, p))
             h = collect(h, z)
             if l > 0:
                 p = prior(split(network(priors, l - 1)(reads(h, z, q, p))), top)
-        return result(levels, h)
+        return result(found, h)
 
     return answer
 
@@ -279,16 +292,26 @@ for _hint, _wrong in {
         number=lambda l, levels: levels - 1 - l
     ),
     "the top level comes first; begin the list with level 1": _walk(
-        result=lambda levels, h: (levels[::-1], h)
+        result=lambda found, h: (found[::-1], h)
     ),
     "q and p are swapped; give (z, q, p)": _walk(
-        result=lambda levels, h: ([(z, p, q) for z, q, p in levels], h)
+        result=lambda found, h: ([(z, p, q) for z, q, p in found], h)
     ),
     "the state lacks z_1; collect it too, the decoder reads it": _walk(
-        result=lambda levels, h: (levels, h[:, : -levels[0][0].shape[1]])
+        result=lambda found, h: (found, h[:, : -found[0][0].shape[1]])
+    ),
+    "the state has the order of the list; it begins with the top latent": _walk(
+        result=lambda found, h: (found, torch.cat([z for z, _, _ in found], dim=1))
+    ),
+    "top is not used; its mean and log std are those of the prior of the top level": (
+        lambda priors, choose, top: _walk()(priors, choose, (0 * top[0], 0 * top[1]))
+    ),
+    "the gradient with respect to top is not": _walk(lambda h, z: torch.cat([h, z.detach()], 1)),
+    "no gradient reaches top": lambda priors, choose, top: _walk()(
+        priors, choose, (top[0].detach(), top[1].detach())
     ),
 }.items():
-    walk.mistake(_hint)(_wrong)
+    walk.mistake(_hint, _wrong)
 
 
 @checked
@@ -305,19 +328,20 @@ def generate(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for sizes, hints in ((_EQUAL, generate.mistakes), (_SIZES, ())):
+    for sizes, batch, hints in ((_EQUAL, 8, generate.mistakes), (_SIZES, 5, ()), ((3,), 1, ())):
         _, _, priors, decoder = _networks(sizes)
-        inputs = (priors, decoder, _noise(sizes))
-        compare(answer, _generate(), inputs, name="the image", mistakes=hints)
-    return "the images of 16 draws are right, for equal and for unequal latent sizes"
+        inputs = (priors, decoder, noises(sizes, batch))
+        compare_nested(answer, _generate(), inputs, names=["the image"], mistakes=hints)
+    return "the images of 14 draws are right, for equal and for unequal latent sizes"
 
 
 def _generate(
-    draw: Callable[[Pair, Tensor], Tensor] = lambda p, e: p[0] + p[1].exp() * e,
-    reads: Callable[[list, Tensor], Tensor] = lambda levels, h: h,
+    draw: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda m, s, e: m + s.exp() * e,
+    reads: Callable[[list[Level], Tensor], Tensor] = lambda found, h: h,
     result: Callable[[Tensor], Tensor] = torch.sigmoid,
     noise_of: Callable[[list[Tensor], int], Tensor] = lambda noise, l: noise[l],
     walk_of: Answer = _walk(),  # noqa: B008
+    top: float = 0.0,
 ) -> Answer:
     """Generation, or a mistake in it."""
 
@@ -325,30 +349,27 @@ def _generate(
         zero = torch.zeros_like(noise[-1])
 
         def choose(l: int, h: Tensor, p: Pair) -> tuple[Tensor, Pair]:
-            return draw(p, noise_of(noise, l)), p
+            return draw(*p, noise_of(noise, l)), p
 
-        levels, h = walk_of(priors, choose, (zero, zero))
-        return result(decoder(reads(levels, h)))
+        found, h = walk_of(priors, choose, (zero, zero + top))
+        return result(decoder(reads(found, h)))
 
     return answer
 
 
 for _hint, _wrong in {
-    "every latent is the mean of its prior; use the noise": _generate(lambda p, e: p[0]),
-    "every latent is drawn from N(0, I); below the top, use the prior of the level": _generate(
-        lambda p, e: e
-    ),
-    "the noise is multiplied by log_std; multiply it by the standard deviation": _generate(
-        lambda p, e: p[0] + p[1] * e
-    ),
-    "the noise is multiplied by the variance; multiply it by the standard deviation": _generate(
-        lambda p, e: p[0] + (2 * p[1]).exp() * e
-    ),
     "the decoder reads z_1 alone; it reads the state with all latents": _generate(
-        reads=lambda levels, h: levels[0][0]
+        reads=lambda found, h: found[0][0]
     ),
     "the decoder reads the top latent; it reads the state with all latents": _generate(
-        reads=lambda levels, h: levels[-1][0]
+        reads=lambda found, h: found[-1][0]
+    ),
+    "the decoder reads the latents in the order of the list; it reads the state": _generate(
+        reads=lambda found, h: torch.cat([z for z, _, _ in found], dim=1)
+    ),
+    "the log std of the prior of the top is 0, not 1": _generate(top=1.0),
+    "these are draws of the pixels; return their probabilities": _generate(
+        result=lambda logits: (logits > 0).float()
     ),
     "these are logits; return probabilities": _generate(result=lambda logits: logits),
     "the noise is taken in the order of the walk; noise[0] belongs to z_1": _generate(
@@ -359,26 +380,9 @@ for _hint, _wrong in {
         result=lambda logits: logits.sigmoid().mean(dim=0)
     ),
 }.items():
-    generate.mistake(_hint)(_wrong)
-
-
-def _package(sizes: Sequence[int]) -> HierarchicalVAE:
-    """A bidirectional model of the package with a skip state, with random weights."""
-    options = {"hidden": (_WIDTH,), "normalisation": "none", "activation": "tanh"}
-    spec = DataSpec((_WIDTH,), num_values=2)
-    model = bidirectional_vae(spec, latent_sizes=tuple(sizes), state="skip", **options).float()
-    for parameter in model.parameters():
-        parameter.data *= 2
-    return model
-
-
-def _parts(model: HierarchicalVAE) -> tuple[list, list, list, nn.Module]:
-    return (
-        [plain(block) for block in model.bottom_up.blocks],
-        [plain(rule.head) for rule in model.posterior.rules],
-        [plain(conditional) for conditional in model.top_down.conditionals],
-        plain(model.top_down.likelihood.net),
-    )
+    generate.mistake(_hint, _wrong)
+for _hint, _draw in WRONG_DRAWS.items():
+    generate.mistake(_hint, _generate(_draw))
 
 
 @checked
@@ -395,54 +399,52 @@ def Bidirectional(answer: Answer) -> str:  # noqa: N802
     Returns:
         What was verified.
     """
-    x, name = torch.randint(2, (_BATCH, _WIDTH)).float(), "the log-weight"
-    inputs = (x, _noise(_EQUAL))
+    inputs, name = (images(8), noises(_EQUAL, 8)), "the log-weight"
     hints = Bidirectional.mistakes
     compare_models(answer, _assembly(), _networks(_EQUAL), inputs, name=name, mistakes=hints)
-    for sizes in (_SIZES, (3,)):
-        model, inputs = _package(sizes), (x, _noise(sizes))
-        right = package_log_weight(model)
-        compare_models(answer, right, _parts(model), inputs, name=name)
+    for sizes, batch in ((_SIZES, 5), ((3,), 1)):
+        model = small_package(bidirectional_vae, sizes, scale=2, state="skip")
+        if batch == 1:
+            model.top_down.likelihood.net[-1].weight.data *= 100  # a decoder that is sure
+        parts, inputs = plain_parts(model), (images(batch), noises(sizes, batch))
+        compare_models(answer, package_log_weight(model), parts, inputs, name=name)
     return (
-        "the log-weights of 16 draws are those of the package's model, for 1 and 4 levels, and so "
+        "the log-weights of 14 draws are those of the package's model, for 1 and 4 levels, and so "
         "are the gradients of all parameters"
     )
 
 
-def _log_px(x: Tensor, logits: Tensor) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=1)
-
-
 def _assembly(
-    reads: Callable[[list, Tensor], Tensor] = lambda levels, h: h,
+    reads: Callable[[list[Level], Tensor], Tensor] = lambda found, h: h,
     way_up: Answer = _features(),  # noqa: B008
     step: Answer = _infer(),  # noqa: B008
-    reconstruction: Callable[[Tensor, Tensor], Tensor] = _log_px,
-    ratio: Callable[[Tensor, Pair, Pair], Tensor] = (
-        lambda z, q, p: log_normal(z, *p) - log_normal(z, *q)
-    ),
+    reconstruction: Callable[[Tensor, Tensor], Tensor] = log_px,
+    ratio: Callable[[Tensor, Pair, Pair], Tensor] = log_ratio,
     result: Callable[[Tensor], Tensor] = lambda value: value,
-    keep: Callable[[list], object] = nn.ModuleList,
+    keep: Callable[[Networks], object] = nn.ModuleList,
     noise_of: Callable[[list[Tensor], int], Tensor] = lambda noise, l: noise[l],
+    levels_of: Callable[[list[Level]], list[Level]] = lambda found: found,
 ) -> type[nn.Module]:
     """The model, or a mistake in how its stages are put together."""
 
     class Answered(nn.Module):
-        def __init__(self, up: list, heads: list, priors: list, decoder: nn.Module) -> None:
+        def __init__(
+            self, up: Networks, heads: Networks, priors: Networks, decoder: nn.Module
+        ) -> None:
             super().__init__()
             self.up, self.heads, self.priors = keep(up), keep(heads), keep(priors)
             self.decoder = decoder
 
         def forward(self, x: Tensor, noise: list[Tensor]) -> Tensor:
-            found, zero = way_up(self.up, x), torch.zeros_like(noise[-1])
+            d, zero = way_up(self.up, x), torch.zeros_like(noise[-1])
 
             def choose(l: int, h: Tensor, p: Pair) -> tuple[Tensor, Pair]:
-                z, *q = step(self.heads[l], found[l], h, noise_of(noise, l))
+                z, *q = step(self.heads[l], d[l], h, noise_of(noise, l))
                 return z, tuple(q)
 
-            levels, h = _walk()(self.priors, choose, (zero, zero))
-            terms = [ratio(*level) for level in levels]
-            return result(reconstruction(x, self.decoder(reads(levels, h))) + sum(terms))
+            found, h = _walk()(self.priors, choose, (zero, zero))
+            terms = [ratio(*level) for level in levels_of(found)]
+            return result(reconstruction(x, self.decoder(reads(found, h))) + sum(terms))
 
     return Answered
 
@@ -450,7 +452,10 @@ def _assembly(
 for _hint, _wrong in {
     "keep lists in nn.ModuleList": _assembly(keep=list),
     "the decoder reads z_1 alone; it reads the state with all latents": _assembly(
-        lambda levels, h: levels[0][0]
+        lambda found, h: found[0][0]
+    ),
+    "the decoder reads the latents in the order of the list; it reads the state": _assembly(
+        lambda found, h: torch.cat([z for z, _, _ in found], dim=1)
     ),
     "every level reads the top feature; level l reads d_l": _assembly(
         way_up=lambda up, x: [_features()(up, x)[-1]] * len(up)
@@ -461,19 +466,10 @@ for _hint, _wrong in {
     "the noise is taken in the order of the walk; noise[0] belongs to z_1": _assembly(
         noise_of=lambda noise, l: noise[len(noise) - 1 - l]
     ),
-    "log q is missing": _assembly(ratio=lambda z, q, p: log_normal(z, *p)),
-    "the log-priors are missing": _assembly(ratio=lambda z, q, p: -log_normal(z, *q)),
-    "the signs of log q and log p are swapped": _assembly(
-        ratio=lambda z, q, p: log_normal(z, *q) - log_normal(z, *p)
-    ),
-    "every level is compared with N(0, I); use the prior of the level": _assembly(
-        ratio=lambda z, q, p: log_normal(z, 0 * z, 0 * z) - log_normal(z, *q)
-    ),
-    "the reconstruction is averaged over the pixels; sum it": _assembly(
-        reconstruction=lambda x, logits: _log_px(x, logits) / x.shape[1]
-    ),
-    "the decoder's outputs go through a sigmoid twice; they are logits": _assembly(
-        reconstruction=lambda x, logits: _log_px(x, logits.sigmoid())
+    "the top level is missing": _assembly(levels_of=lambda found: found[:-1]),
+    "level 1 is missing": _assembly(levels_of=lambda found: found[1:]),
+    "this is the reconstruction alone; the terms of the levels are missing": _assembly(
+        levels_of=lambda found: []
     ),
     "this is the loss; forward returns the log-weight": _assembly(result=torch.neg),
     "this averages over the batch; return one number per example, (B,)": _assembly(
@@ -486,4 +482,9 @@ for _hint, _wrong in {
         noise_of=lambda noise, l: torch.randn_like(noise[l])
     ),
 }.items():
-    Bidirectional.mistake(_hint)(_wrong)
+    Bidirectional.mistake(_hint, _wrong)
+for _hint, _ratio in WRONG_RATIOS.items():
+    if _hint != "log std is taken for the standard deviation":  # that of the top prior is 0
+        Bidirectional.mistake(_hint, _assembly(ratio=_ratio))
+for _hint, _pixels in WRONG_PIXELS.items():
+    Bidirectional.mistake(_hint, _assembly(reconstruction=_pixels))

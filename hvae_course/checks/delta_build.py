@@ -8,61 +8,42 @@ hint, where other widths would give an error. The last check compares with the p
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvae_course.checks.building import plain
-from hvae_course.checks.gradients import check_gradients
+from hvae_course.checks.levels import (
+    PIXELS,
+    WRONG_DRAWS,
+    WRONG_PIXELS,
+    WRONG_RATIOS,
+    WRONG_SPLITS,
+    Level,
+    Networks,
+    Pair,
+    images,
+    level_names,
+    levels,
+    log_px,
+    log_ratio,
+    minus_kl,
+    noises,
+    normal,
+    pairs,
+    plain_parts,
+    small_package,
+    sure_of_the_wrong,
+)
 from hvae_course.checks.nested import (
     compare_models,
     compare_nested,
-    log_normal,
     package_log_weight,
     split_gaussian,
 )
-from hvae_course.checks.verdict import Answer, checked, compare, over_the_batch
-from hvae_course.data import DataSpec
+from hvae_course.checks.verdict import Answer, checked, over_the_batch
 from hvae_course.gaussians import diag_normal
-from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.posteriors.delta import kl_delta
 from hvae_course.recipes import delta_vae
 
-# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
-Pair = tuple[Tensor, Tensor]
-Networks = list[nn.Module]
 _EQUAL, _SIZES = (6, 6, 6), (4, 3, 2)
-_BATCH = 8
-
-
-def _package(sizes: Sequence[int]) -> HierarchicalVAE:
-    """A delta VAE of the package, with weights that are large enough for every mistake to show."""
-    options = {"hidden": (6,), "normalisation": "none", "activation": "tanh"}
-    model = delta_vae(DataSpec((6,), num_values=2), latent_sizes=tuple(sizes), **options).float()
-    for parameter in model.parameters():
-        parameter.data *= 1.6
-    return model
-
-
-def _networks(model: HierarchicalVAE) -> tuple[Networks, Networks, Networks, nn.Module]:
-    """Upward networks, delta networks, prior networks and decoder, of plain layers."""
-    return (
-        [plain(block) for block in model.bottom_up.blocks],
-        [plain(rule.net) for rule in model.posterior.rules],
-        [plain(conditional) for conditional in model.top_down.conditionals],
-        plain(model.top_down.likelihood.net),
-    )
-
-
-def _tensors(sizes: Sequence[int]) -> list[Tensor]:
-    return [torch.randn(_BATCH, size, dtype=torch.float32) for size in sizes]
-
-
-def _pairs(sizes: Sequence[int]) -> list[Pair]:
-    return [(m, 0.5 * s) for m, s in zip(_tensors(sizes), _tensors(sizes), strict=True)]
-
-
-def _images() -> Tensor:
-    return torch.randint(2, (_BATCH, 6)).float()
 
 
 def _delta(
@@ -87,14 +68,17 @@ def delta(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    names = ("the mean", "the log std")
-    for scale in (1.0, 6.0):
-        outputs = scale * _tensors([6])[0]
+    for scale, size, batch in ((1.0, 3, 8), (6.0, 3, 8), (1.0, 2, 5), (1.0, 1, 1)):
+        outputs = scale * normal(batch, 2 * size)
         outputs[0, -1] = 20.0  # beyond the bound
-        prior = _pairs([3])[0]
-        compare(answer, _delta(), (outputs, prior), name=names, mistakes=delta.mistakes)
-        of_outputs = [lambda o, f=f, prior=prior: f(o, prior) for f in (answer, _delta())]
-        check_gradients(*of_outputs, [outputs], names=["the outputs"])
+        compare_nested(
+            answer,
+            _delta(),
+            (outputs, pairs([size], batch)[0]),
+            names=("the mean", "the log std"),
+            mistakes=delta.mistakes,
+            gradients={0: "the outputs", 1: "the prior"},
+        )
     return "mean and log std are right, also where the scale is bounded; gradients pass"
 
 
@@ -123,17 +107,22 @@ for _hint, _combine in {
     ),
     "the std is divided by the scale; multiply": lambda d, s, p: (p[0] + d, p[1] - s),
     "the log std comes first; return mean, log_std": lambda d, s, p: (p[1] + s, p[0] + d),
-    "no gradient passes through it": lambda d, s, p: (p[0] + d.detach(), p[1] + s.detach()),
+    "no gradient reaches the outputs": lambda d, s, p: (p[0] + d.detach(), p[1] + s.detach()),
+    "no gradient reaches the prior": lambda d, s, p: (p[0].detach() + d, p[1].detach() + s),
+    "the gradient with respect to the prior is not": (
+        lambda d, s, p: (p[0].detach() + d, p[1] + s)
+    ),
 }.items():
     delta.mistake(_hint, _delta(_combine))
-for _hint, _split in {
-    "the raw scale is not bounded; use 7 tanh(raw / 7)": lambda o: o.chunk(2, dim=1),
-    "the raw scale is clamped, which stops its gradient; use 7 tanh(raw / 7)": (
-        lambda o: (o.chunk(2, 1)[0], o.chunk(2, 1)[1].clamp(-7, 7))
-    ),
-    "the halves are swapped; the shift comes first": lambda o: split_gaussian(o.roll(3, 1)),
-}.items():
+for _hint, _split in WRONG_SPLITS.items():
     delta.mistake(_hint, _delta(split=_split))
+delta.mistake(
+    "the sum is bounded; bound the delta alone and add it to the prior's log std",
+    _delta(
+        lambda d, s, p: (p[0] + d, 7 * ((p[1] + s) / 7).tanh()),
+        lambda outputs: outputs.chunk(2, dim=1),
+    ),
+)
 
 
 def _kl(outputs: Tensor, prior: Pair) -> Tensor:
@@ -153,12 +142,15 @@ def kl(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for scale in (1.0, 3.0, 0.0):
-        outputs, prior = scale * _tensors([6])[0], _pairs([3])[0]
-        name = "the KL" if scale else "the KL of a zero delta"
-        compare(answer, _kl, (outputs, prior), name=name, mistakes=kl.mistakes)
-        of_delta = [lambda o, f=f, prior=prior: f(o, prior) for f in (answer, _kl)]
-        check_gradients(*of_delta, [outputs], names=["the outputs"])
+    for scale, size, batch in ((1.0, 3, 8), (3.0, 3, 8), (0.0, 3, 8), (1.0, 2, 5), (1.0, 1, 1)):
+        compare_nested(
+            answer,
+            _kl,
+            (scale * normal(batch, 2 * size), pairs([size], batch)[0]),
+            names=["the KL" if scale else "the KL of a zero delta"],
+            mistakes=kl.mistakes,
+            gradients={0: "the outputs", 1: "the prior"},
+        )
     return "agrees with the closed form, gradients included; the KL of a zero delta is zero"
 
 
@@ -175,6 +167,11 @@ def _wrong_kl(
         return total(distance(shift, prior[1].exp()) + spread(log_scale))
 
     return answer
+
+
+def _between(arguments: Callable[[Pair, Pair], tuple[Pair, Pair]]) -> Answer:
+    """The KL between two Gaussians that are chosen from posterior and prior."""
+    return lambda outputs, prior: -minus_kl(outputs, *arguments(_delta()(outputs, prior), prior))
 
 
 for _hint, _wrong in {
@@ -204,7 +201,27 @@ for _hint, _wrong in {
     "the sign is reversed; a KL divergence is never negative": _wrong_kl(
         total=lambda terms: -0.5 * terms.sum(1)
     ),
+    "the scale stands where its square belongs": _wrong_kl(spread=lambda s: s.exp() - 1 - 2 * s),
+    "1 is subtracted once; the sum over dimensions has it in every term": _wrong_kl(
+        spread=lambda s: (2 * s).exp() - 2 * s, total=lambda terms: 0.5 * (terms.sum(1) - 1)
+    ),
+    "the -1 is missing": _wrong_kl(spread=lambda s: (2 * s).exp() - 2 * s),
+    "this is KL(p || q); take KL(q || p)": _between(lambda q, p: (p, q)),
+    "this is the KL from N(0, I); take the one from the prior": _between(
+        lambda q, p: (q, (0 * p[0], 0 * p[1]))
+    ),
+    "the mean of the posterior stands where the shift belongs; the prior's mean does not enter": (
+        _between(lambda q, p: (q, (0 * p[0], p[1])))
+    ),
+    "the shift is divided by the posterior's std; divide by that of the prior": (
+        lambda outputs, prior: _wrong_kl()(outputs, prior)
+        + _wrong_kl(spread=lambda s: 0 * s)(outputs, _delta()(outputs, prior))
+        - _wrong_kl(spread=lambda s: 0 * s)(outputs, prior)
+    ),
     "no gradient passes through it": lambda *inputs: _kl(*inputs).detach(),
+    "no gradient reaches the prior": lambda outputs, prior: _kl(
+        outputs, (prior[0], prior[1].detach())
+    ),
 }.items():
     kl.mistake(_hint, _wrong)
 kl.mistakes += over_the_batch(_kl)
@@ -213,6 +230,7 @@ kl.mistakes += over_the_batch(_kl)
 def _walk(
     reads: Callable[..., Tensor] = lambda d, h, p: torch.cat([d, h], dim=1),
     draw: Callable[[Pair, Pair, Tensor], Tensor] = lambda q, p, e: q[0] + q[1].exp() * e,
+    split: Callable[[Tensor], Pair] = split_gaussian,
     carried: Callable[..., Tensor] = lambda z, q, p: z,
     relative: Callable[..., Pair] = lambda p, first: p,
     order: Callable[[Sequence, int], object] = lambda values, l: values[l],
@@ -223,19 +241,19 @@ def _walk(
 
     def answer(
         deltas: Networks, priors: Networks, features: list[Tensor], noise: list[Tensor]
-    ) -> list[tuple[Tensor, Pair, Pair]]:
-        zero, levels = torch.zeros_like(noise[-1]), []
+    ) -> list[Level]:
+        zero, found = torch.zeros_like(noise[-1]), []
         first = p = (zero, zero)
         h = zero[:, :0]
         for l in reversed(range(len(deltas))):
             outputs = deltas[l](reads(order(features, l), h, p))
             q = _delta()(outputs, relative(p, first) if l < len(deltas) - 1 else p)
             z = draw(q, p, noise_of(noise, l))
-            levels.insert(0, (z, q, p))
+            found.insert(0, (z, q, p))
             h = carried(z, q, p)
             if l > 0:
-                p = split_gaussian(prior_of(priors, l - 1)(h))
-        return levels
+                p = split(prior_of(priors, l - 1)(h))
+        return found
 
     return answer
 
@@ -257,15 +275,22 @@ def walk_down(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    patterns = ("z_{}", "the mean of q at level {}", "the log std of q at level {}")
-    patterns += ("the mean of p at level {}", "the log std of p at level {}")
-    for sizes, hints in ((_EQUAL, walk_down.mistakes), (_SIZES, ()), ((3,), ()), ((2, 3), ())):
-        model = _package(sizes)
-        _, deltas, priors, _ = _networks(model)
-        features = _tensors([6] * len(sizes))
-        names = [pattern.format(l) for l in range(1, len(sizes) + 1) for pattern in patterns]
-        inputs = (deltas, priors, features, _tensors(sizes))
-        compare_nested(answer, _walk(), inputs, names=names, mistakes=hints)
+    for sizes, batch, hints in (
+        (_EQUAL, 8, walk_down.mistakes),
+        (_SIZES, 5, ()),
+        ((3,), 1, ()),
+        ((2, 3), 5, ()),
+    ):
+        _, deltas, priors, _ = plain_parts(small_package(delta_vae, sizes, scale=1.6))
+        features = noises([PIXELS] * len(sizes), batch)
+        compare_nested(
+            answer,
+            _walk(),
+            (deltas, priors, features, noises(sizes, batch)),
+            names=level_names(len(sizes)),
+            mistakes=hints,
+            gradients={2: "the features", 3: "the noise"},
+        )
     return "z, q and p are right at every level, for 1, 2 and 3 levels"
 
 
@@ -284,9 +309,8 @@ for _hint, _wrong in {
     "z is drawn from the prior; draw it from the posterior": _walk(
         draw=lambda q, p, e: p[0] + p[1].exp() * e
     ),
-    "z is the mean; the noise is missing": _walk(draw=lambda q, p, e: q[0]),
-    "the noise is multiplied by log_std; multiply it by the standard deviation": _walk(
-        draw=lambda q, p, e: q[0] + q[1] * e
+    "the log std of the priors is not bounded; use the function gaussian": _walk(
+        split=lambda outputs: outputs.chunk(2, dim=1)
     ),
     "the deltas are relative to N(0, I); below the top they are relative to p(z_l | z_>l)": _walk(
         relative=lambda p, first: first
@@ -306,36 +330,41 @@ for _hint, _wrong in {
     "q and p are swapped; give (z, q, p)": (
         lambda *inputs: [(z, p, q) for z, q, p in _walk()(*inputs)]
     ),
+    "the second entries of q and p are standard deviations; give their logarithms": (
+        lambda *inputs: [
+            (z, (q[0], q[1].exp()), (p[0], p[1].exp())) for z, q, p in _walk()(*inputs)
+        ]
+    ),
+    "the gradient with respect to the features is not": _walk(
+        draw=lambda q, p, e: (q[0] + q[1].exp() * e).detach()
+    ),
+    "but the gradient with respect to the features is not": _walk(
+        relative=lambda p, first: (p[0].detach(), p[1].detach())
+    ),
 }.items():
     walk_down.mistake(_hint, _wrong)
+for _hint, _draw in WRONG_DRAWS.items():
+    walk_down.mistake(_hint, _walk(draw=lambda q, p, e, draw=_draw: draw(*q, e)))
 
 
-def _log_px(x: Tensor, logits: Tensor) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
-
-
-def _log_ratio(z: Tensor, q: Pair, p: Pair) -> Tensor:
-    return log_normal(z, *q) - log_normal(z, *p)
-
-
-def _closed(z: Tensor, q: Pair, p: Pair) -> Tensor:
-    t = 2 * (q[1] - p[1])
-    return 0.5 * (t.exp() - 1 - t + ((q[0] - p[0]) / p[1].exp()) ** 2).sum(1)
+@walk_down.mistake("the prior of the top level is N(0, I), whose log std is 0, not 1")
+def _(deltas, priors, features, noise):
+    *lower, (z, q, (mean, log_std)) = _walk()(deltas, priors, features, noise)
+    return [*lower, (z, q, (mean, log_std + 1))]
 
 
 def _bounds_with(
-    drawn: Callable[..., Tensor] = _log_ratio,
-    closed: Callable[..., Tensor] = _closed,
-    reconstruction: Callable[[Tensor, Tensor], Tensor] = _log_px,
+    drawn: Callable[..., Tensor] = log_ratio,
+    closed: Callable[..., Tensor] = minus_kl,
+    reconstruction: Callable[[Tensor, Tensor], Tensor] = log_px,
     result: Callable[[Tensor, Tensor], object] = lambda a, b: (a, b),
-    levels_of: Callable[[list], list] = lambda levels: levels,
+    levels_of: Callable[[list], list] = lambda found: found,
 ) -> Answer:
     """Log-weight and bound, or a mistake in one of their terms."""
 
-    def answer(x: Tensor, logits: Tensor, levels: list) -> object:
-        log_px, chosen = reconstruction(x, logits), levels_of(levels)
-        pairs = ([f(*level) for level in chosen] for f in (drawn, closed))
-        return result(*(log_px - sum(terms) for terms in pairs))
+    def answer(x: Tensor, logits: Tensor, found: list[Level]) -> object:
+        pixels, chosen = reconstruction(x, logits), levels_of(found)
+        return result(*(pixels + sum(f(*level) for level in chosen) for f in (drawn, closed)))
 
     return answer
 
@@ -356,50 +385,61 @@ def bounds(answer: Answer) -> str:
         What was verified.
     """
     names = ("the log-weight", "the bound")
-    for sizes in (_EQUAL, _SIZES, (4,)):
-        levels = list(zip(_tensors(sizes), _pairs(sizes), _pairs(sizes), strict=True))
-        inputs = (_images(), 2 * _tensors([6])[0], levels)
-        compare(answer, _bounds_with(), inputs, name=names, mistakes=bounds.mistakes)
-    return "log-weights and bounds are right for 1 and 3 levels"
+    through = {1: "the logits", 2: "the levels"}
+    for sizes, batch in ((_EQUAL, 8), (_SIZES, 5), ((4,), 1)):
+        compare_nested(
+            answer,
+            _bounds_with(),
+            (images(batch), 2 * normal(batch, PIXELS), levels(sizes, batch)),
+            names=names,
+            mistakes=bounds.mistakes,
+            gradients=through,
+        )
+    names = [f"{name} at logits of -90 and 120" for name in names]
+    compare_nested(answer, _bounds_with(), sure_of_the_wrong(), names=names)
+    return (
+        "log-weights and bounds are right for 1 and 3 levels, also where the decoder is sure and "
+        "wrong"
+    )
 
 
 for _hint, _wrong in {
-    "the log-weight has closed forms too; it has log q - log p at the draw": _bounds_with(
-        drawn=_closed
-    ),
     "the bound has log q - log p at the draw; take the closed form of KL(q || p)": _bounds_with(
-        closed=_log_ratio
+        closed=log_ratio
     ),
     "the two are swapped; return the log-weight, then the bound": _bounds_with(
         result=lambda a, b: (b, a)
     ),
     "the bound has KL(p || q); take KL(q || p)": _bounds_with(
-        closed=lambda z, q, p: _closed(z, p, q)
-    ),
-    "the signs of log q and log p are swapped in the log-weight": _bounds_with(
-        drawn=lambda z, q, p: -_log_ratio(z, q, p)
+        closed=lambda z, q, p: minus_kl(z, p, q)
     ),
     "the KL terms are added to the bound; subtract them": _bounds_with(
-        closed=lambda z, q, p: -_closed(z, q, p)
+        closed=lambda z, q, p: -minus_kl(z, q, p)
     ),
-    "log p is missing in the log-weight": _bounds_with(drawn=lambda z, q, p: log_normal(z, *q)),
-    "log q is missing in the log-weight": _bounds_with(drawn=lambda z, q, p: -log_normal(z, *p)),
-    "the pixels are averaged; add up their log-probabilities": _bounds_with(
-        reconstruction=lambda x, logits: _log_px(x, logits) / x.shape[1]
+    "the KL terms are averaged over the latent dimensions; sum them": _bounds_with(
+        closed=lambda z, q, p: minus_kl(z, q, p) / z.shape[1]
     ),
-    "the sign of the reconstruction is reversed; a cross-entropy is -log p": _bounds_with(
-        reconstruction=lambda x, logits: -_log_px(x, logits)
-    ),
-    "the reconstruction is missing": _bounds_with(
-        reconstruction=lambda x, logits: 0 * _log_px(x, logits)
-    ),
-    "the top level is missing": _bounds_with(levels_of=lambda levels: levels[:-1]),
+    "the top level is missing": _bounds_with(levels_of=lambda found: found[:-1]),
+    "level 1 is missing": _bounds_with(levels_of=lambda found: found[1:]),
     "these are losses; return what is maximised": _bounds_with(result=lambda a, b: (-a, -b)),
     "these average over the batch; return one number per example, (B,)": _bounds_with(
         result=lambda a, b: (a.mean(), b.mean())
     ),
+    "these sum over the batch; return one number per example, (B,)": _bounds_with(
+        result=lambda a, b: (a.sum(), b.sum())
+    ),
+    "the gradient with respect to the levels is not": _bounds_with(
+        drawn=lambda z, q, p: log_ratio(z.detach(), q, p)
+    ),
+    "no gradient reaches the logits": _bounds_with(
+        reconstruction=lambda x, logits: log_px(x, logits.detach())
+    ),
 }.items():
     bounds.mistake(_hint, _wrong)
+for _hint, _ratio in WRONG_RATIOS.items():
+    bounds.mistake(_hint, _bounds_with(_ratio))
+for _hint, _pixels in WRONG_PIXELS.items():
+    bounds.mistake(_hint, _bounds_with(reconstruction=_pixels))
 
 
 @checked
@@ -417,10 +457,20 @@ def DeltaVAE(answer: Answer) -> str:  # noqa: N802
     Returns:
         What was verified.
     """
-    for sizes, hints in ((_EQUAL, DeltaVAE.mistakes), (_SIZES, ()), ((3,), ())):
-        model, inputs = _package(sizes), (_images(), _tensors(sizes))
-        parts, package = _networks(model), package_log_weight(model)
-        compare_models(answer, package, parts, inputs, name="the log-weight", mistakes=hints)
+    for sizes, batch, hints in (
+        (_EQUAL, 8, DeltaVAE.mistakes),
+        (_SIZES, 5, ()),
+        ((3,), 1, ()),
+    ):
+        model = small_package(delta_vae, sizes, scale=1.6)
+        compare_models(
+            answer,
+            package_log_weight(model),
+            plain_parts(model),
+            (images(batch), noises(sizes, batch)),
+            name="the log-weight",
+            mistakes=hints,
+        )
     return (
         "given the same weights and noise, log-weights and gradients are those of "
         "recipes.delta_vae to 1e-4, for 1 and 3 levels"
@@ -428,7 +478,7 @@ def DeltaVAE(answer: Answer) -> str:  # noqa: N802
 
 
 def _assembled(
-    decodes: Callable[[list], Tensor] = lambda levels: levels[0][0],
+    decodes: Callable[[list[Level]], Tensor] = lambda found: found[0][0],
     continues: Callable[[Tensor, Tensor], Tensor] = lambda d, x: d,
     finish: Callable[..., Tensor] = lambda log_weight, elbo: log_weight,
     noise_of: Callable[[list], list] = lambda noise: noise,
@@ -452,8 +502,8 @@ def _assembled(
                 d = network(continues(d, x))
                 features.append(d)
             features = features_of(features)
-            levels = _walk()(self.deltas, self.priors, features, noise_of(noise))
-            return finish(*_bounds_with()(x, squash(self.decoder(decodes(levels))), levels))
+            found = _walk()(self.deltas, self.priors, features, noise_of(noise))
+            return finish(*_bounds_with()(x, squash(self.decoder(decodes(found))), found))
 
     return Answered
 
@@ -461,9 +511,12 @@ def _assembled(
 for _hint, _wrong in {
     "keep lists in nn.ModuleList": _assembled(keep=list),
     "the decoder reads the mean of q(z_1); it reads the draw z_1": _assembled(
-        lambda levels: levels[0][1][0]
+        lambda found: found[0][1][0]
     ),
-    "the decoder reads the top latent; it reads z_1": _assembled(lambda levels: levels[-1][0]),
+    "the decoder reads the top latent; it reads z_1": _assembled(lambda found: found[-1][0]),
+    "every level reads the top feature; level l reads d_l": _assembled(
+        features_of=lambda features: [features[-1]] * len(features)
+    ),
     "every network of the way up reads x; f_2 and those above read the feature below": _assembled(
         continues=lambda d, x: x
     ),

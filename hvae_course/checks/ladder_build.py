@@ -5,63 +5,43 @@ widths are equal, so that a network that reads the wrong tensor gives wrong valu
 hint, where other widths would give an error. The last check compares with the package's ladder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hvae_course.checks.building import plain
+from hvae_course.checks.levels import (
+    PIXELS,
+    WRONG_DRAWS,
+    WRONG_PIXELS,
+    WRONG_RATIOS,
+    WRONG_SPLITS,
+    Level,
+    Networks,
+    Pair,
+    images,
+    level_names,
+    levels,
+    log_px,
+    log_ratio,
+    noises,
+    normal,
+    pairs,
+    plain_parts,
+    small_package,
+    sure_of_the_wrong,
+)
 from hvae_course.checks.nested import (
     compare_models,
     compare_nested,
-    log_normal,
     package_log_weight,
     split_gaussian,
 )
-from hvae_course.checks.verdict import Answer, checked, compare
-from hvae_course.data import DataSpec
-from hvae_course.hierarchy import HierarchicalVAE
+from hvae_course.checks.verdict import Answer, Known, checked
 from hvae_course.posteriors import merge_parameters
 from hvae_course.recipes import ladder_vae
 
-# mean and log standard deviation of a diagonal Gaussian, each (B, Z)
-Pair = tuple[Tensor, Tensor]
-Networks = list[nn.Module]
 _EQUAL, _SIZES = (6, 6, 6, 6, 6), (5, 4, 3, 2, 1)
-_BATCH = 8
-
-
-def _package(sizes: Sequence[int], data: int = 6, hidden: int = 6) -> HierarchicalVAE:
-    """A ladder of the package, with weights that are large enough for every mistake to show."""
-    options = {"hidden": (hidden,), "normalisation": "none", "activation": "tanh"}
-    spec = DataSpec((data,), num_values=2)
-    model = ladder_vae(spec, latent_sizes=tuple(sizes), **options).float()
-    for parameter in model.parameters():
-        parameter.data *= 2
-    return model
-
-
-def _networks(model: HierarchicalVAE) -> tuple[Networks, Networks, Networks, nn.Module]:
-    """Upward networks, heads, prior networks and decoder, of plain layers."""
-    return (
-        [plain(block) for block in model.bottom_up.blocks],
-        [plain(rule.head) for rule in model.posterior.rules],
-        [plain(conditional) for conditional in model.top_down.conditionals],
-        plain(model.top_down.likelihood.net),
-    )
-
-
-def _noise(sizes: Sequence[int]) -> list[Tensor]:
-    return [torch.randn(_BATCH, size, dtype=torch.float32) for size in sizes]
-
-
-def _binary(*shape: int) -> Tensor:
-    return torch.randint(2, shape).float()
-
-
-def _pairs(sizes: Sequence[int]) -> list[Pair]:
-    return [(mean, 0.5 * raw) for mean, raw in zip(_noise(sizes), _noise(sizes), strict=True)]
 
 
 @checked
@@ -80,18 +60,20 @@ def messages(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for sizes, hints in ((_EQUAL, messages.mistakes), (_SIZES, ())):
-        up, heads, _, _ = _networks(_package(sizes))
+    for sizes, batch, hints in ((_EQUAL, 8, messages.mistakes), (_SIZES, 5, ()), ((3,), 1, ())):
+        up, heads, _, _ = plain_parts(small_package(ladder_vae, sizes, scale=2))
         for head in heads:
             head[0].weight.data *= 5  # the bound shows
-        names = _names("the mean of message {}", "the log std of message {}", levels=len(sizes))
-        inputs = (up, heads, torch.randn(_BATCH, 6, dtype=torch.float32))
-        compare_nested(answer, _messages(), inputs, names=names, mistakes=hints)
-    return "the five messages are right, for equal and for unequal latent sizes"
-
-
-def _names(*patterns: str, levels: int) -> list[str]:
-    return [pattern.format(l) for l in range(1, levels + 1) for pattern in patterns]
+        patterns = ("the mean of message {}", "the log std of message {}")
+        compare_nested(
+            answer,
+            _messages(),
+            (up, heads, normal(batch, PIXELS)),
+            names=[text.format(l) for l in range(1, len(sizes) + 1) for text in patterns],
+            mistakes=hints,
+            gradients={2: "x"},
+        )
+    return "the messages are right, for 1 and 5 levels, and for equal and unequal latent sizes"
 
 
 def _messages(
@@ -124,37 +106,23 @@ for _hint, _wrong in {
     "the log std comes first; give each pair as (mean, log_std)": _messages(
         lambda outputs: split_gaussian(outputs)[::-1]
     ),
-    "the second half of the outputs is taken for the means; the means come first": _messages(
-        lambda outputs: split_gaussian(torch.cat(outputs.chunk(2, dim=1)[::-1], dim=1))
-    ),
-    "means and raw scales alternate here; the first half of the outputs holds the means": (
-        _messages(
-            lambda outputs: split_gaussian(torch.cat([outputs[:, ::2], outputs[:, 1::2]], dim=1))
-        )
-    ),
-    "the raw log-scale is not bounded; the log std is 7 tanh(raw / 7)": _messages(
-        lambda outputs: outputs.chunk(2, dim=1)
-    ),
-    "the log-scale is clamped; the smooth bound is 7 tanh(raw / 7)": _messages(
-        lambda outputs: (outputs.chunk(2, 1)[0], outputs.chunk(2, 1)[1].clamp(-7, 7))
-    ),
-    "the bound is 1 here; the log std may go up to 7 in magnitude": _messages(
-        lambda outputs: (outputs.chunk(2, 1)[0], outputs.chunk(2, 1)[1].tanh())
-    ),
-    "the raw scale is not divided by 7 inside the tanh": _messages(
-        lambda outputs: (outputs.chunk(2, 1)[0], 7 * outputs.chunk(2, 1)[1].tanh())
+    "every head reads the top feature; the head of level l reads the feature d_l": (
+        lambda up, heads, x: [split_gaussian(head(nn.Sequential(*up)(x))) for head in heads]
     ),
     "this is the standard deviation; keep its logarithm": _messages(
         lambda outputs: (split_gaussian(outputs)[0], split_gaussian(outputs)[1].exp())
     ),
-    "the log-scale is halved, as if it were a log-variance; it is the log std": _messages(
-        lambda outputs: (split_gaussian(outputs)[0], split_gaussian(outputs)[1] / 2)
+    "no gradient reaches x": _messages(reads=lambda d, below, x: d.detach()),
+    "the gradient with respect to x is not": _messages(
+        lambda outputs: (split_gaussian(outputs)[0], split_gaussian(outputs)[1].detach())
     ),
     "the top level comes first; begin the list with level 1": (
         lambda up, heads, x: _messages()(up, heads, x)[::-1]
     ),
 }.items():
-    messages.mistake(_hint)(_wrong)
+    messages.mistake(_hint, _wrong)
+for _hint, _split in WRONG_SPLITS.items():
+    messages.mistake(_hint, _messages(_split))
 
 
 @messages.mistake("entry 1 of the result should be 2 values")
@@ -181,17 +149,26 @@ def infer(answer: Answer) -> str:
         What was verified.
     """
     names = ("z", "the mean of q", "the log std of q")
-    for prior in (True, False):
-        message, other = _pairs((3, 3))
-        inputs = (message, other if prior else None, torch.randn(_BATCH, 3, dtype=torch.float32))
-        where = "" if prior else " at the top"
-        named = [f"{name}{where}" for name in names]
-        compare(answer, _infer(), inputs, name=named, mistakes=infer.mistakes)
-    precise = torch.tensor([[-7.0, 7.0, -7.0]]), torch.tensor([[7.0, 7.0, -7.0]])
-    message, other = [(torch.full((1, 3), 0.5), log_std.float()) for log_std in precise]
-    inputs = (message, (other[0] + 1, other[1]), torch.ones(1, 3, dtype=torch.float32))
-    named = [f"{name} at log stds of 7" for name in names]
-    compare(answer, _infer(), inputs, name=named)
+    through = {0: "the message", 1: "the prior", 2: "the noise"}
+    for size, batch, below in ((3, 8, True), (3, 8, False), (2, 5, True), (1, 1, False)):
+        message, prior = pairs((size, size), batch)
+        compare_nested(
+            answer,
+            _infer(),
+            (message, prior if below else None, normal(batch, size)),
+            names=names if below else [f"{name} at the top" for name in names],
+            mistakes=infer.mistakes,
+            gradients=through,
+        )
+    scales = torch.tensor([[-7.0, 7.0, -7.0]]), torch.tensor([[7.0, 7.0, -7.0]])
+    message, prior = [(torch.full((1, 3), 0.5), log_std.float()) for log_std in scales]
+    compare_nested(
+        answer,
+        _infer(),
+        (message, (prior[0] + 1, prior[1]), torch.ones(1, 3, dtype=torch.float32)),
+        names=[f"{name} at log stds of 7" for name in names],
+        mistakes=_AT_THE_BOUND,
+    )
     return "posterior and draw are right below the top, at the top, and at log stds of 7"
 
 
@@ -226,6 +203,26 @@ def _powers(share: float, scale: float) -> Callable[[Pair, Pair], Pair]:
     return merge
 
 
+def _not_normalised(message: Pair, prior: Pair) -> Pair:
+    (m, s), (n, t) = message, prior
+    return (-2 * s).exp() * m + (-2 * t).exp() * n, _merged(message, prior)[1]
+
+
+def _with_gain(message: Pair, prior: Pair) -> Pair:
+    (m, s), (n, t) = message, prior
+    gain = (2 * t).exp() / ((2 * s).exp() + (2 * t).exp())
+    return n + gain * (m - n), 0.5 * ((1 - gain) * (2 * t).exp()).log()
+
+
+_AT_THE_BOUND = [
+    Known(
+        _infer(_with_gain),
+        "1 minus the gain rounds to 0 where the prior is much broader than the message; add the "
+        "precisions instead",
+    )
+]
+
+
 for _hint, _wrong in {
     "this posterior is the message alone; below the top it is the merge with the prior": _infer(
         lambda message, prior: message
@@ -240,16 +237,6 @@ for _hint, _wrong in {
         _powers(-2, 2)
     ),
     "1 / std is added; add the precisions, 1 / std**2": _infer(_powers(-2, -1)),
-    "the draw multiplies the noise by log_std; multiply it by the standard deviation": _infer(
-        draw=lambda q, noise, message, prior: q[0] + q[1] * noise
-    ),
-    "the draw multiplies the noise by the variance; multiply it by the standard deviation": (
-        _infer(draw=lambda q, noise, message, prior: q[0] + (2 * q[1]).exp() * noise)
-    ),
-    "the draw halves log_std, as if it were a log-variance": _infer(
-        draw=lambda q, noise, message, prior: q[0] + (q[1] / 2).exp() * noise
-    ),
-    "z is the mean; the noise is missing": _infer(draw=lambda q, noise, message, prior: q[0]),
     "z is drawn from the prior; draw it from the posterior": _infer(
         draw=lambda q, noise, message, prior: prior[0] + prior[1].exp() * noise
     ),
@@ -260,8 +247,26 @@ for _hint, _wrong in {
         result=lambda z, q: (z, q[0], q[1].exp())
     ),
     "mean and log_std come first; return z, mean, log_std": _infer(result=lambda z, q: (*q, z)),
+    "the third value is the log-variance; return half of it": _infer(
+        result=lambda z, q: (z, q[0], 2 * q[1])
+    ),
+    "the log-precision, or half of it, is taken for log_std; log_std is -1/2 of it": _infer(
+        lambda message, prior: (_merged(message, prior)[0], -_merged(message, prior)[1])
+    ),
+    "the mean is not divided by the sum of the precisions": _infer(_not_normalised),
+    "the gradient with respect to the prior is not": _infer(
+        lambda message, prior: _merged(message, (prior[0], prior[1].detach()))
+    ),
+    "no gradient reaches the prior": _infer(
+        lambda message, prior: _merged(message, (prior[0].detach(), prior[1].detach()))
+    ),
+    "the gradient with respect to the message is not": _infer(
+        draw=lambda q, noise, message, prior: (q[0] + q[1].exp() * noise).detach()
+    ),
 }.items():
-    infer.mistake(_hint)(_wrong)
+    infer.mistake(_hint, _wrong)
+for _hint, _draw in WRONG_DRAWS.items():
+    infer.mistake(_hint, _infer(draw=lambda q, noise, message, prior, draw=_draw: draw(*q, noise)))
 
 
 @infer.mistake("at the top the message is merged with N(0, I); here the top is not merged")
@@ -286,13 +291,21 @@ def walk_down(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    patterns = ("z_{}", "the mean of q at level {}", "the log std of q at level {}")
-    patterns += ("the mean of p at level {}", "the log std of p at level {}")
-    for sizes, hints in ((_EQUAL, walk_down.mistakes), (_SIZES, ()), ((3,), ()), ((2, 3), ())):
-        _, _, priors, _ = _networks(_package(sizes))
-        names = _names(*patterns, levels=len(sizes))
-        inputs = (priors, _pairs(sizes), _noise(sizes))
-        compare_nested(answer, _walk(), inputs, names=names, mistakes=hints)
+    for sizes, batch, hints in (
+        (_EQUAL, 8, walk_down.mistakes),
+        (_SIZES, 5, ()),
+        ((3,), 1, ()),
+        ((2, 3), 5, ()),
+    ):
+        _, _, priors, _ = plain_parts(small_package(ladder_vae, sizes, scale=2))
+        compare_nested(
+            answer,
+            _walk(),
+            (priors, pairs(sizes, batch), noises(sizes, batch)),
+            names=level_names(len(sizes)),
+            mistakes=hints,
+            gradients={1: "the messages", 2: "the noise"},
+        )
     return "z, q and p are right at every level, for 1, 2 and 5 levels"
 
 
@@ -303,22 +316,21 @@ def _walk(
     split: Callable[[Tensor], Pair] = split_gaussian,
     merges: Callable[[int, Pair, Pair], Pair | None] = lambda above, p, first: p,
     noise_of: Callable[[list[Tensor], int], Tensor] = lambda noise, l: noise[l],
-    message_of: Callable[[list[Pair], int], Pair] = lambda found, l: found[l],
+    message_of: Callable[[list[Pair], int], Pair] = lambda given, l: given[l],
+    top: Callable[[Pair], Pair | None] = lambda first: None,
 ) -> Answer:
     """The way down, or a mistake in what a part of it reads."""
 
-    def answer(
-        priors: Networks, found: list[Pair], noise: list[Tensor]
-    ) -> list[tuple[Tensor, Pair, Pair]]:
-        levels, zero = [], torch.zeros_like(noise[-1])
+    def answer(priors: Networks, given: list[Pair], noise: list[Tensor]) -> list[Level]:
+        found, zero = [], torch.zeros_like(noise[-1])
         first = p = (zero, zero)
-        for l in reversed(range(len(found))):
-            given = None if l == len(found) - 1 else merges(l, p, first)
-            z, *q = step(message_of(found, l), given, noise_of(noise, l))
-            levels.insert(0, (z, tuple(q), p))
+        for l in reversed(range(len(given))):
+            prior = top(first) if l == len(given) - 1 else merges(l, p, first)
+            z, *q = step(message_of(given, l), prior, noise_of(noise, l))
+            found.insert(0, (z, tuple(q), p))
             if l > 0:
                 p = split(network(priors, l - 1)(reads(z, q, p, noise[l])))
-        return levels
+        return found
 
     return answer
 
@@ -348,7 +360,7 @@ for _hint, _wrong in {
         noise_of=lambda noise, l: noise[len(noise) - 1 - l]
     ),
     "the messages are taken in the order of the walk; messages[0] is about z_1": _walk(
-        message_of=lambda found, l: found[len(found) - 1 - l]
+        message_of=lambda given, l: given[len(given) - 1 - l]
     ),
     "every level draws with the noise of level 1; use its own": _walk(
         noise_of=lambda noise, l: noise[0]
@@ -362,8 +374,18 @@ for _hint, _wrong in {
     "q and p are swapped; give (z, q, p)": (
         lambda *inputs: [(z, p, q) for z, q, p in _walk()(*inputs)]
     ),
+    "the top is merged with N(0, I) too; infer is told None there": _walk(top=lambda first: first),
+    "the second entries of q and p are standard deviations; give their logarithms": (
+        lambda *inputs: [
+            (z, (q[0], q[1].exp()), (p[0], p[1].exp())) for z, q, p in _walk()(*inputs)
+        ]
+    ),
+    "two calls with the same noise differ": _walk(
+        noise_of=lambda noise, l: torch.randn_like(noise[l])
+    ),
+    "the gradient with respect to the messages is not": _walk(reads=lambda z, q, p, e: z.detach()),
 }.items():
-    walk_down.mistake(_hint)(_wrong)
+    walk_down.mistake(_hint, _wrong)
 
 
 @walk_down.mistake("the prior of the top level is N(0, I), whose log std is 0, not 1")
@@ -387,93 +409,52 @@ def log_weight(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for sizes in (_EQUAL, _SIZES, (4,)):
-        levels = list(zip(_noise(sizes), _pairs(sizes), _pairs(sizes), strict=True))
-        inputs = (_binary(_BATCH, 6), 2 * torch.randn(_BATCH, 6, dtype=torch.float32), levels)
-        compare(answer, _log_w(), inputs, name="the log-weight", mistakes=log_weight.mistakes)
-    sure = (torch.tensor([[1.0, 0.0]]), torch.tensor([[-90.0, 120.0]]), levels[:0])
-    sure = (sure[0].float(), sure[1].float(), [tuple(_first_row(level)) for level in levels])
-    compare(answer, _log_w(), sure, name="the log-weight at logits of -90 and 120")
-    return "the log-weights of 25 draws are right, also where the decoder is sure and wrong"
-
-
-def _first_row(value: object) -> object:
-    if isinstance(value, Tensor):
-        return value[:1]
-    return tuple(_first_row(part) for part in value)
-
-
-def _log_px(x: Tensor, logits: Tensor) -> Tensor:
-    return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(dim=1)
-
-
-def _log_ratio(z: Tensor, q: Pair, p: Pair) -> Tensor:
-    return log_normal(z, *p) - log_normal(z, *q)
+    for sizes, batch in ((_EQUAL, 8), (_SIZES, 5), ((4,), 1), ((), 5)):
+        compare_nested(
+            answer,
+            _log_w(),
+            (images(batch), 2 * normal(batch, PIXELS), levels(sizes, batch)),
+            names=["the log-weight" if sizes else "the log-weight without levels"],
+            mistakes=log_weight.mistakes,
+            gradients={1: "the logits", 2: "the levels"},
+        )
+    names = ["the log-weight at logits of -90 and 120"]
+    compare_nested(answer, _log_w(), sure_of_the_wrong(), names=names)
+    return "the log-weights of 20 draws are right, also where the decoder is sure and wrong"
 
 
 def _log_w(
-    reconstruction: Callable[[Tensor, Tensor], Tensor] = _log_px,
-    ratio: Callable[[Tensor, Pair, Pair], Tensor] = _log_ratio,
-    levels_of: Callable[[list], list] = lambda levels: levels,
+    reconstruction: Callable[[Tensor, Tensor], Tensor] = log_px,
+    ratio: Callable[[Tensor, Pair, Pair], Tensor] = log_ratio,
+    levels_of: Callable[[list], list] = lambda found: found,
     result: Callable[[Tensor], Tensor] = lambda value: value,
 ) -> Answer:
     """The log-weight, or a mistake in one of its terms."""
 
-    def answer(x: Tensor, logits: Tensor, levels: list) -> Tensor:
-        terms = [ratio(*level) for level in levels_of(levels)]
+    def answer(x: Tensor, logits: Tensor, found: list[Level]) -> Tensor:
+        terms = [ratio(*level) for level in levels_of(found)]
         return result(reconstruction(x, logits) + sum(terms))
 
     return answer
 
 
-def _kl(z: Tensor, q: Pair, p: Pair) -> Tensor:
-    t = 2 * (q[1] - p[1])
-    return -0.5 * (t.exp() - 1 - t + ((q[0] - p[0]) / p[1].exp()) ** 2).sum(dim=1)
-
-
 for _hint, _wrong in {
-    "the signs of log q and log p are swapped": _log_w(ratio=lambda z, q, p: -_log_ratio(z, q, p)),
-    "log q is missing": _log_w(ratio=lambda z, q, p: log_normal(z, *p)),
-    "the log-priors are missing": _log_w(ratio=lambda z, q, p: -log_normal(z, *q)),
-    "log q and log p are both added; the weight divides by q": _log_w(
-        ratio=lambda z, q, p: log_normal(z, *p) + log_normal(z, *q)
-    ),
-    "these are closed-form KL terms; a log-weight has the log-densities at the draw": _log_w(
-        ratio=_kl
-    ),
-    "every level has the prior N(0, I) here; use the p of the level": _log_w(
-        ratio=lambda z, q, p: _log_ratio(z, q, (0 * z, 0 * z))
-    ),
-    "log std is missing in the log-densities; it does not cancel": _log_w(
-        ratio=lambda z, q, p: _log_ratio(z, q, p) + (p[1] - q[1]).sum(dim=1)
-    ),
-    "the log-densities are averaged over the latent dimensions; sum them": _log_w(
-        ratio=lambda z, q, p: _log_ratio(z, q, p) / z.shape[1]
-    ),
-    "log std is taken for the standard deviation": _log_w(
-        ratio=lambda z, q, p: _log_ratio(z, (q[0], q[1].abs().log()), (p[0], p[1].abs().log()))
-    ),
-    "the reconstruction is averaged over the pixels; sum it": _log_w(
-        lambda x, logits: _log_px(x, logits) / x.shape[1]
-    ),
-    "the cross-entropy is added; the log-probability of x is minus the cross-entropy": _log_w(
-        lambda x, logits: -_log_px(x, logits)
-    ),
-    "the reconstruction is a squared error; binary pixels have a Bernoulli likelihood": _log_w(
-        lambda x, logits: -((x - logits.sigmoid()) ** 2).sum(dim=1)
-    ),
-    "the reconstruction is missing": _log_w(lambda x, logits: 0 * _log_px(x, logits)),
-    "logits are taken for probabilities of probabilities; the sigmoid is applied twice": _log_w(
-        lambda x, logits: _log_px(x, logits.sigmoid())
-    ),
-    "the top level is missing": _log_w(levels_of=lambda levels: levels[:-1]),
-    "level 1 is missing": _log_w(levels_of=lambda levels: levels[1:]),
+    "the top level is missing": _log_w(levels_of=lambda found: found[:-1]),
+    "level 1 is missing": _log_w(levels_of=lambda found: found[1:]),
     "this is the negative log-weight, a loss; return the log-weight": _log_w(result=torch.neg),
     "this sums over the batch; return one number per example, (B,)": _log_w(result=torch.sum),
     "this averages over the batch; return one number per example, (B,)": _log_w(result=torch.mean),
     "this is the weight; return its logarithm": _log_w(result=torch.exp),
+    "the gradient with respect to the levels is not": _log_w(
+        ratio=lambda z, q, p: log_ratio(z.detach(), q, p)
+    ),
+    "no gradient reaches the logits": _log_w(lambda x, logits: log_px(x, logits.detach())),
 }.items():
-    log_weight.mistake(_hint)(_wrong)
+    log_weight.mistake(_hint, _wrong)
+for _hint, _ratio in WRONG_RATIOS.items():
+    log_weight.mistake(_hint, _log_w(ratio=_ratio))
+for _hint, _pixels in WRONG_PIXELS.items():
+    log_weight.mistake(_hint, _log_w(_pixels))
 
 
 @checked
@@ -490,24 +471,24 @@ def Ladder(answer: Answer) -> str:  # noqa: N802
     Returns:
         What was verified.
     """
-    for sizes, hints in ((_EQUAL, Ladder.mistakes), (_SIZES, ()), ((3,), ())):
-        model, inputs = _package(sizes), (_binary(_BATCH, 6), _noise(sizes))
+    for sizes, batch, hints in ((_EQUAL, 8, Ladder.mistakes), (_SIZES, 5, ()), ((3,), 1, ())):
+        model = small_package(ladder_vae, sizes, scale=2)
         compare_models(
             answer,
             package_log_weight(model),
-            _networks(model),
-            inputs,
+            plain_parts(model),
+            (images(batch), noises(sizes, batch)),
             name="the log-weight",
             mistakes=hints,
         )
     return (
-        "the log-weights of 24 draws are those of the package's ladder, for 1 and 5 levels, and "
+        "the log-weights of 14 draws are those of the package's ladder, for 1 and 5 levels, and "
         "so are the gradients of all parameters"
     )
 
 
 def _assembly(
-    decodes: Callable[[list], Tensor] = lambda levels: levels[0][0],
+    decodes: Callable[[list[Level]], Tensor] = lambda found: found[0][0],
     way_up: Answer = _messages(),  # noqa: B008
     walk: Answer = _walk(),  # noqa: B008
     weight: Answer = _log_w(),  # noqa: B008
@@ -524,8 +505,8 @@ def _assembly(
             self.decoder = decoder
 
         def forward(self, x: Tensor, noise: list[Tensor]) -> Tensor:
-            levels = walk(self.priors, way_up(self.up, self.heads, x), noise)
-            return weight(x, self.decoder(decodes(levels)), levels)
+            found = walk(self.priors, way_up(self.up, self.heads, x), noise)
+            return weight(x, self.decoder(decodes(found)), found)
 
     return Answered
 
@@ -533,17 +514,17 @@ def _assembly(
 for _hint, _wrong in {
     "keep lists in nn.ModuleList": _assembly(keep=list),
     "the decoder reads the mean of q(z_1); it reads the draw z_1": _assembly(
-        lambda levels: levels[0][1][0]
+        lambda found: found[0][1][0]
     ),
     "the decoder reads the mean of the prior of z_1; it reads the draw z_1": _assembly(
-        lambda levels: levels[0][2][0]
+        lambda found: found[0][2][0]
     ),
-    "the decoder reads the top latent; it reads z_1": _assembly(lambda levels: levels[-1][0]),
+    "the decoder reads the top latent; it reads z_1": _assembly(lambda found: found[-1][0]),
     "the noise is given in the order of the walk; noise[0] belongs to z_1": _assembly(
-        walk=lambda priors, found, noise: _walk()(priors, found, noise[::-1])
+        walk=lambda priors, given, noise: _walk()(priors, given, noise[::-1])
     ),
     "the decoder's outputs go through a sigmoid first; log_weight takes logits": _assembly(
-        weight=lambda x, logits, levels: _log_w()(x, logits.sigmoid(), levels)
+        weight=lambda x, logits, found: _log_w()(x, logits.sigmoid(), found)
     ),
     "the messages are given top first; messages[0] is about z_1": _assembly(
         way_up=lambda up, heads, x: _messages()(up, heads, x)[::-1]
@@ -555,15 +536,8 @@ for _hint, _wrong in {
     "draw every latent with z = mean + std * noise, and detach nothing": _assembly(
         way_up=lambda *inputs: [(m.detach(), s.detach()) for m, s in _messages()(*inputs)]
     ),
-}.items():
-    Ladder.mistake(_hint)(_wrong)
-
-
-Ladder.mistake(
-    "two passes with the same noise differ",
-    _assembly(
-        walk=lambda priors, found, noise: _walk()(
-            priors, found, list(map(torch.randn_like, noise))
-        )
+    "two passes with the same noise differ": _assembly(
+        walk=_walk(noise_of=lambda noise, l: torch.randn_like(noise[l]))
     ),
-)
+}.items():
+    Ladder.mistake(_hint, _wrong)

@@ -1,6 +1,6 @@
 """Answers that hold several values: lists of pairs, and models whose forward pass is compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +39,9 @@ def compare_nested(
     *,
     names: Sequence[str],
     mistakes: Sequence[Known] = (),
+    gradients: Mapping[int, str] | None = None,
 ) -> None:
-    """Compare the values of one case, whose results are lists of lists.
+    """Compare the values of one case, whose results are lists of lists, and their gradients.
 
     Args:
         answer: the student's function.
@@ -48,9 +49,10 @@ def compare_nested(
         inputs: the arguments; each function is given copies.
         names: names of the values in the order in which they stand in the result.
         mistakes: known mistakes; the first that returns the same wrong values gives the hint.
+        gradients: names, by position, of the arguments through which gradients have to pass.
 
     Raises:
-        Mistake: if a value is wrong, or the result is built in another way.
+        Mistake: if a value or a gradient is wrong, or the result is built in another way.
     """
     like = right(*copies(inputs))
 
@@ -58,7 +60,70 @@ def compare_nested(
         return lambda *given: list(_leaves(function(*given), like, "the result"))
 
     known = [Known(flat(mistake.answer), mistake.hint) for mistake in mistakes]
-    compare_cases(flat(answer), flat(right), [inputs], name=names, mistakes=known)
+    try:
+        compare_cases(flat(answer), flat(right), [inputs], name=names, mistakes=known)
+    except Mistake:
+        calls = [flat(answer)(*copies(inputs)) for _ in range(2)]
+        for value, again in zip(*calls, strict=True):
+            if alike(value, value) and not alike(value, again):
+                raise Mistake(
+                    "two calls with the same noise differ; draw with the noise that is given"
+                ) from None
+        raise
+    if gradients:
+        _compare_gradients(flat(answer), flat(right), inputs, gradients)
+
+
+def _require_gradients(value: object) -> object:
+    """The same arguments, whose numbers are leaves of a graph."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().clone().requires_grad_()
+    if isinstance(value, list | tuple):
+        return type(value)(_require_gradients(part) for part in value)
+    return value
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """The tensors in nested lists and tuples."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _compare_gradients(
+    answer: Answer, right: Answer, inputs: Sequence[object], names: Mapping[int, str]
+) -> None:
+    """Accept right values if their gradients with respect to some arguments are right as well."""
+    given = [_require_gradients(value) for value in inputs]
+    leaves = [
+        (name, leaf) for position, name in names.items() for leaf in _tensors(given[position])
+    ]
+
+    def slopes(function: Answer) -> list[Tensor]:
+        values = function(*copies(given))
+        if not any(isinstance(value, Tensor) and value.requires_grad for value in values):
+            raise Mistake(
+                "the value is right, but no gradient passes through it; compute with tensors "
+                "throughout, without item(), detach(), numpy or no_grad()"
+            )
+        whole = torch.cat([torch.as_tensor(value).cpu().double().flatten() for value in values])
+        loss = (torch.linspace(1, 2, len(whole)) * whole).sum()
+        variables = [leaf for _, leaf in leaves]
+        return torch.autograd.grad(loss, variables, allow_unused=True, materialize_grads=True)
+
+    expected, own = slopes(right), slopes(answer)
+    rounding = 1e-5 * max(slope.norm() for slope in expected)  # in single precision
+    for name in names.values():
+        at = [i for i, (of, _) in enumerate(leaves) if of == name]
+        if all((own[i] - expected[i]).norm() <= 1e-3 * expected[i].norm() + rounding for i in at):
+            continue
+        if any(own[i].any() for i in at):
+            what = f"the gradient with respect to {name} is not"
+        else:
+            what = f"no gradient reaches {name}"
+        raise Mistake(f"the value is right, but {what}; detach nothing")
 
 
 def built(answer: Answer, parts: Sequence[object]) -> nn.Module:
@@ -111,18 +176,20 @@ def compare_models(
         Mistake: if a value or a gradient is wrong.
     """
 
-    def run(kind: Answer) -> tuple[nn.Module, object]:
-        model = built(kind, parts)
+    def run(model: nn.Module) -> object:
         dtype = next(model.parameters()).dtype
         x, noise = copies(inputs)
-        return model, model(x.to(dtype), [e.to(dtype) for e in noise])
+        return model(x.to(dtype), [e.to(dtype) for e in noise])
 
-    (model, value), (_, again), (other, expected) = run(answer), run(answer), run(right)
-    not_none(value, name)
+    model, other = built(answer, parts), built(right, parts)
+    value, again, expected = not_none(run(model), name), run(model), run(other)
     if isinstance(value, Tensor) and value.isfinite().all() and not alike(value, again):
-        raise Mistake("two passes with the same noise differ; draw with the noise that is given")
+        raise Mistake(
+            "two passes with the same noise differ; draw with the noise that is given, and leave "
+            "the networks of the model as they are"
+        )
     if not alike(value, expected):
-        hint_for(mistakes, lambda wrong: alike(value, run(wrong)[1]))
+        hint_for(mistakes, lambda wrong: alike(value, run(built(wrong, parts))))
         compare_values(value, expected, name=name)
     if not value.requires_grad:
         raise Mistake(f"{name} is right, but no gradient passes through it; do not detach it")
