@@ -64,25 +64,29 @@ def browser():
         yield browser
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+def make_site(folder, page, data):
+    """Build one page; the address of the page and its HTML."""
     imsave(folder / "still.png", torch.rand(40, 60).numpy())
-    (folder / "recording.json").write_text(RECORDING.read_text("utf-8"))
-    page = "".join(PAGE.format(name=name) for name in ("trap", "merge", "collapse"))
-    page += "   :data: recording.json\n"
+    (folder / "recording.json").write_text(data)
     with pytest.MonkeyPatch.context() as monkeypatch:
         html = build_site(
             folder,
             monkeypatch,
-            page=page,
+            page=page + "   :data: recording.json\n",
             settings='html_theme_options = {"body_min_width": 0}\n'
             'extensions = ["explorers"]\nhtml_css_files = ["course.css"]\n'
             f'html_static_path = ["{PROJECT / "book/_static"}"]\n',
         )
+    return (folder / "_build/index.html").as_uri(), html
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    page = "".join(PAGE.format(name=name) for name in ("trap", "merge", "collapse"))
+    address, html = make_site(tmp_path_factory.mktemp("site"), page, RECORDING.read_text("utf-8"))
     assert html.count('src="_static/explorer_parts.js') == 1
     assert html.index("explorer_parts.js") < html.index("trap_explorer.js")
-    return (folder / "_build/index.html").as_uri()
+    return address
 
 
 @pytest.fixture
@@ -274,3 +278,44 @@ def test_explorers_fit_the_page_and_follow_the_theme(show, width):
 def test_the_images_stay_where_scripts_are_off(show):
     tab = show(java_script_enabled=False)
     assert tab.get_by_alt_text("What the merge explorer shows.").is_visible()
+
+
+@pytest.mark.slow
+def test_numbers_that_round_to_zero_have_no_sign(show):
+    written = "hvaeExplorerParts.nats(-0.0004, 3)"
+    assert show().evaluate(written) == "0.000"
+    assert show().evaluate(written.replace("0.0004", "0.0006")) == "\u22120.001"
+
+
+@pytest.mark.slow
+def test_a_tap_moves_the_slope_and_a_finger_that_scrolls_does_not(show):
+    tab = show(has_touch=True, viewport={"width": 360, "height": 640})
+    box, slope = tab.locator(".trap-explorer svg"), tab.locator(".trap-explorer input[max]")
+    box.scroll_into_view_if_needed()
+    chart = box.bounding_box()
+    x, y = chart["x"] + 150, chart["y"] + 150
+    fingers = tab.context.new_cdp_session(tab)
+    for kind, way in (("touchStart", 0), *(("touchMove", i) for i in range(1, 10))):
+        points = [{"x": x, "y": y - 12 * way}]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    tab.wait_for_function("scrollY > 0")
+    assert slope.get_attribute("aria-valuetext") == "0.70"
+    box.tap(position={"x": 150, "y": 150})
+    assert slope.get_attribute("aria-valuetext") != "0.70"
+
+
+@pytest.mark.slow
+def test_explorers_of_a_page_are_apart_and_one_that_fails_leaves_its_image(browser, tmp_path):
+    page = "".join(PAGE.format(name=name) for name in ("trap", "trap", "collapse"))
+    address, _ = make_site(tmp_path, page, '{"runs": []}')
+    with listening(browser, address) as run:
+        tab = run()
+        eight = tab.get_by_role("radio", name="eight")
+        eight.first.check()
+        assert [eight.nth(i).is_checked() for i in range(2)] == [True, False]
+        eight.last.check()
+        assert eight.first.is_checked()
+        failed = tab.locator(".collapse-explorer")
+        assert failed.get_by_role("img").is_visible()
+        assert "did not start" in failed.inner_text()

@@ -107,7 +107,7 @@ def test_parents_may_be_an_array_and_a_body_a_point():
 
 PAGE = """
 .. explorer:: still.png
-   :script: motion_player.js
+   :script: explorer_parts.js motion_player.js
    :data: motion.json
    :alt: Figures that walk.
 
@@ -140,7 +140,11 @@ def test_only_a_page_with_an_animation_loads_its_script(tmp_path, monkeypatch):
     ("data", "page", "text"),
     [
         ("{}", PAGE.replace("   :alt: Figures that walk.\n", ""), "needs the option 'alt'"),
-        ("{}", PAGE.replace("   :script: motion_player.js\n", ""), "needs the option 'script'"),
+        (
+            "{}",
+            PAGE.replace("   :script: explorer_parts.js motion_player.js\n", ""),
+            "needs the option 'script'",
+        ),
         ("{}", PAGE.replace("motion_player.js", "none.js"), "finds no script _static/none.js"),
         ("{}", PAGE.replace("motion.json", "none.json"), "cannot show none.json"),
         ("{", PAGE, "cannot show motion.json"),
@@ -197,7 +201,8 @@ def test_where_less_motion_is_preferred_nothing_moves_until_asked(show, data):
     tab.wait_for_timeout(100)
     assert (shown(tab), tab.locator("button").inner_text()) == ("1 / 5", "Play")
     assert tab.locator("figure img").count() == 0
-    assert tab.get_by_role("group").get_attribute("aria-label") == "Figures that walk."
+    player = tab.get_by_role("group", name="motion player")
+    assert player.get_attribute("aria-description") == "Figures that walk."
     tab.locator("button").click()
     tab.wait_for_function("document.querySelector('output').value !== '1 / 5'")
 

@@ -69,8 +69,8 @@ class Explorer(Figure):
 def _load(app: Sphinx, _page: str, _template: str, _context: dict, doctree: Any) -> None:  # noqa: ANN401
     figures = doctree.findall(nodes.figure) if doctree else ()
     scripts = [script for figure in figures for script in figure.get("explorer", ())]
-    for script in dict.fromkeys(scripts):  # once each, in their order
-        app.add_js_file(script, loading_method="defer")
+    for script in dict.fromkeys(scripts):  # once each, in their order, before the formulas
+        app.add_js_file(script, loading_method="defer", priority=400)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

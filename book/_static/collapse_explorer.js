@@ -12,11 +12,11 @@
  */
 (() => {
   "use strict";
-  const { make, latent, nats, slider, explorers } = globalThis.hvaeExplorerParts;
+  const { make, latent, nats, bytes, slider, explorers } = globalThis.hvaeExplorerParts;
   const LASTS = 350; // milliseconds per epoch
 
   /* The images of an epoch as the canvas shows them, RGBA, a pixel apart: ink is 255. */
-  function samples({ rows, columns, side }, bytes, epoch) {
+  function samples({ rows, columns, side }, images, epoch) {
     const width = columns * (side + 1) - 1, height = rows * (side + 1) - 1;
     const pixels = new Uint8ClampedArray(4 * width * height);
     for (let i = 0; i < width * height; i++) {
@@ -25,18 +25,16 @@
       const left = x % (side + 1), down = y % (side + 1);
       if (left === side || down === side) continue; // between two images nothing is drawn
       const image = (epoch * rows + row) * columns + column;
-      const grey = 255 - bytes[(image * side + down) * side + left];
+      const grey = 255 - images[(image * side + down) * side + left];
       pixels.set([grey, grey, grey, 255], 4 * i);
     }
     return { width, height, pixels };
   }
 
-  const decoded = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-
   /* One training: its element, and what shows an epoch in it. */
   function panel(data, run, [low, high]) {
-    const bytes = decoded(run.images);
-    const { width, height } = samples(data, bytes, 0);
+    const images = bytes(run.images);
+    const { width, height } = samples(data, images, 0);
     const canvas = make("canvas", {
       width, height, role: "img",
       "aria-label": `Samples: ${data.rows} rows, each with one draw of z\u2082`,
@@ -51,7 +49,7 @@
     const weights = make("div", { class: "weights" });
 
     function show(epoch) {
-      picture.putImageData(new ImageData(samples(data, bytes, epoch).pixels, width), 0, 0);
+      picture.putImageData(new ImageData(samples(data, images, epoch).pixels, width), 0, 0);
       bars.forEach(({ bar, value }, l) => {
         const found = run.information[epoch][l];
         bar.style.left = `${place(Math.min(found, 0))}%`;
@@ -92,12 +90,11 @@
     button.addEventListener("click", () => play(!timer));
     epochs.input.addEventListener("input", () => play(false));
 
-    const element = make("div", {},
+    const element = make("div", { class: "explorer" },
       make("div", { class: "strip" }, button, epochs.element),
       make("div", { class: "runs" }, ...panels.map((one) => one.element)));
     return { element, shown: () => epochs.set(last) };
   }
 
-  globalThis.hvaeCollapseExplorer = { samples, decoded };
   explorers("collapse-explorer", start);
 })();

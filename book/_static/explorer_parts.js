@@ -1,4 +1,4 @@
-/* What the explorers share: elements, axes, a slider, and their place in the page. */
+/* What the explorers share: elements, bytes, axes, a slider, and their place in the page. */
 globalThis.hvaeExplorerParts = (() => {
   "use strict";
   const MARGIN = { left: 62, right: 14, top: 10, bottom: 40 };
@@ -23,7 +23,15 @@ globalThis.hvaeExplorerParts = (() => {
     return make("span", { class: "latent" }, "z", make("sub", {}, level));
   }
 
-  const nats = (value, digits = 2) => value.toFixed(digits).replace("-", "\u2212");
+  /* Adding 0 turns what rounds to -0 into 0. */
+  const nats = (value, digits = 2) =>
+    (Number(value.toFixed(digits)) + 0).toFixed(digits).replace("-", "\u2212");
+
+  function bytes(base64) {
+    const text = atob(base64), found = new Uint8Array(text.length);
+    for (let i = 0; i < text.length; i++) found[i] = text.charCodeAt(i);
+    return found;
+  }
 
   /* Round numbers from low to high, at most `count` of them. */
   function ticks(low, high, count) {
@@ -85,10 +93,11 @@ globalThis.hvaeExplorerParts = (() => {
     return { svg, redraw, valueAt };
   }
 
-  /* A labelled slider with its value beside it; `move(value)` gives the value's text. */
+  /* A labelled slider with its value beside it; `move(value)` gives the value's text. A screen
+   * reader takes it from the slider alone. */
   function slider(label, range, move) {
     const input = make("input", { type: "range", ...range });
-    const output = make("output", {});
+    const output = make("output", { "aria-hidden": "true" });
     const show = () => {
       output.value = move(Number(input.value));
       input.setAttribute("aria-valuetext", output.value);
@@ -102,20 +111,29 @@ globalThis.hvaeExplorerParts = (() => {
     return { element: make("label", { class: "slide" }, name, input, output), input, set };
   }
 
-  /* Call `start(figure, data)`, which gives an element, for every figure of an explorer; the
-   * element takes the place of the image. */
+  /* For every figure of an explorer, `start(data)` gives an element, which takes the place of the
+   * image, and what is called once it is there. Where that fails, the image stays and says so. */
   function explorers(name, start) {
     document.querySelectorAll(`figure.${name}`).forEach((figure) => {
       const image = figure.querySelector("img");
+      const still = image.closest("a.image-reference") ?? image;
       const text = figure.querySelector('script[type="application/json"]')?.textContent;
-      const { element, shown } = start(text && JSON.parse(text));
-      element.classList.add("explorer");
-      element.setAttribute("role", "group");
-      element.setAttribute("aria-label", image.alt);
-      (image.closest("a.image-reference") ?? image).replaceWith(element);
-      shown();
+      try {
+        const { element, shown } = start(text && JSON.parse(text));
+        element.setAttribute("role", "group");
+        element.setAttribute("aria-label", name.replace("-", " "));
+        element.setAttribute("aria-description", image.alt);
+        still.replaceWith(element);
+        shown();
+      } catch (error) {
+        figure.prepend(still);
+        figure.querySelector('[role="group"]')?.remove();
+        still.after(make("p", { class: "not-started" },
+          `This picture stands for an explorer that did not start (${error.message}). `
+          + "Reload the page, or use another browser."));
+      }
     });
   }
 
-  return { make, shape, latent, nats, chart, slider, explorers };
+  return { make, shape, latent, nats, bytes, chart, slider, explorers };
 })();

@@ -25,6 +25,7 @@
  */
 (() => {
   "use strict";
+  const { make, shape, nats, bytes, explorers } = globalThis.hvaeExplorerParts;
   const CELLS = 9; // images along each side of a map
   const REACH = 3; // largest coordinate of a point
   const EDGE = (REACH * CELLS) / (CELLS - 1); // of the map, around its outer images
@@ -35,17 +36,17 @@
 
   // The model: functions of numbers alone
 
-  function bytes(base64) {
-    return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
-  }
-
+  /* Exponent and fraction of a half, where a 32-bit float has its own, make a number that is
+   * too small by the difference of the exponents' offsets, 127 - 15. */
   function halves(base64) {
-    const view = new DataView(bytes(base64).buffer);
-    return Float32Array.from({ length: view.byteLength / 2 }, (_, i) => {
-      const half = view.getUint16(2 * i, true);
-      const sign = half & 0x8000 ? -1 : 1, power = (half >> 10) & 31, rest = half & 1023;
-      return sign * (power ? 2 ** (power - 15) * (1 + rest / 1024) : 2 ** -14 * (rest / 1024));
-    });
+    const given = bytes(base64), found = new Float32Array(given.length / 2);
+    const bits = new Uint32Array(found.buffer);
+    for (let i = 0; i < found.length; i++) {
+      const half = given[2 * i] | (given[2 * i + 1] << 8);
+      bits[i] = ((half & 0x8000) << 16) | ((half & 0x7fff) << 13);
+      found[i] *= 2 ** 112;
+    }
+    return found;
   }
 
   /* Phi(x) of the standard normal distribution to seven digits (Numerical Recipes, erfc). */
@@ -172,8 +173,6 @@
 
   // The page
 
-  const { make, shape, nats } = globalThis.hvaeExplorerParts;
-
   function change(element, attributes) {
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   }
@@ -254,9 +253,10 @@
       at = seen(plane, place.e);
       const [x, y] = at.map(clamp);
       change(point, { cx: x, cy: -y });
+      point.classList.toggle("beyond", x !== at[0] || y !== at[1]);
       element.dataset.mode = mode;
       change(element, {
-        "aria-valuenow": at[0].toFixed(1),
+        "aria-valuenow": x.toFixed(1),
         "aria-valuetext": `${nats(at[0], 1)} to the right, ${nats(at[1], 1)} up`,
       });
       mean.style.visibility = posterior ? "visible" : "hidden";
@@ -314,9 +314,7 @@
     return { element, show };
   }
 
-  function start(figure) {
-    const data = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
-    const image = figure.querySelector("img");
+  function start(data) {
     const model = read(data);
     const sizes = model.latent_sizes, order = sizes.map((_, l) => l).reverse(); // top first
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -414,8 +412,8 @@
     });
     const { bound, training } = model;
     const average = order.map((l) => `${nats(model.information[l])} in ${written(l)}`);
-    const player = make(
-      "div", { class: "layers", role: "group", "aria-label": image.alt },
+    const element = make(
+      "div", { class: "layers" },
       make("div", { class: "title" }, "Start from a test digit"),
       make("div", { class: "digits" }, ...thumbs.map(({ button }) => button)),
       make("div", { class: "stage" },
@@ -542,12 +540,14 @@
       update();
     }
 
-    (image.closest("a.image-reference") ?? image).replaceWith(player);
-    reset();
-    theme();
-    const root = document.documentElement;
-    new MutationObserver(theme).observe(root, { attributeFilter: ["data-theme"] });
+    function shown() {
+      reset();
+      theme();
+      const root = document.documentElement;
+      new MutationObserver(theme).observe(root, { attributeFilter: ["data-theme"] });
+    }
+    return { element, shown };
   }
 
-  document.querySelectorAll("figure.layer-explorer").forEach(start);
+  explorers("layer-explorer", start);
 })();

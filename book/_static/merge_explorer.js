@@ -4,6 +4,7 @@
   const { make, shape, nats, chart, explorers } = globalThis.hvaeExplorerParts;
   const MEANS = [-4, 4], STDS = [0.5, 2.5];
   const FIRST = { prior: { mean: 0, std: 1 }, message: { mean: 2, std: 0.5 } }; // of the notebook
+  const REACH = 20; // pixels around a handle that belong to it
   const KEYS = {
     ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 10, PageDown: -10,
   };
@@ -32,7 +33,7 @@
           "aria-valuemin": low, "aria-valuemax": high,
           "aria-label": `${what === "mean" ? "Mean" : "Standard deviation"} of the ${of}`,
         },
-        shape("circle", { class: "reach", r: 20 }),
+        shape("circle", { class: "reach", r: REACH }),
         what === "mean"
           ? shape("circle", { class: "knob", r: 7 })
           : shape("path", { class: "knob", d: "M-9 0l7 -7v14zM9 0l-7 -7v14z" }));
@@ -83,8 +84,8 @@
         return Math.hypot(
           event.clientX - box.x - box.width / 2, event.clientY - box.y - box.height / 2);
       };
-      const nearest = handles.reduce((a, b) => (far(a) <= far(b) ? a : b));
-      if (far(nearest) > 24) return;
+      const nearest = handles.reduce((a, b) => (far(a) < far(b) ? a : b));
+      if (far(nearest) > REACH) return;
       held = nearest;
       held.element.focus({ preventScroll: true });
       plot.svg.setPointerCapture(event.pointerId);
@@ -129,7 +130,7 @@
       parts.prior.textContent = `1 \u2212 \u03b3`;
     }
 
-    const element = make("div", {},
+    const element = make("div", { class: "explorer" },
       plot.svg,
       make("div", { class: "lines" }, ...lines.map(([, , line]) => line)),
       make("div", { class: "shares" }, make("span", {}, "share in the precision"),

@@ -1,8 +1,8 @@
 /* Plays motions as stick figures, several at once.
  *
- * Looks for `figure.motion-player` (directive `explorer`), reads its data from the
- * `<script type="application/json">` inside, and puts the animation where its image was; the
- * image stays where scripts are off. The data, written by benchmarks/motion_player.py:
+ * Needs explorer_parts.js. Looks for `figure.motion-player` (directive `explorer`), reads its
+ * data from the `<script type="application/json">` inside, and puts the animation where its image
+ * was; the image stays where scripts are off. The data, written by benchmarks/motion_player.py:
  *
  *   parents  number of the parent of every joint, -1 for the root
  *   sides    "left", "middle" or "right" for every joint
@@ -17,25 +17,10 @@
  */
 (() => {
   "use strict";
+  const { make, shape, explorers } = globalThis.hvaeExplorerParts;
   const SPEEDS = [0.25, 0.5, 1, 2];
   const REST = 1000; // milliseconds at the last frame, before the first comes again
   const ORDER = ["left", "middle", "right"]; // the right side is nearer, so it is drawn last
-
-  function make(name, attributes = {}, ...children) {
-    const element = document.createElement(name);
-    return fill(element, attributes, children);
-  }
-
-  function shape(name, attributes = {}, ...children) {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-    return fill(element, attributes, children);
-  }
-
-  function fill(element, attributes, children) {
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-    element.append(...children);
-    return element;
-  }
 
   /* A figure with its texts; returns the element and what shows a frame in it. */
   function cell(data, path) {
@@ -95,9 +80,7 @@
     return { element: make("div", { class: "walker" }, picture, text), show };
   }
 
-  function start(figure) {
-    const data = JSON.parse(figure.querySelector('script[type="application/json"]').textContent);
-    const image = figure.querySelector("img");
+  function start(data) {
     const length = data.paths[0].frames.length;
     const largest = data.paths[0].steps.map((_, t) =>
       Math.max(...data.paths.map((path) => path.steps[t])));
@@ -127,14 +110,14 @@
     const speed = make("select", { "aria-label": "Speed" });
     for (const s of SPEEDS) speed.append(make("option", { value: s }, `${s} \u00d7`));
     speed.value = 1;
-    const count = make("output", {});
+    const count = make("output", { "aria-hidden": "true" }); // the slider says it
     const key = make("div", { class: "key" });
     for (const [name, text] of [
       ["left", "left limbs"], ["right", "right limbs"],
       ["jump", `jump: a joint turns by more than ${data.jump}\u00b0`],
     ]) key.append(make("span", {}, make("i", { class: name }), text));
     const player = make(
-      "div", { class: "player", role: "group", tabindex: 0, "aria-label": image.alt },
+      "div", { class: "player", tabindex: 0 },
       stage,
       make("div", { class: "controls" },
         button, make("div", { class: "track" }, ticks, slider), count, speed),
@@ -196,10 +179,12 @@
       if (visible && playing) play(true);
     }).observe(player);
 
-    (image.closest("a.image-reference") ?? image).replaceWith(player);
-    show(0);
-    play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+    function shown() {
+      show(0);
+      play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
+    }
+    return { element: player, shown };
   }
 
-  document.querySelectorAll("figure.motion-player").forEach(start);
+  explorers("motion-player", start);
 })();

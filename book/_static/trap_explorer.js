@@ -60,7 +60,10 @@
     return (low + high) / 2;
   }
 
+  let count = 0; // of the trap explorers on a page
+
   function start() {
+    const group = `trap-size-${++count}`;
     let size = "1", at = 70;
     const known = {};
 
@@ -108,17 +111,17 @@
     const here = make("th", { scope: "col" });
     const table = make("table", {},
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "objective"), here,
-        make("th", { scope: "col" }, "information of ", latent(2)),
+        make("th", { scope: "col" }, "information of ", latent(2), " [nats]"),
         make("th", { scope: "col" }, "an optimiser chooses \u25be"))),
       make("tbody", {}, ...rows.map(([, , row]) => row)));
 
-    const slope = slider([make("i", {}, "a")], { min: 0, max: LAST, step: 1, value: at }, (value) => {
+    const slope = slider(["slope ", make("i", {}, "a")], { min: 0, max: LAST, step: 1, value: at }, (value) => {
       at = value;
       show();
       return (at / 100).toFixed(2);
     });
     const choices = Object.entries(SIZES).map(([value, title]) => {
-      const input = make("input", { type: "radio", name: "trap-size", value });
+      const input = make("input", { type: "radio", name: group, value });
       input.checked = value === size;
       input.addEventListener("change", () => {
         size = value;
@@ -141,14 +144,18 @@
       svg.setAttribute("aria-label", `${SIZES[size]}. ${here.textContent}: ${values.join(", ")} nats`);
     }
 
-    function drag(event) {
-      if (!event.buttons) return;
+    let before = at;
+    const follow = (event) =>
       slope.set(Math.min(Math.max(Math.round(100 * valueAt(event)), 0), LAST));
-    }
-    svg.addEventListener("pointerdown", drag);
-    svg.addEventListener("pointermove", drag);
+    svg.addEventListener("pointerdown", (event) => {
+      before = at;
+      svg.setPointerCapture(event.pointerId);
+      follow(event);
+    });
+    svg.addEventListener("pointermove", (event) => event.buttons && follow(event));
+    svg.addEventListener("pointercancel", () => slope.set(before)); // the finger scrolls the page
 
-    const element = make("div", {},
+    const element = make("div", { class: "explorer" },
       make("fieldset", {}, make("legend", {}, "Data from"), ...choices),
       svg, slope.element, table);
     return { element, shown: () => slope.set(at) };
