@@ -6,7 +6,14 @@ from torch import nn
 from torch.distributions import Normal
 
 from hvae_course import recipes
-from hvae_course.checks import building
+from hvae_course.checks import (
+    bidirectional_build,
+    building,
+    delta_build,
+    ladder_build,
+    levels,
+    nested,
+)
 from hvae_course.checks.verdict import Mistake
 from hvae_course.data import DataSpec
 
@@ -127,3 +134,89 @@ def test_a_class_that_is_not_a_model_is_refused(answer, hint):
 def test_a_seeded_answer_draws_the_same_again():
     draw = building.seeded(lambda n: torch.randn(n))
     assert torch.equal(draw(4), draw(4))
+
+
+def one_level(d, noise):
+    mean, log_std = d.chunk(2, dim=1)
+    return [mean + log_std.exp() * noise, (mean, log_std)]
+
+
+def changed(change):
+    def answer(d, noise):
+        z, (mean, log_std) = one_level(d, noise)
+        return change(z, mean, log_std)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda z, m, s: [z.detach(), (m, s)], "the gradient with respect to d is not"),
+        (
+            lambda z, m, s: [m + s.exp() * ((z - m) / s.exp()).detach(), (m, s)],
+            "reaches the noise",
+        ),
+        (lambda z, m, s: [z.detach(), (m.detach(), s.detach())], "no gradient passes through it"),
+        (
+            lambda z, m, s: [m + torch.randn_like(z), (m, s)],
+            "two calls with the same noise differ",
+        ),
+        (lambda z, m, s: [z, (m, s), s], "the result should be 2 values"),
+    ],
+    ids=["draw", "noise", "everything", "fresh noise", "structure"],
+)
+def test_a_nested_answer_has_right_gradients_and_the_given_noise(change, hint):
+    torch.manual_seed(0)
+    case = {
+        "inputs": (torch.randn(5, 6), torch.randn(5, 3)),
+        "names": ("z", "the mean", "the log std"),
+        "gradients": {0: "d", 1: "the noise"},
+    }
+    nested.compare_nested(changed(lambda z, m, s: (z, [m, s])), one_level, **case)
+    with pytest.raises(Mistake, match=hint):
+        nested.compare_nested(changed(change), one_level, **case)
+
+
+class Summed(nn.Module):
+    def __init__(self, nets):
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, x, noise):
+        return sum(net(x).sum(dim=1) for net in self.nets) + noise[0].sum(dim=1)
+
+
+class Emptied(Summed):
+    def forward(self, x, noise):
+        total = noise[0].sum(dim=1)
+        while self.nets:
+            total = total + self.nets.pop(0)(x).sum(dim=1)
+        return total
+
+
+def test_a_model_that_gives_its_networks_away_is_refused():
+    parts = ([nn.Linear(3, 2), nn.Linear(3, 2)],)
+    inputs = (torch.randn(5, 3), [torch.randn(5, 2)])
+    nested.compare_models(Summed, Summed, parts, inputs, name="the sum")
+    with pytest.raises(Mistake, match="a pass takes networks out of the model"):
+        nested.compare_models(Emptied, Summed, parts, inputs, name="the sum")
+
+
+def test_a_build_refuses_an_answer_for_the_sizes_of_one_example():
+    def log_weight(x, logits, found):
+        terms = [levels.log_ratio(*level) for level in found]
+        return levels.log_px(x, logits) + torch.stack(terms).sum(dim=0)
+
+    def delta(outputs, prior):
+        return prior[0] + outputs[:, :3], prior[1] + 7 * torch.tanh(outputs[:, 3:] / 7)
+
+    def features(up, x):
+        found = [x]
+        for network in up:
+            found.append(network(found[-1]) + torch.zeros(8, 6))
+        return found[1:]
+
+    assert not ladder_build.log_weight(log_weight)
+    assert not delta_build.delta(delta)
+    assert not bidirectional_build.features(features)
