@@ -6,6 +6,7 @@ exercise is enough here, as `test_checks` runs all that are known.
 """
 
 import functools
+import importlib
 import re
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SMALL = {
 }
 """Parameters of the main sheets, smaller than in the notebook."""
 SMALL_BUILDS = {
+    "03_delta_build": {"epochs": 1},
     "05_bidirectional_build": {"epochs": 1},
     "04_ladder_build": {"epochs": 1},
     "06_vhp_build": {"epochs": 1},
@@ -52,9 +54,9 @@ def copied_cells(sheet):
     return code_cells(NOTEBOOKS / "student" / sheet.name)
 
 
-def run_copy(sheet, pasted):
+def run_copy(sheet, pasted, **names):
     """Run the student copy of a sheet, and give what it printed and defined."""
-    scope, small = {}, (SMALL | SMALL_BUILDS).get(sheet.stem)
+    scope, small = names, (SMALL | SMALL_BUILDS).get(sheet.stem)
     return run(copied_cells(sheet), scope, parameters=small, change=pasting(pasted)), scope
 
 
@@ -106,6 +108,23 @@ def test_an_untouched_copy_reports_that_nothing_is_written_yet(sheet):
 def test_a_copy_with_the_solutions_passes(sheet):
     lines, scope = run_copy(sheet, sources(sheet.stem[3:], "solution"))
     assert len(verdicts(lines)) == len(cells(sheet, "exercise-check"))
+    assert all(line.startswith("right - ") for line in verdicts(lines)), lines
+    assert not [line for line in lines if "waits for" in line]
+
+
+@pytest.mark.parametrize("sheet", ["delta_build", "ladder_build", "bidirectional_build"])
+def test_the_free_part_of_a_build_works_with_other_right_answers(sheet):
+    others = {
+        name: answers[-1]
+        for name, answers in importlib.import_module(f"answers.{sheet}").OTHERS.items()
+    }
+    pasted = {
+        name: f"class {name}(others['{name}']):\n    pass"
+        if isinstance(other, type)
+        else f"def {name}(*inputs):\n    return others['{name}'](*inputs)"
+        for name, other in others.items()
+    }
+    lines, _ = run_copy(SHEETS[sheet], pasted, others=others)
     assert all(line.startswith("right - ") for line in verdicts(lines)), lines
     assert not [line for line in lines if "waits for" in line]
 

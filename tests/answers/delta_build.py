@@ -23,6 +23,20 @@ def the_library(outputs, prior):
     )
 
 
+def kl_near_zero(outputs, prior):
+    shift, log_scale = split(outputs)
+    return (shift**2 * torch.exp(-2 * prior[1]) + torch.expm1(2 * log_scale) - 2 * log_scale).sum(
+        dim=-1
+    ) / 2
+
+
+def one_dimension_at_a_time(outputs, prior):
+    size = prior[0].shape[1]
+    means = [prior[0][:, i] + outputs[:, i] for i in range(size)]
+    log_stds = [prior[1][:, i] + 7 * (outputs[:, size + i] / 7).tanh() for i in range(size)]
+    return torch.stack(means, dim=1), torch.stack(log_stds, dim=1)
+
+
 def walk_by_recursion(deltas, priors, features, noise, p=None, above=None):
     top = noise[-1]
     p = (torch.zeros_like(top), torch.zeros_like(top)) if p is None else p
@@ -48,6 +62,15 @@ def independent_distributions(x, logits, levels):
     return torch.stack([log_px + ratios, log_px - divergences])
 
 
+def formulas_in_place(x, logits, levels):
+    log_weight = (x * logits - nn.functional.softplus(logits)).sum(dim=1)
+    elbo = log_weight.clone()
+    for z, (m, s), (n, t) in levels:
+        log_weight -= (((z - n) / t.exp()) ** 2 / 2 + t - ((z - m) / s.exp()) ** 2 / 2 - s).sum(1)
+        elbo -= (t - s + ((2 * s).exp() + (m - n) ** 2) / (2 * t).exp() / 2 - 0.5).sum(dim=1)
+    return log_weight, elbo
+
+
 class OtherModel(nn.Module):
     """Networks in one dictionary, and the walk by recursion."""
 
@@ -65,9 +88,9 @@ class OtherModel(nn.Module):
 
 
 OTHERS = {
-    "delta": [standard_deviations_multiplied],
-    "kl": [the_library],
+    "delta": [standard_deviations_multiplied, one_dimension_at_a_time],
+    "kl": [the_library, kl_near_zero],
     "walk_down": [walk_by_recursion],
-    "bounds": [independent_distributions],
+    "bounds": [independent_distributions, formulas_in_place],
     "DeltaVAE": [OtherModel],
 }

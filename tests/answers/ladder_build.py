@@ -63,6 +63,18 @@ def weight_without_the_constants(x, logits, levels):
     return log_w
 
 
+def weight_number_by_number(x, logits, levels):
+    log_w = []
+    for i in range(len(x)):
+        total = Bernoulli(logits=logits[i]).log_prob(x[i]).sum()
+        for z, q, p in levels:
+            for g, sign in ((p, 1), (q, -1)):
+                for value, mean, log_std in zip(z[i], g[0][i], g[1][i], strict=True):
+                    total = total + sign * Normal(mean, log_std.exp()).log_prob(value)
+        log_w.append(total)
+    return torch.stack(log_w)
+
+
 class LadderWithOtherNames(nn.Module):
     def __init__(self, blocks, message_heads, conditionals, pixels):
         super().__init__()
@@ -81,6 +93,10 @@ OTHERS = {
     "messages": [messages_in_two_passes],
     "infer": [infer_with_precisions, infer_as_a_list_with_a_gain],
     "walk_down": [walk_by_recursion],
-    "log_weight": [weight_with_distributions, weight_without_the_constants],
+    "log_weight": [
+        weight_number_by_number,
+        weight_with_distributions,
+        weight_without_the_constants,
+    ],
     "Ladder": [LadderWithOtherNames],
 }
