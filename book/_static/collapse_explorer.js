@@ -59,7 +59,8 @@
       weights.textContent = run.weights
         ? `KL weights ${run.weights[epoch].map((w) => w.toFixed(2)).join(", ")}` : "\u00a0";
     }
-    const element = make("div", { class: "run" }, make("div", { class: "title" }, run.title), canvas,
+    const element = make("div", { class: "run", role: "group", "aria-label": run.title },
+      make("div", { class: "title" }, run.title), canvas,
       ...bars.map((bar) => bar.element), weights);
     return { element, show };
   }

@@ -428,7 +428,8 @@
         make("span", {}, make("i", { class: "prior" }),
           "prior given the levels above: 1 and 2 standard deviations"),
         make("span", {}, make("i", { class: "posterior" }),
-          "posterior given the digit: 1 standard deviation")),
+          "posterior given the digit: 1 standard deviation"),
+        make("span", {}, "A hollow point lies beyond its map.")),
       make("p", { class: "note" },
         `Trained on ${training.data}, ${count(training.num_examples)} images, for `
         + `${training.epochs} epochs (${count(training.steps)} steps). ELBO on `

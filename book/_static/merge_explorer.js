@@ -107,6 +107,7 @@
       return [name, value, make("div", {}, make("i", { class: name }), `${title}: `, value)];
     });
     const parts = { message: make("b", { class: "message" }), prior: make("b", { class: "prior" }) };
+    const share = make("span", { class: "value" });
     const kl = make("output", { class: "kl" });
     const again = make("button", { type: "button" }, "Reset");
     again.addEventListener("click", () => {
@@ -126,14 +127,14 @@
       kl.value = `${merged.kl.toFixed(3)} nats`;
       parts.message.style.width = `${100 * merged.share}%`;
       parts.prior.style.width = `${100 * (1 - merged.share)}%`;
-      parts.message.textContent = `\u03b3 = ${merged.share.toFixed(3)}`;
-      parts.prior.textContent = `1 \u2212 \u03b3`;
+      share.textContent = merged.share.toFixed(3);
     }
 
     const element = make("div", { class: "explorer" },
       plot.svg,
       make("div", { class: "lines" }, ...lines.map(([, , line]) => line)),
-      make("div", { class: "shares" }, make("span", {}, "share in the precision"),
+      make("div", { class: "shares" },
+        make("span", {}, "share of the message in the precision, \u03b3 = ", share),
         make("div", { class: "bar" }, parts.message, parts.prior)),
       make("div", { class: "strip" },
         make("span", {}, "KL of the merge from the prior: ", kl), again));

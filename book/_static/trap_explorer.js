@@ -112,7 +112,7 @@
     const table = make("table", {},
       make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "objective"), here,
         make("th", { scope: "col" }, "information of ", latent(2), " [nats]"),
-        make("th", { scope: "col" }, "an optimiser chooses \u25be"))),
+        make("th", { scope: "col" }, "an optimiser chooses\u00a0\u25be"))),
       make("tbody", {}, ...rows.map(([, , row]) => row)));
 
     const slope = slider(["slope ", make("i", {}, "a")], { min: 0, max: LAST, step: 1, value: at }, (value) => {
