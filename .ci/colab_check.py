@@ -1,8 +1,8 @@
 """Run the notebooks as a hosted service would: ``make colab-check``.
 
 Twice, with the newest versions of the libraries and with the lowest that pyproject.toml allows: a
-new environment without the course's package, whose set-up cell installs it from this clone (the
-last commit) in place of the address. Then every chapter's notebook and every student copy runs,
+new environment without the course's package. The set-up cell installs it from this clone (the last
+commit), from which tables are read too; both otherwise come from the address of the repository. Then every chapter's notebook and every student copy runs,
 from an empty folder. Date, versions, commit and minutes go into `colab_check.json`.
 """
 
@@ -30,7 +30,6 @@ NOTEBOOKS = [
     *sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb")),
     *sorted((PROJECT / "notebooks/student").glob("*.ipynb")),
 ]
-ADDRESS = re.compile(r"git\+https://\S+")
 JUPYTER = ("ipykernel", "matplotlib-inline")
 
 
@@ -48,6 +47,16 @@ def requirements(lowest: bool) -> list[str]:
     names = re.findall(r'"([^"]+)"', block[1])
     # the last patch of the lowest release: others exclude some first ones
     return [f"{n.replace('>=', '~=')}.0" if lowest else n.partition(">=")[0] for n in names]
+
+
+def address() -> str:
+    """Read where the package is published.
+
+    Returns:
+        Address of the repository.
+    """
+    text = (PROJECT / "pyproject.toml").read_text("utf-8")
+    return re.search(r'^Repository = "(.*)"', text, re.MULTILINE)[1]
 
 
 def make_environment(folder: Path, lowest: bool) -> Path:
@@ -81,8 +90,9 @@ def run(path: Path, folder: Path) -> str | None:
     """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
-        if "setup" in cell.metadata.get("tags", []):
-            cell.source = ADDRESS.sub(f"git+file://{PROJECT}", cell.source)
+        cell.source = cell.source.replace(address(), f"file://{PROJECT}").replace(
+            "/raw/main/", "/"
+        )
     client = NotebookClient(
         notebook,
         kernel_name="hosted",
