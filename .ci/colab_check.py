@@ -2,8 +2,9 @@
 
 Twice, with the newest versions of the libraries and with the lowest that pyproject.toml allows: a
 new environment without the course's package. The set-up cell installs it from this clone (the last
-commit), from which tables are read too; both otherwise come from the address of the repository. Then every chapter's notebook and every student copy runs,
-from an empty folder. Date, versions, commit and minutes go into `colab_check.json`.
+commit) in place of the repository's address; tables are read from the clone too. Every chapter's
+notebook and every student copy runs from an empty folder. Date, versions, commit and minutes go
+into `colab_check.json`.
 """
 
 import argparse
