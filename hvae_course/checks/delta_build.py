@@ -395,7 +395,8 @@ def bounds(answer: Answer) -> str:
             mistakes=bounds.mistakes,
             gradients=through,
         )
-    names = [f"{name} at logits of -90 and 120" for name in names]
+    where = "at logits of -90 and 120 (use the logits, not probabilities)"
+    names = [f"{name} {where}" for name in names]
     compare_nested(answer, _bounds_with(), sure_of_the_wrong(), names=names)
     return (
         "log-weights and bounds are right for 1 and 3 levels, also where the decoder is sure and "

@@ -418,7 +418,7 @@ def log_weight(answer: Answer) -> str:
             mistakes=log_weight.mistakes,
             gradients={1: "the logits", 2: "the levels"},
         )
-    names = ["the log-weight at logits of -90 and 120"]
+    names = ["the log-weight at logits of -90 and 120 (use the logits, not probabilities)"]
     compare_nested(answer, _log_w(), sure_of_the_wrong(), names=names)
     return "the log-weights of 20 draws are right, also where the decoder is sure and wrong"
 
