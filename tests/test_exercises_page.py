@@ -79,3 +79,17 @@ def test_the_page_links_every_sheet_with_its_minutes_and_its_student_copy():
         for sheet, (_, text) in zip(sheets, list(texts())[7:], strict=True)
     }
     assert dict(row.findall(page)) == minutes
+
+
+def test_a_sheet_names_a_section_that_its_chapter_has():
+    named = 0
+    for sheet in sorted((PROJECT / "notebooks/exercises").glob("*_build.ipynb")):
+        text = "\n".join(cell.source for cell in nbformat.read(sheet, as_version=4).cells)
+        (page,) = (PROJECT / "book").glob(f"{sheet.stem[:2]}_*.md")
+        titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for title in re.findall(
+            r"\*\*You need\*\* chapter \d up to (?:and including )?\*(.+?)\*", text
+        ):
+            assert title in titles, f"{sheet.name} names {title!r}, which {page.name} lacks"
+            named += 1
+    assert named >= 4
