@@ -2,7 +2,8 @@
 
 For screen readers, every page gets a name for the arrows that open a chapter in the table of
 contents, a landmark for the sidebar, and plain cells for the empty heads of tables. The scripts
-that connect a page with a kernel are left out: no page has one, and the theme adds them twice.
+that connect a page with a kernel are left out: no page has one, and the theme adds them twice. So
+is the script that draws icons, which a page waits for: the theme has the same icons in a font.
 """
 
 import re
@@ -18,6 +19,7 @@ CHANGES = (
         r'<div class="bd-sidebar-primary bd-sidebar\g<more>" role="navigation" aria-label="Site">',
     ),
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', ""),
     (r"<th(?P<of>\b[^>]*)>(?P<inside>\s*(?:<p>\s*</p>)?\s*)</th>", r"<td\g<of>>\g<inside></td>"),
 )
 
