@@ -75,10 +75,27 @@ def train_with_two_optimisers(networks, batches, kappa, std, rate):
     return networks, torch.tensor(betas)
 
 
+def train_with_frozen_parameters(networks, batches, kappa, std, rate):
+    every = [p for network in networks for p in network.parameters()]
+    optimiser, state, betas = torch.optim.SGD(every, lr=rate), (0.5, None, False), []
+    for x, *noise in batches:
+        with torch.no_grad():
+            error = terms_by_formula(networks, x, *noise, std)[2].mean()
+        state = rewo_with_a_logarithm(state, float(error), kappa)
+        for network in networks[2:]:
+            network.requires_grad_(state[2])
+        log_px, information, _ = terms_by_formula(networks, x, *noise, std)
+        optimiser.zero_grad()
+        (state[0] * information - log_px).mean().backward()
+        optimiser.step()
+        betas.append(state[0])
+    return list(networks), betas
+
+
 OTHERS = {
     "log_prior": [bound_draw_by_draw, bound_with_softmax_shift],
     "sample": [sample_in_place],
     "terms": [terms_by_formula],
     "rewo": [rewo_with_a_logarithm],
-    "train": [train_with_two_optimisers],
+    "train": [train_with_two_optimisers, train_with_frozen_parameters],
 }
