@@ -694,10 +694,8 @@ for _hint, _wrong in {
     "the draws of different examples are mixed; repeat and reshape in the same order": _bound_of(
         rows=lambda x, k: x.repeat(k, 1)
     ),
-    "the log of the batch size is subtracted; subtract log K": (
-        lambda log_weight, x, k: _bound_of(lambda w: w.logsumexp(1) - math.log(len(w)))(
-            log_weight, x, k
-        )
+    "the log of the batch size is subtracted; subtract log K": _bound_of(
+        lambda w: w.logsumexp(1) - math.log(len(w))
     ),
     "the mean is over the examples; average over the K draws of each": _bound_of(
         lambda w: _log_mean(w, 0)
