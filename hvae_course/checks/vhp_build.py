@@ -14,14 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from hvae_course.checks.building import plain, used, weights
+from hvae_course.checks.gradients import check_gradients
 from hvae_course.checks.nested import log_normal, split_gaussian
 from hvae_course.checks.verdict import (
     Answer,
     Mistake,
+    alike,
     as_sequence,
     as_tensor,
     checked,
     compare,
+    copies,
     over_the_batch,
 )
 from hvae_course.data import DataSpec
@@ -77,6 +80,14 @@ def _repeating(noise: Sequence[Tensor], function: Callable[[], object]) -> objec
         return function()
 
 
+def _same_twice(answer: Answer, inputs: Sequence[object]) -> None:
+    """Accept an answer that makes its draws from the noise it is given."""
+    first, again = (answer(*copies(inputs)) for _ in range(2))
+    finite = isinstance(first, Tensor) and first.isfinite().all()
+    if finite and not alike(first, again):
+        raise Mistake("two calls with the same noise differ; draw with the noise that is given")
+
+
 @checked
 def log_prior(answer: Answer) -> str:
     r"""The VHP's bound on the log-density of codes (:eq:`eq-vhp`).
@@ -84,7 +95,8 @@ def log_prior(answer: Answer) -> str:
     Write ``log_prior(inference, generative, z, noise) -> (B,)``, in nats. ``z`` is ``(B, Z)``, and
     ``noise``, ``(M, B, Z_zeta)``, makes the M draws of :math:`\zeta` per code. ``inference`` maps
     ``(N, Z)`` to the outputs of :math:`q(\zeta \mid z)`, ``generative`` maps ``(N, Z_zeta)`` to
-    those of :math:`p(z \mid \zeta)`.
+    those of :math:`p(z \mid \zeta)`. Codes far from the prior must not underflow, and gradients
+    must reach ``z``.
 
     Args:
         answer: the student's function.
@@ -92,22 +104,32 @@ def log_prior(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for draws in (_DRAWS, 1):
+    for draws, scale in ((_DRAWS, 1.0), (1, 1.0), (3, 40.0)):
         model = _package()
         model.prior.num_samples = draws
         _, _, inference, generative = _networks(model)
-        z, noise = _normal(_BATCH, _SIZE), _normal(draws, _BATCH, _SIZE)
+        z, noise = scale * _normal(_BATCH, _SIZE), _normal(draws, _BATCH, _SIZE)
 
         def right(*inputs: object, model: HierarchicalVAE = model) -> Tensor:
             *_, z, noise = inputs
             return _repeating([noise], lambda: model.prior().expand((len(z),)).log_prob(z))
 
         inputs = (inference, generative, z, noise)
-        hints = log_prior.mistakes if draws > 1 else ()
+        hints = log_prior.mistakes if draws == _DRAWS else ()
+        _same_twice(answer, inputs)
+        if scale > 1 and answer(*copies(inputs)).isinf().any():
+            raise Mistake("codes far from the prior do not give a finite number; use logsumexp")
         compare(answer, right, inputs, name=f"the bound, M = {draws},", mistakes=hints)
-    if not answer(*inputs).requires_grad:
-        raise Mistake("the value is right, but no gradient passes through it; detach nothing")
-    return "the bounds of 32 codes are those of the package's VHP, with 5 draws of zeta and with 1"
+        if scale == 1:
+            of_codes = [
+                lambda z, noise, f=f, nets=inputs[:2]: f(*nets, z, noise)
+                for f in (answer, _density())
+            ]
+            check_gradients(*of_codes, [z, noise], names=("z", "the noise"))
+    return (
+        "the bounds of 48 codes, with 5, 1 and 3 draws of zeta, are those of the package's VHP, "
+        "and so are their gradients"
+    )
 
 
 def _density(
@@ -116,6 +138,9 @@ def _density(
     draw: Callable[..., Tensor] = lambda m, s, noise: m + s.exp() * noise,
     split: Callable[[Tensor], tuple[Tensor, Tensor]] = split_gaussian,
     reads: Callable[[Tensor, Tensor, Tensor], tuple] = lambda z, m, zeta: (z, zeta),
+    repeat: Callable[..., Tensor] = lambda z, shape: z.expand(*shape, -1).flatten(0, 1),
+    log_p: Callable[[Tensor, Tensor, Tensor], Tensor] = log_normal,
+    log_q: Callable[[Tensor, Tensor, Tensor], Tensor] = log_normal,
 ) -> Answer:
     """The bound, or a mistake in one of its parts."""
 
@@ -125,18 +150,16 @@ def _density(
         scored, given = reads(z, q_mean.expand_as(zeta), zeta)
         p_mean, p_log_std = split(generative(given.flatten(0, 1)))
         zero, shape = torch.zeros_like(zeta), zeta.shape[:2]
-        log_p = log_normal(scored.expand(*shape, -1).flatten(0, 1), p_mean, p_log_std)
-        log_zeta = _log_normals(zeta, zero, zero)
-        log_q = _log_normals(zeta, q_mean.expand_as(zeta), q_log_std.expand_as(zeta))
-        return mean(terms(log_p.unflatten(0, shape), log_zeta, log_q))
+
+        def of_draws(density: Callable, mean: Tensor, log_std: Tensor) -> Tensor:
+            flat = [part.expand_as(zeta).flatten(0, 1) for part in (zeta, mean, log_std)]
+            return density(*flat).unflatten(0, shape)
+
+        scores = log_p(repeat(scored, shape), p_mean, p_log_std).unflatten(0, shape)
+        log_zeta = of_draws(log_normal, zero, zero)
+        return mean(terms(scores, log_zeta, of_draws(log_q, q_mean, q_log_std)))
 
     return answer
-
-
-def _log_normals(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density of a diagonal Gaussian over the last of three axes."""
-    flat = [part.flatten(0, 1) for part in (value, mean, log_std)]
-    return log_normal(*flat).unflatten(0, value.shape[:2])
 
 
 for _hint, _wrong in {
@@ -179,9 +202,46 @@ for _hint, _wrong in {
     "the two networks are swapped; q(zeta | z) is the inference network": (
         lambda inference, generative, z, noise: _density()(generative, inference, z, noise)
     ),
+    "the noise is multiplied by the variance; multiply it by the standard deviation": _density(
+        draw=lambda m, s, noise: m + (2 * s).exp() * noise
+    ),
+    "log_std is halved, as if it were a log-variance": _density(
+        draw=lambda m, s, noise: m + (s / 2).exp() * noise
+    ),
+    "the log-weights have the sign reversed; they are log p - log q": _density(
+        lambda p, zeta, q: q - p - zeta
+    ),
+    "the sign is reversed; return the bound, not a loss": _density(
+        mean=lambda logs: math.log(len(logs)) - logs.logsumexp(dim=0)
+    ),
+    "only the first draw of zeta is used; average over all M": _density(mean=lambda logs: logs[0]),
+    "log p(z | zeta) lacks the log of its standard deviations": _density(
+        log_p=lambda z, mean, log_std: log_normal(z, mean, log_std) + log_std.sum(dim=1)
+    ),
+    "log q(zeta | z) lacks the log of its standard deviations": _density(
+        log_q=lambda zeta, mean, log_std: log_normal(zeta, mean, log_std) + log_std.sum(dim=1)
+    ),
+    "the dimensions of z are averaged in log p(z | zeta); add up their log-densities": _density(
+        log_p=lambda z, mean, log_std: log_normal(z, mean, log_std) / z.shape[1]
+    ),
+    "codes and draws are paired in different orders; repeat z as a whole, once per draw": _density(
+        repeat=lambda z, shape: z.repeat_interleave(shape[0], dim=0)
+    ),
+    "two calls with the same noise differ": _density(
+        draw=lambda m, s, noise: m + s.exp() * torch.randn_like(noise)
+    ),
+    "use logsumexp": _density(mean=lambda logs: logs.exp().mean(dim=0).log()),
     "no gradient passes through it": lambda *inputs: _density()(*inputs).detach(),
+    "but the gradient with respect to z is not": _density(
+        draw=lambda m, s, noise: (m + s.exp() * noise).detach()
+    ),
 }.items():
     log_prior.mistake(_hint)(_wrong)
+log_prior.mistake("but the gradient with respect to z is not")(
+    lambda inference, generative, z, noise: _density()(
+        lambda z: inference(z.detach()), generative, z, noise
+    )
+)
 log_prior.mistakes += over_the_batch(_density())
 
 
@@ -201,6 +261,7 @@ def sample(answer: Answer) -> str:
     """
     _, decoder, _, generative = _networks(_package())
     inputs = (generative, decoder, _normal(_BATCH, _SIZE), _normal(_BATCH, _SIZE))
+    _same_twice(answer, inputs)
     compare(answer, _sample(), inputs, name="the image", mistakes=sample.mistakes)
     return "the images of 16 draws are right"
 
@@ -228,6 +289,15 @@ for _hint, _wrong in {
     "the noise is multiplied by the variance; multiply it by the standard deviation": _sample(
         lambda m, s, noise, zeta: m + (2 * s).exp() * noise
     ),
+    "log_std is halved, as if it were a log-variance": _sample(
+        lambda m, s, noise, zeta: m + (s / 2).exp() * noise
+    ),
+    "two calls with the same noise differ": _sample(
+        lambda m, s, noise, zeta: m + s.exp() * torch.randn_like(noise)
+    ),
+    "zeta and the noise are swapped; the generative network reads zeta": (
+        lambda generative, decoder, zeta, noise: _sample()(generative, decoder, noise, zeta)
+    ),
     "the noise is not scaled; multiply it by the standard deviation": _sample(
         lambda m, s, noise, zeta: m + noise
     ),
@@ -252,7 +322,7 @@ def terms(answer: Answer) -> str:
     log-density of ``x`` under :math:`N(g(z), \mathrm{std}^2)`, in nats; :math:`\log q(z \mid x) -
     \log \hat p(z)`, in nats; and the squared error per dimension, C of :eq:`eq-fixed-scale`.
     ``networks`` holds encoder, decoder, inference and generative; ``noise`` draws z, and
-    ``noise_zeta`` the values of :math:`\zeta` in ``log_prior``.
+    ``noise_zeta`` the values of :math:`\zeta` in ``log_prior``. Gradients must pass.
 
     Args:
         answer: the student's function.
@@ -277,7 +347,15 @@ def terms(answer: Answer) -> str:
 
     inputs = (_networks(model), x, noise, noise_zeta, _STD)
     compare(answer, right, inputs, name=names, mistakes=terms.mistakes)
-    return "reconstruction, information and error of 16 examples are those of the package's model"
+    of_data = [
+        lambda x, noise, f=f: f(inputs[0], x, noise, noise_zeta.clone(), _STD)[:2]
+        for f in (answer, _terms())
+    ]
+    check_gradients(*of_data, [x, noise], names=("x", "the noise"))
+    return (
+        "reconstruction, information and error of 16 examples are those of the package's model, "
+        "and so are the gradients"
+    )
 
 
 def _terms(
@@ -340,12 +418,55 @@ for _hint, _wrong in {
     "the error is averaged over the batch here; return one number per example": _terms(
         result=lambda r, i, e: (r, i, e.mean() + 0 * e)
     ),
+    "std is squared; it is a standard deviation already": _terms(
+        lambda x, mean, std: log_normal(x, mean, torch.full_like(x, 2 * math.log(std)))
+    ),
+    "the constant and the log of std are there once; there is one for every dimension": _terms(
+        lambda x, mean, std: (
+            -0.5 * ((x - mean) / std).square().sum(dim=1)
+            - math.log(std)
+            - 0.5 * math.log(2 * math.pi)
+        )
+    ),
+    "the error is the absolute one; C is the square": _terms(
+        error=lambda x, mean: (x - mean).abs().mean(dim=1)
+    ),
     "z is the mean of q(z | x); the noise is missing": _terms(draw=lambda m, s, noise: m),
+    "the noise is multiplied by log_std; multiply it by the standard deviation": _terms(
+        draw=lambda m, s, noise: m + s * noise
+    ),
+    "the information comes second; return reconstruction, information, error": _terms(
+        result=lambda r, i, e: (i, r, e)
+    ),
+    "the value is right, but the gradient": _terms(
+        draw=lambda m, s, noise: (m + s.exp() * noise).detach()
+    ),
     "the error comes last; return reconstruction, information, error": _terms(
         result=lambda r, i, e: (e, r, i)
     ),
 }.items():
     terms.mistake(_hint)(_wrong)
+
+
+@terms.mistake("the information has N(0, I) for the prior; use log_prior")
+def _(networks, x, noise, noise_zeta, std):
+    reconstruction, _, error = _terms()(networks, x, noise, noise_zeta, std)
+    mean, log_std = split_gaussian(networks[0](x))
+    z = mean + log_std.exp() * noise
+    log_p = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
+    return reconstruction, log_normal(z, mean, log_std) - log_p, error
+
+
+@terms.mistake("the value is right, but the gradient")
+def _(networks, x, noise, noise_zeta, std):
+    encoder, decoder, inference, generative = networks
+    detached = [encoder, decoder, lambda z: inference(z.detach()), generative]
+    return _terms()(detached, x, noise, noise_zeta, std)
+
+
+terms.mistake("the value is right, but the gradient")(
+    _terms(information=lambda log_q, log_p: log_q - log_p.detach())
+)
 
 
 @checked
@@ -383,31 +504,39 @@ def rewo(answer: Answer) -> str:
     ]
     names = ("beta", "the average", "released")
 
+    starts = {0.05: errors, 0.5: [0.25, 0.3], 1.5: [0.0, 0.5, 0.5, 0.3]}
+
     def path(function: Answer) -> Answer:
-        def run(errors: Tensor, kappa: float) -> list[Tensor]:
-            state, states = (0.05, None, False), []
-            for error in errors.tolist():
-                state = tuple(as_sequence(function(state, error, kappa), 3, name="the state"))
-                states.append([float(part) for part in state])
+        def run(kappa: float) -> list[Tensor]:
+            states = []
+            for beta, errors in starts.items():
+                state = (beta, None, False)
+                for error in errors:
+                    state = tuple(as_sequence(function(state, error, kappa), 3, name="the state"))
+                    if any(part is None for part in state):
+                        raise Mistake("a part of the new state is None; return three numbers")
+                    states.append([float(part) for part in state])
             return list(torch.tensor(states, dtype=torch.float64).T)
 
         return run
 
-    named = [f"{name} over {len(errors)} steps" for name in names]
-    inputs = (torch.tensor(errors, dtype=torch.float64), 0.5)
-    compare(path(answer), path(_rewo()), inputs, name=named, mistakes=used(path, rewo.mistakes))
-    package = _constrained(0.05, 0.5)
+    steps = sum(map(len, starts.values()))
+    named = [f"{name} over {steps} steps" for name in names]
+    hints = used(path, rewo.mistakes)
+    compare(path(answer), path(_rewo()), [0.5], name=named, mistakes=hints)
     expected = []
-    for error in errors:
-        package.update(torch.tensor(error))
-        expected.append(package.beta.item())
+    for beta, errors in starts.items():
+        package = _constrained(beta, 0.5)
+        for error in errors:
+            package.update(torch.tensor(error))
+            expected.append(package.beta.item())
     compare(
         path(answer),
-        lambda *_: [torch.tensor(expected), *path(_rewo())(*inputs)[1:]],
-        inputs,
+        lambda kappa: [torch.tensor(expected), *path(_rewo())(kappa)[1:]],
+        [0.5],
         name=named,
     )
-    return f"beta, average and phase are those of the package over {len(errors)} steps"
+    return f"beta, average and phase are those of the package over {steps} steps"
 
 
 def _constrained(beta: float, kappa: float) -> Constrained:
@@ -460,6 +589,9 @@ for _hint, _wrong in {
     "the phase returns whenever the constraint is violated; once released is True it stays": _rewo(
         release=lambda before, violation: violation <= 0
     ),
+    "the phase ends with a violation below zero; a violation of zero ends it too": _rewo(
+        release=lambda before, violation: before or violation < 0
+    ),
     "beta moves in the first phase; there it stays": _rewo(release=lambda before, violation: True),
     "beta is never released; the first phase ends with the first violation <= 0": _rewo(
         release=lambda before, violation: False
@@ -472,7 +604,24 @@ for _hint, _wrong in {
         held=lambda beta: math.tanh(3 * (1 - beta))
     ),
     "tau is missing inside the tanh": _rewo(held=lambda beta: math.tanh(beta - 1)),
+    "the tanh is missing while the constraint holds": _rewo(held=lambda beta: 3 * (beta - 1)),
+    "the tanh has beta; it should have beta - 1": _rewo(held=lambda beta: math.tanh(3 * beta)),
+    "nu is missing; eta is 0.1 times the violation": _rewo(
+        clamp=lambda step: max(-1.0, min(1.0, 10 * step))
+    ),
+    "beta is multiplied by 1 + eta; multiply it by the exponential of eta": _rewo(
+        move=lambda beta, step: beta * (1 + step)
+    ),
+    "beta is kept at 1 or below; it comes back to 1 by itself": _rewo(
+        move=lambda beta, step: min(1.0, beta * math.exp(step))
+    ),
+    "an average of zero counts as none; ask whether it is None": _rewo(
+        lambda past, error: 0.95 * past + 0.05 * error if past else error
+    ),
     "the step is not clamped to [-1, 1]": _rewo(clamp=lambda step: step),
+    "the average comes second; return beta, average, released": (
+        lambda *inputs: [_rewo()(*inputs)[i] for i in (1, 0, 2)]
+    ),
     "the step is added to beta; multiply beta by its exponential": _rewo(
         move=lambda beta, step: beta + step
     ),
@@ -481,6 +630,12 @@ for _hint, _wrong in {
     ),
 }.items():
     rewo.mistake(_hint)(_wrong)
+
+
+@rewo.mistake("beta stays in the step that ends the first phase; it moves from that step on")
+def _(state, error, kappa):
+    beta, average, released = _rewo()(state, error, kappa)
+    return beta if state[2] else state[0], average, released
 
 
 @checked
@@ -506,21 +661,26 @@ def train(answer: Answer) -> str:
         for scale in scales
     ]
     parts = ("encoder", "decoder", "inference network", "generative network")
-    names = ["beta", *[f"the weights of the {part} after {len(batches)} steps" for part in parts]]
 
     def trained(function: Answer) -> Answer:
         def run(batches: list, kappa: float, std: float, rate: float) -> list[Tensor]:
             value = function(_networks(_package()), list(batches), kappa, std, rate)
             networks, betas = as_sequence(value, 2, name="the result")
-            betas = as_tensor(betas, (len(batches),), name="beta")
+            if isinstance(betas, list | tuple) and any(isinstance(b, nn.Module) for b in betas):
+                raise Mistake(
+                    "the result has the betas first; return the networks, then the betas"
+                )
+            betas = as_tensor(betas, (len(batches),), name="the list of betas")
             networks = as_sequence(networks, 4, name="the networks")
-            return [betas, *[weights(network) for network in networks]]
+            return [*[weights(network) for network in networks], betas]
 
         return run
 
-    inputs = (batches, kappa, _STD, 0.05)
     hints = used(trained, train.mistakes)
-    compare(trained(answer), _package_trained, inputs, name=names, mistakes=hints)
+    for steps in (3, len(batches)):  # a training that goes wrong is still finite after 3
+        names = [*[f"the weights of the {part} after {steps} steps" for part in parts], "beta"]
+        inputs = (batches[:steps], kappa, _STD, 0.01)
+        compare(trained(answer), _package_trained, inputs, name=names, mistakes=hints)
     return "the weights and beta after 12 steps are those of the package, in both phases"
 
 
@@ -536,7 +696,7 @@ def _package_trained(batches: list, kappa: float, std: float, rate: float) -> li
             (-value.mean()).backward()
             optimiser.step()
             betas.append(objective.beta.item())
-    return [torch.tensor(betas), *[weights(network) for network in _networks(model)]]
+    return [*[weights(network) for network in _networks(model)], torch.tensor(betas)]
 
 
 def _train(
@@ -548,6 +708,9 @@ def _train(
     clears: bool = True,
     reduce: Callable[[Tensor], Tensor] = torch.mean,
     start: float = 0.5,
+    held: tuple[int, int] = (2, 4),
+    optimise: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
+    measured: Callable[[Tensor], Tensor] = torch.mean,
 ) -> Answer:
     """The loop, or a mistake in it."""
 
@@ -555,12 +718,12 @@ def _train(
         networks: list[nn.Module], batches: list, kappa: float, std: float, rate: float
     ) -> tuple:
         every = [p for network in networks for p in network.parameters()]
-        prior = [p for network in networks[2:] for p in network.parameters()]
-        optimiser, state, betas = torch.optim.SGD(every, lr=rate), (start, None, False), []
+        prior = [p for network in networks[slice(*held)] for p in network.parameters()]
+        optimiser, state, betas = optimise(every, lr=rate), (start, None, False), []
         for x, noise, noise_zeta in batches:
             reconstruction, information, error = _terms()(networks, x, noise, noise_zeta, std)
             before = state
-            state = step(state, error.mean().item(), kappa)
+            state = step(state, measured(error).item(), kappa)
             beta = (before if late else state)[0]
             if clears:
                 optimiser.zero_grad()
@@ -594,5 +757,27 @@ for _hint, _wrong in {
     ),
     "the objective is summed over the batch; take its mean": _train(reduce=torch.sum),
     "the first beta is not 0.5": _train(start=1.0),
+    "the inference network is held back, the generative one is not; hold back both": _train(
+        held=(2, 3)
+    ),
+    "the generative network is held back, the inference network is not; hold back both": _train(
+        held=(3, 4)
+    ),
+    "all networks are held back in the first phase; encoder and decoder are trained": _train(
+        held=(0, 4)
+    ),
+    "encoder and decoder are held back in the first phase; hold back the prior": _train(
+        held=(0, 2)
+    ),
+    "the optimiser is Adam; use SGD": _train(optimise=torch.optim.Adam),
+    "the error is summed over the batch; give rewo its mean": _train(measured=torch.sum),
+    "the information is detached, so that beta has no effect; detach nothing": _train(
+        lambda r, i, beta: r - beta * i.detach()
+    ),
 }.items():
     train.mistake(_hint)(_wrong)
+
+
+@train.mistake("the result has the betas first; return the networks, then the betas")
+def _(networks, batches, kappa, std, rate):
+    return _train()(networks, batches, kappa, std, rate)[::-1]

@@ -6,6 +6,7 @@ same weights.
 """
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -33,16 +34,16 @@ from hvae_course.objectives import FreeBits, WarmUp
 from hvae_course.recipes import ladder_vae
 from hvae_course.training.step import step
 
-_PIXELS, _LEVELS = 6, 3
+_PIXELS, _SIZES = 6, (3, 2, 2, 2)
 
 
 def _same_noise(*_: object) -> None:
     torch.random.default_generator.manual_seed(1)
 
 
-def _package() -> HierarchicalVAE:
+def _package(levels: int = 3) -> HierarchicalVAE:
     """A small ladder VAE that draws the same noise whenever it is called."""
-    model = ladder_vae(DataSpec(_PIXELS, 2), latent_sizes=(3, 2, 2), hidden=(8,))
+    model = ladder_vae(DataSpec(_PIXELS, 2), latent_sizes=_SIZES[:levels], hidden=(8,))
     model.register_forward_pre_hook(_same_noise)
     return model
 
@@ -74,13 +75,35 @@ def terms(answer: Answer) -> str:
         What was verified.
     """
     names = ("the reconstruction", "the information")
-    for rows in (5, 9):
-        model, x = _package(), _images(rows)
+    for rows, levels in ((5, 3), (9, 4)):
+        model, x = _package(levels), _images(rows)
         trace = model(x)
         compare(answer, _terms, (trace, x), name=names, mistakes=terms.mistakes)
-        if not all(value.requires_grad for value in answer(trace, x.clone())):
-            raise Mistake("the values are right, but no gradient passes through them")
-    return f"agrees with the package for {_LEVELS} levels and two batches"
+        pixels = x.clone().requires_grad_()
+        pairs = zip(names, answer(trace, pixels.clone()), _terms(trace, x), strict=True)
+        for name, value, expected in pairs:
+            own, right = (_slopes(v, model) for v in (value, expected))
+            if own is None:
+                raise Mistake(f"the values are right, but no gradient passes through {name}")
+            if not torch.allclose(own, right, 1e-3, 1e-4):
+                raise Mistake(
+                    f"the values are right, but the gradient of {name} is not; detach neither the "
+                    "draws nor the densities"
+                )
+    return "values and gradients agree with the package for 3 and for 4 levels"
+
+
+def _slopes(value: object, model: HierarchicalVAE) -> Tensor | None:
+    """Gradient of a weighted sum of a value in the parameters of a model."""
+    if not getattr(value, "requires_grad", False):
+        return None
+    total = (value.double() * torch.linspace(1, 2, value.numel()).view_as(value)).sum()
+    parameters = list(model.parameters())
+    slopes = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    zeros = map(torch.zeros_like, parameters)
+    return torch.cat(
+        [(z if s is None else s).flatten() for s, z in zip(slopes, zeros, strict=True)]
+    )
 
 
 def _measured(
@@ -118,12 +141,36 @@ for _hint, _wrong in {
     "the sign of the reconstruction is reversed": _measured(
         reconstruction=lambda trace, x: -trace.px.log_prob(x)
     ),
-    "no gradient passes": _measured(
-        lambda level: level.information.detach(),
-        lambda trace, x: trace.px.log_prob(x).detach(),
+    "log p is added; the information is log q - log p": _measured(
+        lambda level: level.q.log_prob(level.z) + level.p.log_prob(level.z)
+    ),
+    "the KL has its arguments swapped, and is in closed form; measure log q - log p at the draw": (
+        _measured(lambda level: kl_normal(level.p, level.q))
+    ),
+    "the information is taken at the mean of q; take it at the draw, level.z": _measured(
+        lambda level: level.q.log_prob(level.q.mean) - level.p.log_prob(level.q.mean)
+    ),
+    "negative information is set to zero; a single draw may be negative": _measured(
+        lambda level: level.information.clamp(min=0)
+    ),
+    "the absolute value of the information is taken; a single draw may be negative": _measured(
+        lambda level: level.information.abs()
+    ),
+    "no gradient passes through the reconstruction": _measured(
+        reconstruction=lambda trace, x: trace.px.log_prob(x).detach()
+    ),
+    "no gradient passes through the information": _measured(
+        lambda level: level.information.detach()
+    ),
+    "but the gradient of the information is not": _measured(
+        lambda level: level.q.log_prob(level.z) - level.p.log_prob(level.z).detach()
     ),
 }.items():
     terms.mistake(_hint, _wrong)
+terms.mistake(
+    "but the gradient of the information is not",
+    _measured(lambda level: level.q.log_prob(level.z.detach()) - level.p.log_prob(level.z)),
+)
 
 
 def _objective(
@@ -147,17 +194,16 @@ def objective(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    means = torch.tensor([[2.0, 0.3, 0.9], [0.4, -0.6, 1.3], [3.0, 0.2, 4.0], [0.1, 0.3, 0.2]])
     settings = [
-        ([1.0, 1.0, 1.0], 0.5),
-        ([0.2, 0.6, 1.0], 0.7),
-        ([0.5, 0.1, 0.0], 0.0),
-        ([1.0, 0.9, 0.8], 0.9),
+        ([2.0, 0.3, 0.9], [1.0, 1.0, 1.0], 0.5),
+        ([0.4, -0.9, 1.3], [0.2, 0.6, 1.0], 0.7),
+        ([3.0, 0.2], [0.5, 0.1], 0.0),
+        ([0.1, 0.3, 0.2, 0.15], [1.0, 0.9, 0.8, 0.7], 0.9),
     ]
     cases = []
-    for mean, (weight, floor) in zip(means, settings, strict=True):
-        noise = torch.randn(6, 3)
-        information = mean + noise - noise.mean(0)
+    for mean, weight, floor in settings:
+        noise = torch.randn(6, len(mean))
+        information = torch.tensor(mean) + noise - noise.mean(0)
         cases.append((torch.randn(6) - 8, information, weight, floor))
     compare_cases(answer, _objective, cases, name="the objective", mistakes=objective.mistakes)
     for reconstruction, information, weight, floor in cases:
@@ -167,7 +213,7 @@ def objective(answer: Answer) -> str:
         ]
         names = ("the reconstruction", "the information")
         check_gradients(*of_terms, [reconstruction, information], names=names)
-    return "value and gradients agree for weights and floors that differ"
+    return "value and gradients agree for 2, 3 and 4 levels, weights and floors that differ"
 
 
 def _scored(
@@ -205,6 +251,15 @@ for _hint, _wrong in {
     ),
     "the KL terms are averaged over the levels; add them up": _scored(
         lambda i, w, floor: (w * i.mean(0).clamp(min=floor)).mean()
+    ),
+    "the information is added up over the batch; average it": _scored(
+        lambda i, w, floor: (w * i.sum(0).clamp(min=floor)).sum()
+    ),
+    "the absolute value of the information is taken; below the floor, the floor counts": _scored(
+        lambda i, w, floor: (w * i.mean(0).abs().clamp(min=floor)).sum()
+    ),
+    "all levels have the first weight; each has its own": _scored(
+        lambda i, w, floor: (w[0] * i.mean(0).clamp(min=floor)).sum()
     ),
     "the weights apply to the reconstruction as well; only the KL terms are weighted": (
         lambda r, i, w, floor: sum(w) / len(w) * r.mean() + _scored()(0 * r, i, w, floor)
@@ -251,16 +306,44 @@ def _trained(answer: Answer, model: HierarchicalVAE, *inputs: object) -> tuple[o
     return result, torch.cat([weights(model).double(), *state])
 
 
+@functools.cache
+def _outcome(
+    answer: Answer, case: Callable[[int], tuple], number: int, dtype: torch.dtype
+) -> tuple[object, Tensor]:
+    """What the reference, or a known mistake, does in a case; always the same, so kept."""
+    model, inputs = case(number)
+    return _trained(answer, model, *inputs)
+
+
 def _compare_trained(
     answer: Answer,
     right: Answer,
-    model: HierarchicalVAE,
-    *inputs: object,
+    case: Callable[[int], tuple],
+    number: int,
+    *,
     check: Answer,
     name: str,
-) -> None:
-    """Accept an answer that returns the right values and leaves the model in the right state."""
-    (result, state), (expected, wanted) = (_trained(f, model, *inputs) for f in (answer, right))
+) -> object:
+    """Accept an answer that returns the right values and leaves the model in the right state.
+
+    Args:
+        answer: the student's function.
+        right: the reference.
+        case: gives the model and the other inputs of a case.
+        number: number of the case.
+        check: the check, which has the known mistakes.
+        name: name of the result, for the hint.
+
+    Returns:
+        What the answer returned.
+
+    Raises:
+        Mistake: if a value is wrong.
+    """
+    model, inputs = case(number)
+    known = {"case": case, "number": number, "dtype": torch.get_default_dtype()}
+    result, state = _trained(answer, model, *inputs)
+    expected, wanted = _outcome(right, **known)
     try:
         compare_values(result, expected, name=name)
         if not alike(state, wanted):
@@ -273,11 +356,32 @@ def _compare_trained(
     except Mistake:
 
         def same(wrong: Answer) -> bool:
-            other, ended = _trained(wrong, model, *inputs)
+            other, ended = _outcome(wrong, **known)
             return alike(result, other) and alike(state, ended)
 
         hint_for(check.mistakes, same)
         raise
+    return result
+
+
+def _epoch_case(number: int) -> tuple[HierarchicalVAE, tuple]:
+    weights, floor = (([0.2, 0.5, 1.0], 0.1), ([1.0, 0.5], 0.0))[number]
+    torch.random.default_generator.manual_seed(number)
+    model = _package(len(weights)).eval()
+    return model, (list(_images(60).split(20)), weights, floor)
+
+
+def _fit_case(number: int) -> tuple[HierarchicalVAE, tuple]:
+    (first, second), warm_up, patience, epochs = (
+        ((4, 14), [1, 2, 5], 2, 12),  # the best epoch is the third
+        ((5, 12), [1, 1], 1, 12),  # the best epoch comes after the warm-up
+        ((4, 14), [1, 2, 5], 2, 2),  # the last epoch comes before that
+    )[number]
+    torch.random.default_generator.manual_seed(first)
+    model = _package(len(warm_up))
+    torch.random.default_generator.manual_seed(second)
+    data = _images(60)
+    return model, (list(data[:20].split(10)), data[20:], warm_up, 0.1, patience, epochs)
 
 
 @checked
@@ -286,7 +390,7 @@ def train_epoch(answer: Answer) -> str:
 
     Write ``train_epoch(model, optimiser, batches, weights, floor) -> (L,)``: put the model into
     training mode, take one step per batch ``(B, D)`` that increases the objective, and return the
-    information of every level, averaged over the examples of the epoch, in nats.
+    information of every level, averaged over the examples of the epoch, in nats, detached.
 
     Args:
         answer: the student's function.
@@ -294,15 +398,21 @@ def train_epoch(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for weight, floor in (([0.2, 0.5, 1.0], 0.1), ([1.0, 1.0, 1.0], 0.0)):
-        model = _package().eval()
-        inputs = (list(_images(60).split(20)), weight, floor)
-        name = "the information per level"
-        _compare_trained(answer, _epoch, model, *inputs, check=train_epoch, name=name)
+    name = "the information per level"
+    for number in range(2):
+        result = _compare_trained(
+            answer, _epoch, _epoch_case, number, check=train_epoch, name=name
+        )
+        if getattr(result, "requires_grad", False):
+            raise Mistake(
+                "the information keeps its graph of gradients, and so every batch in memory; "
+                "detach it"
+            )
     return "after three steps the weights are those of the package's training step, to 1e-4"
 
 
 def _steps(
+    measure: Callable = lambda i, w, floor: i.mean(0).detach(),
     zero: bool = True,
     sign: float = -1.0,
     train: bool = True,
@@ -331,7 +441,7 @@ def _steps(
             (sign * value).backward()
             if not once or number == len(batches) - 1:
                 optimiser.step()
-            measured.append(_terms(trace, x)[1].detach().mean(0))
+            measured.append(measure(_terms(trace, x)[1], torch.tensor(weights), floor))
         return total(measured)
 
     return answer
@@ -359,8 +469,30 @@ for _hint, _wrong in {
         total=lambda measured: torch.stack(measured).mean(0).flip(0)
     ),
     "the floor is not used in training": _steps(forget=True),
+    "this is the information of the first batch; average over the epoch": _steps(
+        total=lambda measured: measured[0]
+    ),
+    "the information is multiplied by the weights; return the raw one": _steps(
+        lambda i, w, floor: i.mean(0).detach() * w
+    ),
+    "the floor is under the information that is returned; return the raw one": _steps(
+        lambda i, w, floor: i.mean(0).detach().clamp(min=floor)
+    ),
+    "the information keeps its graph of gradients": _steps(lambda i, w, floor: i.mean(0)),
 }.items():
     train_epoch.mistake(_hint, _wrong)
+
+
+@train_epoch.mistake(
+    "the information is measured after the step of its batch; measure it in the same pass"
+)
+def _(model, optimiser, batches, weights, floor):
+    model.train()
+    measured = []
+    for x in batches:
+        _steps()(model, optimiser, [x], weights, floor)
+        measured.append(_terms(model(x), x)[1].detach().mean(0))
+    return torch.stack(measured).mean(0)
 
 
 @train_epoch.mistake("the model does not change; call optimiser.step() after the backward pass")
@@ -392,43 +524,37 @@ def validate(answer: Answer) -> str:
     Returns:
         What was verified.
     """
-    for floor in (0.2, 0.0):
-        model, x = _package().train(), _images(40)
+    for levels, floor in ((3, 1.0), (4, 0.0)):
+        model, x = _package(levels).train(), _images(40)
         for parameter in model.parameters():
             parameter.data.mul_(1.5)
 
         def run(
             f: Answer, model: HierarchicalVAE = model, x: Tensor = x, floor: float = floor
-        ) -> tuple[object, HierarchicalVAE]:
-            own = copy.deepcopy(model)
-            return f(own, x.clone(), floor), own
+        ) -> tuple[object, HierarchicalVAE, bool]:
+            own, graphs = copy.deepcopy(model), []
+            own.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
+            return f(own, x.clone(), floor), own, any(graphs)
 
-        value, own = run(answer)
-        expected, reference = run(_validation)
+        value, own, with_gradients = run(answer)
+        expected, reference, _ = run(_validation)
         as_tensor(value, (), name="the validation objective")
         try:
             compare_values(value, expected, name="the validation objective")
-            if not own.training:
-                raise Mistake("the model stays in evaluation mode; call model.train() at the end")
-            if not all(
-                map(torch.equal, own.state_dict().values(), reference.state_dict().values())
-            ):
-                raise Mistake("the validation changes the model; is it in evaluation mode?")
-            if getattr(value, "requires_grad", False):
-                raise Mistake("the value keeps its graph of gradients; use torch.no_grad()")
         except Mistake:
-
-            def same(wrong: Answer, value: object = value, own: HierarchicalVAE = own) -> bool:
-                other, after = run(wrong)
-                kept = getattr(value, "requires_grad", False)
-                return (
-                    alike(value, other)
-                    and after.training == own.training
-                    and kept == getattr(other, "requires_grad", False)
-                )
-
-            hint_for(validate.mistakes, same)
+            hint_for(validate.mistakes, lambda f, v=value, run=run: alike(v, run(f)[0]))
             raise
+        if not own.training:
+            raise Mistake("the model stays in evaluation mode; call model.train() at the end")
+        if not all(map(torch.equal, own.state_dict().values(), reference.state_dict().values())):
+            raise Mistake("the validation changes the model; is it in evaluation mode?")
+        if getattr(value, "requires_grad", False):
+            raise Mistake("the value keeps its graph of gradients; use torch.no_grad()")
+        if with_gradients:
+            raise Mistake(
+                "the model runs with gradients, which costs time and memory; call it inside "
+                "torch.no_grad()"
+            )
     return "agrees with the package's objective; the model is unchanged and in training mode"
 
 
@@ -464,6 +590,8 @@ for _hint, _wrong in {
     "the KL weights are 0; validation uses the final weights, 1": _validated(weights=0.0),
     "the KL weights are one half; validation uses the final weights, 1": _validated(weights=0.5),
     "this adds up over the examples; return the mean": _validated(finish=lambda v: 40 * v.item()),
+    "the floor is missing; validation uses it as training does": _validated(floored=False),
+    "the model runs with gradients": _validated(grad=True),
 }.items():
     validate.mistake(_hint, _wrong)
 
@@ -474,8 +602,9 @@ def _fitted(
     ),
     better: Callable = lambda value, best: value > best,
     keep: Callable = lambda model: copy.deepcopy(model.state_dict()),
-    settled: Callable = max,
+    counted: Callable = lambda best_epoch, warm_up: max(best_epoch, *warm_up),
     wait: int = 0,
+    sought: Callable = lambda epoch, warm_up: True,
     restore: bool = True,
     row: Callable = lambda value, information: [value, *information.tolist()],
 ) -> Answer:
@@ -496,15 +625,18 @@ def _fitted(
             information = _epoch(model, optimiser, train, weight(epoch, warm_up, model), floor)
             value = _validation(model, validation, floor)
             history.append(row(value, information))
-            if better(value, best):
+            if sought(epoch, warm_up) and better(value, best):
                 best, best_epoch, state = value, epoch, keep(model)
-            if epoch - max(best_epoch, settled(warm_up)) >= patience + wait:
+            if epoch - counted(best_epoch, warm_up) >= patience + wait:
                 break
         if restore:
             model.load_state_dict(state)
         return history
 
     return answer
+
+
+_fit = _fitted()
 
 
 @checked
@@ -525,15 +657,9 @@ def fit(answer: Answer) -> str:
         What was verified.
     """
     lengths = []
-    for patience, epochs in ((2, 12), (1, 3)):
-        torch.random.default_generator.manual_seed(2)  # best epoch neither first nor last
-        model = _package()
-        torch.random.default_generator.manual_seed(12)
-        data = _images(60)
-        inputs = (list(data[:20].split(10)), data[20:], [1, 2, 8], 0.1, patience, epochs)
-        name = "the history"
-        lengths.append(len(_trained(_fitted(), model, *inputs)[0]))
-        _compare_trained(answer, _fitted(), model, *inputs, check=fit, name=name)
+    for number in range(3):
+        history = _compare_trained(answer, _fit, _fit_case, number, check=fit, name="the history")
+        lengths.append(len(history))
     return (
         f"runs of {', '.join(map(str, lengths))} epochs agree with the package's objective and "
         "rule: the same history, and the same weights to 1e-4"
@@ -559,21 +685,37 @@ for _hint, _wrong in {
     "the smallest validation objective counts as the best; it is maximised": _fitted(
         better=lambda value, best: best == -math.inf or value < best
     ),
-    "this stops one epoch late": _fitted(wait=1),
-    "this stops one epoch early": _fitted(wait=-1),
     "the history has the objective alone; add the information of every level": _fitted(
         row=lambda value, information: [value]
     ),
     "the information is in the wrong order; z_1 comes first": _fitted(
         row=lambda value, information: [value, *information.flip(0).tolist()]
     ),
+    "the validation objective comes last in the rows; put it first": _fitted(
+        row=lambda value, information: [*information.tolist(), value]
+    ),
+    "this stops one epoch late": _fitted(wait=1),
+    "this stops one epoch early": _fitted(wait=-1),
+    "patience is counted from the end of the warm-up, even if the best epoch comes later": _fitted(
+        counted=lambda best_epoch, warm_up: max(warm_up)
+    ),
+    "patience is counted from the best epoch plus the warm-up; count from the later of the two": (
+        _fitted(counted=lambda best_epoch, warm_up: best_epoch + max(warm_up))
+    ),
+    "the best epoch is sought after the warm-up only; every epoch counts": _fitted(
+        sought=lambda epoch, warm_up: epoch >= max(warm_up)
+    ),
+    "the parameters are those of the best epoch, the statistics of batch normalisation are not; "
+    "copy the whole state_dict()": _fitted(
+        keep=lambda model: model.state_dict() | copy.deepcopy(dict(model.named_parameters()))
+    ),
 }.items():
     fit.mistake(_hint, _wrong)
 fit.mistake(
     "patience is counted during the warm-up too; count from the end of the longest one at the "
     "earliest",
-    _fitted(settled=lambda warm_up: 0),
-    _fitted(settled=min),
+    _fitted(counted=lambda best_epoch, warm_up: best_epoch),
+    _fitted(counted=lambda best_epoch, warm_up: max(best_epoch, min(warm_up))),
 )
 fit.mistake(
     "the model ends with its last weights; load a copy of those of the best epoch, as "
