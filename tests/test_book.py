@@ -2,15 +2,18 @@
 
 import base64
 import importlib.util
+import io
 import json
 import re
 import subprocess
 from pathlib import Path
 
 import equation_tests
+import mended_pages
 import notebook_figures
 import pytest
 import yaml
+from PIL import Image
 from sphinx.errors import ExtensionError
 from sphinx_site import build_site
 
@@ -83,6 +86,13 @@ def test_removing_a_test_stops_the_next_build_although_no_page_changed(build):
         build(["eq-a"], "def test_a_is_a():\n    pass\n")
 
 
+def picture(width):
+    """A white image, as a file."""
+    file = io.BytesIO()
+    Image.new("L", (width, 4), 255).save(file, "png")
+    return file.getvalue()
+
+
 @pytest.fixture
 def drawn(tmp_path):
     """A notebook with one figure."""
@@ -90,7 +100,7 @@ def drawn(tmp_path):
         "metadata": {
             "mystnb": {"figure": {"name": "fig-a", "caption": "Grey."}, "image": {"alt": "A box"}}
         },
-        "outputs": [{"data": {"image/png": base64.b64encode(b"a picture").decode()}}],
+        "outputs": [{"data": {"image/png": base64.b64encode(picture(1440)).decode()}}],
     }
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps({"cells": [{"metadata": {}}, cell]}))
@@ -108,8 +118,16 @@ def test_a_page_shows_the_figure_of_a_notebook(drawn, monkeypatch, own, caption)
     assert 'alt="A box"' in page
     assert 'id="fig-here"' in page
     assert f'<span class="caption-text">{caption}</span>' in page
-    picture = drawn.parent / "_build" / re.search(r'src="([^"]+png)"', page)[1]
-    assert picture.read_bytes() == b"a picture"
+    shown = drawn.parent / "_build" / re.search(r'src="([^"]+png)"', page)[1]
+    assert shown.read_bytes() == picture(1440)
+    assert re.search(r'<img [^>]*style="width: 720px;?"', page)  # drawn at twice the resolution
+
+
+def test_a_formula_keeps_the_mark_after_it():
+    formula = '<span class="math notranslate nohighlight">\\(z_1\\)</span>'
+    mended = mended_pages.mend(f"of {formula}, and of {formula} too")
+    assert mended == f'of <span class="unbroken">{formula},</span> and of {formula} too'
+    assert mended_pages.mend(mended) == mended
 
 
 def test_a_figure_that_a_notebook_does_not_have_is_refused(drawn):

@@ -1,9 +1,10 @@
 """Sphinx extension: mend what the theme leaves to be mended.
 
 For screen readers, every page gets a name for the arrows that open a chapter in the table of
-contents, a landmark for the sidebar, and plain cells for the empty heads of tables. The scripts
-that connect a page with a kernel are left out: no page has one, and the theme adds them twice. So
-is the script that draws icons, which a page waits for: the theme has the same icons in a font.
+contents, a landmark for the sidebar, and plain cells for the empty heads of tables. A formula and
+the mark that follows it stay on one line. The scripts that connect a page with a kernel are left
+out: no page has one, and the theme adds them twice. So is the script that draws icons, which a
+page waits for: the theme has the same icons in a font.
 """
 
 import re
@@ -19,6 +20,11 @@ CHANGES = (
         r'<div class="bd-sidebar-primary bd-sidebar\g<more>" role="navigation" aria-label="Site">',
     ),
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (
+        r'(?<!<span class="unbroken">)(?P<formula><span class="math notranslate nohighlight">'
+        r"(?:(?!</span>).)*</span>)(?P<mark>[.,;:)!?]+)",
+        r'<span class="unbroken">\g<formula>\g<mark></span>',
+    ),
     (r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', ""),
     (r"<th(?P<of>\b[^>]*)>(?P<inside>\s*(?:<p>\s*</p>)?\s*)</th>", r"<td\g<of>>\g<inside></td>"),
 )
@@ -34,7 +40,7 @@ def mend(text: str) -> str:
         The same page; a second call changes nothing more.
     """
     for old, new in CHANGES:
-        text = re.sub(old, new, text)
+        text = re.sub(old, new, text, flags=re.DOTALL)
     return text
 
 

@@ -63,7 +63,8 @@ class NotebookFigureDirective(SphinxDirective, Figure):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(picture)
         # drawn at twice the resolution; with a width it is also a link to itself
-        self.options.setdefault("width", f"{Image.open(copy).width // 2}px")
+        with Image.open(copy) as drawn:
+            self.options.setdefault("width", f"{drawn.width // 2}px")
         self.arguments[0] = f"/{copy.relative_to(self.env.srcdir).as_posix()}"
         self.options.setdefault("alt", alt)
         if not self.content:
