@@ -348,10 +348,11 @@ def terms(answer: Answer) -> str:
     inputs = (_networks(model), x, noise, noise_zeta, _STD)
     compare(answer, right, inputs, name=names, mistakes=terms.mistakes)
     of_data = [
-        lambda x, noise, f=f: f(inputs[0], x, noise, noise_zeta.clone(), _STD)[:2]
+        lambda x, noise, noise_zeta, f=f: f(inputs[0], x, noise, noise_zeta, _STD)[:2]
         for f in (answer, _terms())
     ]
-    check_gradients(*of_data, [x, noise], names=("x", "the noise"))
+    noises = ("the noise", "the noise of zeta")
+    check_gradients(*of_data, [x, noise, noise_zeta], names=("x", *noises))
     return (
         "reconstruction, information and error of 16 examples are those of the package's model, "
         "and so are the gradients"
