@@ -2,9 +2,9 @@
 
 For screen readers, every page gets a name for the arrows that open a chapter in the table of
 contents, a landmark for the sidebar, and plain cells for the empty heads of tables. A formula and
-the mark that follows it stay on one line. The scripts that connect a page with a kernel are left
-out: no page has one, and the theme adds them twice. So is the script that draws icons, which a
-page waits for: the theme has the same icons in a font.
+the mark that follows it stay on one line, as do a number and its percent sign. The scripts that
+connect a page with a kernel are left out: no page has one, and the theme adds them twice. So is
+the script that draws icons, which a page waits for: the theme has the same icons in a font.
 """
 
 import re
@@ -25,6 +25,7 @@ CHANGES = (
         r"(?:(?!</span>).)*</span>)(?P<mark>[.,;:)!?]+)",
         r'<span class="unbroken">\g<formula>\g<mark></span>',
     ),
+    (r'(?P<number><span class="pasted-text">[^<]*</span>) %', r"\g<number>&nbsp;%"),
     (r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', ""),
     (r"<th(?P<of>\b[^>]*)>(?P<inside>\s*(?:<p>\s*</p>)?\s*)</th>", r"<td\g<of>>\g<inside></td>"),
 )
