@@ -1,10 +1,11 @@
 """Sphinx extension: mend what the theme leaves to be mended.
 
 For screen readers, every page gets a name for the arrows that open a chapter in the table of
-contents, a landmark for the sidebar, and plain cells for the empty heads of tables. A formula and
-the mark that follows it stay on one line, as do a number and its percent sign. The scripts that
-connect a page with a kernel are left out: no page has one, and the theme adds them twice. So is
-the script that draws icons, which a page waits for: the theme has the same icons in a font.
+contents, a landmark for the sidebar, and plain cells for the empty heads of tables; the keyboard
+reaches data frames, which may scroll. A formula and the mark that follows it stay on one line, as
+do a number and its percent sign. The scripts that connect a page with a kernel are left out: no
+page has one, and the theme adds them twice. So is the script that draws icons, which a page waits
+for: the theme has the same icons in a font.
 """
 
 import re
@@ -25,6 +26,7 @@ CHANGES = (
         r"(?:(?!</span>).)*</span>)(?P<mark>[.,;:)!?]+)",
         r'<span class="unbroken">\g<formula>\g<mark></span>',
     ),
+    (r'<div class="output text_html">', '<div class="output text_html" tabindex="0">'),
     (r'(?P<number><span class="pasted-text">[^<]*</span>) %', r"\g<number>&nbsp;%"),
     (r'\s*<script src="[^"]*/fontawesome/[^"]*"></script>', ""),
     (r"<th(?P<of>\b[^>]*)>(?P<inside>\s*(?:<p>\s*</p>)?\s*)</th>", r"<td\g<of>>\g<inside></td>"),
