@@ -122,7 +122,8 @@ def versions(python: Path) -> dict[str, str]:
         capture_output=True,
     )
     wanted = {*requirements(lowest=False)}
-    found = {p["name"]: p["version"] for p in json.loads(listed.stdout) if p["name"] in wanted}
+    have = {package["name"].lower(): package["version"] for package in json.loads(listed.stdout)}
+    found = {name: version for name, version in sorted(have.items()) if name in wanted}
     return {"python": sys.version.split()[0], **found}
 
 
