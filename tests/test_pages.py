@@ -174,7 +174,7 @@ TWO_OF_A_KIND = """() => {
         for (let e = leaf; e && e !== document.body; e = e.parentElement)
             kind += ` ${e.localName}.${e.className?.baseVal ?? e.className}`;
         counts.set(kind, (counts.get(kind) ?? 0) + 1);
-        if (counts.get(kind) > 2) leaf.remove();
+        if (counts.get(kind) > 2) leaf.style.visibility = 'hidden';
     }
 }"""
 
