@@ -22,6 +22,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from set_repository import current
 
 from hvae_course.files import write_whole
 
@@ -48,16 +49,6 @@ def requirements(lowest: bool) -> list[str]:
     names = re.findall(r'"([^"]+)"', block[1])
     # the last patch of the lowest release: others exclude some first ones
     return [f"{n.replace('>=', '~=')}.0" if lowest else n.partition(">=")[0] for n in names]
-
-
-def address() -> str:
-    """Read where the package is published.
-
-    Returns:
-        Address of the repository.
-    """
-    text = (PROJECT / "pyproject.toml").read_text("utf-8")
-    return re.search(r'^Repository = "(.*)"', text, re.MULTILINE)[1]
 
 
 def make_environment(folder: Path, lowest: bool) -> Path:
@@ -89,11 +80,10 @@ def run(path: Path, folder: Path) -> str | None:
     Returns:
         What went wrong, if anything.
     """
-    notebook = nbformat.read(path, as_version=4)
+    notebook, published = nbformat.read(path, as_version=4), f"https://github.com/{current()}"
     for cell in notebook.cells:
-        cell.source = cell.source.replace(address(), f"file://{PROJECT}").replace(
-            "/raw/main/", "/"
-        )
+        local = cell.source.replace(published, f"file://{PROJECT}")
+        cell.source = local.replace("/raw/main/", "/")
     client = NotebookClient(
         notebook,
         kernel_name="hosted",

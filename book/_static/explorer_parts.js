@@ -3,7 +3,7 @@ globalThis.hvaeExplorerParts = (() => {
   "use strict";
   const MARGIN = { left: 62, right: 14, top: 10, bottom: 40 };
 
-  function fill(element, attributes, children) {
+  function fill(element, attributes, children = []) {
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     element.append(...children);
     return element;
@@ -135,5 +135,5 @@ globalThis.hvaeExplorerParts = (() => {
     });
   }
 
-  return { make, shape, latent, nats, bytes, chart, slider, explorers };
+  return { fill, make, shape, latent, nats, bytes, chart, slider, explorers };
 })();

@@ -25,7 +25,7 @@
  */
 (() => {
   "use strict";
-  const { make, shape, nats, bytes, explorers } = globalThis.hvaeExplorerParts;
+  const { fill, make, shape, nats, bytes, explorers } = globalThis.hvaeExplorerParts;
   const CELLS = 9; // images along each side of a map
   const REACH = 3; // largest coordinate of a point
   const EDGE = (REACH * CELLS) / (CELLS - 1); // of the map, around its outer images
@@ -173,9 +173,6 @@
 
   // The page
 
-  function change(element, attributes) {
-    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  }
   const action = (text, run, attributes = {}) => {
     const button = make("button", { type: "button", ...attributes }, text);
     button.addEventListener("click", run);
@@ -252,10 +249,10 @@
     function show(place, posterior, mode) {
       at = seen(plane, place.e);
       const [x, y] = at.map(clamp);
-      change(point, { cx: x, cy: -y });
+      fill(point, { cx: x, cy: -y });
       point.classList.toggle("beyond", x !== at[0] || y !== at[1]);
       element.dataset.mode = mode;
-      change(element, {
+      fill(element, {
         "aria-valuenow": x.toFixed(1),
         "aria-valuetext": `${nats(at[0], 1)} to the right, ${nats(at[1], 1)} up`,
       });
@@ -264,7 +261,7 @@
       const e = posterior.means.map((v, i) => (v - place.mean[i]) / place.std[i]);
       const [cx, cy] = seen(plane, e);
       const { rx, ry, angle } = ellipse(plane, posterior.stds.map((v, i) => v / place.std[i]));
-      change(mean, { rx, ry, transform: `translate(${cx} ${-cy}) rotate(${-angle})` });
+      fill(mean, { rx, ry, transform: `translate(${cx} ${-cy}) rotate(${-angle})` });
     }
 
     /* Draw one image of the map. */
