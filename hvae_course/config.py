@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
+from itertools import pairwise
 from numbers import Integral, Real
 from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,7 +26,8 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 Widths = tuple[int, ...] | tuple[tuple[int, ...], ...]
 """Widths of hidden layers, ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
 sequence per level, bottom to top."""
-Recipe = Literal["bottom_up", "mean_field", "delta", "ladder", "bidirectional"]
+Recipe = Literal["bottom_up", "mean_field", "delta", "ladder", "bidirectional", "vdvae"]
+NetworksName = Literal["mlp", "convolutional"]
 DataName = Literal["digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes"]
 Binarisation = Literal["dynamic", "static", "threshold", "none"]
 Normalisation = Literal["batch", "layer", "none"]
@@ -41,7 +43,7 @@ LikelihoodName = Literal[
     "negative_binomial",
     "poisson",
 ]
-PriorName = Literal["standard", "mixture", "vamp", "vhp"]
+PriorName = Literal["standard", "normal", "mixture", "vamp", "vhp"]
 ObjectiveName = Literal["elbo", "iwae"]
 Optimiser = Literal["adam", "adamax", "adamw"]
 Decay = Literal["linear", "cosine"]
@@ -329,6 +331,11 @@ class Standard(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Normal(Options):
+    """Normal with a learned mean and scale per dimension, without options."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mixture(Options):
     """Mixture of Gaussians."""
 
@@ -482,8 +489,67 @@ def block_options(block: Mapping[str, Any]) -> Options:
     return make_options(LIKELIHOODS, name, given, of="likelihood")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Perceptrons(Options):
+    """Multilayer perceptrons, whose options are those of `Model`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convolutional(Options):
+    """Options of convolutional networks."""
+
+    stages: tuple[tuple[int, ...], ...] | None = None
+    """Resolutions from the data upward, each as (height of the maps, number of levels, channels);
+    None for half the height of the data and further halves, with levels shared out evenly."""
+    channels: int = 32
+    """Channels of every map, unless stages name them."""
+    blocks: int = 1
+    """Residual blocks per level on the way up, and after each latent on the way down."""
+    cell: Literal["bottleneck", "depthwise"] = "bottleneck"
+    """Kind of residual block."""
+    expansion: float = 0.25
+    """Channels inside a residual block, as a multiple of those outside; 6 is usual for depthwise
+    cells."""
+    shared_features: bool = True
+    """Whether all levels of a resolution read the last bottom-up feature of that resolution; else
+    each reads its own."""
+    depth_scaled: bool = True
+    """Whether the last convolution of each residual block starts divided by the square root of
+    the number of blocks on its path."""
+    zero_priors: bool = True
+    """Whether conditional priors, deltas and residual posteriors start at zero, so that every
+    p(z_l | z_>l) starts as N(0, I)."""
+    group: int = 1
+    """Number of neighbouring levels that read the state as it was above the first of them. It
+    changes depth and no parameter."""
+    positive = ("channels", "blocks", "expansion", "group")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages = self.stages or ()
+        if any(len(stage) != 3 or min(stage) < 1 for stage in stages):
+            raise ValueError(
+                "stages is one triple (height, number of levels, channels) of positive numbers "
+                f"per resolution, such as ((14, 3, 64), (7, 3, 96)), got {plain(stages)}"
+            )
+        heights = [stage[0] for stage in stages]
+        if any(low % high or low == high for low, high in pairwise(heights)):
+            raise ValueError(
+                f"the heights of the stages fall from the data upward, each a multiple of the "
+                f"next, got {heights}"
+            )
+
+
+NETWORKS: dict[str, type[Options]] = {"mlp": Perceptrons, "convolutional": Convolutional}
+"""Options of every kind of network.
+
+:meta hide-value:
+"""
+DEEP_RECIPES = ("vdvae",)
+"""Recipes of convolutional networks alone."""
 PRIORS: dict[str, type[Options]] = {
     "standard": Standard,
+    "normal": Normal,
     "mixture": Mixture,
     "vamp": Vamp,
     "vhp": VHP,
@@ -608,18 +674,25 @@ class Model(Options):
     recipe: Recipe = "bottom_up"
     """How the latents are inferred; the name of the function in recipes will do as well."""
     latent_sizes: tuple[int, ...] = (16, 8)
-    """Latent dimensions Z_1, ..., Z_L, bottom to top."""
+    """Latent dimensions Z_1, ..., Z_L, bottom to top; with convolutional networks the channels of
+    each latent map."""
+    networks: NetworksName | None = None
+    """What the networks are made of; None for convolutional with the recipes that need it, mlp
+    otherwise."""
+    networks_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of convolutional networks, such as channels=64."""
     hidden: Widths = (256,)
     """Widths of the hidden layers of every network, or one sequence per level, bottom to top.
     Those of level l apply to its posterior and to the generative network that reads z_l."""
     inference_hidden: Widths | None = None
     """Widths in the inference networks; None for those of the generative networks."""
     normalisation: Normalisation | None = None
-    """Normalisation in every network; None for layer with bidirectional, batch otherwise."""
+    """Normalisation in every network; None for none with vdvae, layer with bidirectional, batch
+    otherwise."""
     generative_normalisation: Normalisation | None = None
     """Normalisation in the generative networks; None for the same as in the others."""
     activation: Activation | None = None
-    """Activation function; None for gelu with bidirectional, silu otherwise."""
+    """Activation function; None for gelu with bidirectional and vdvae, silu otherwise."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
@@ -631,8 +704,8 @@ class Model(Options):
     likelihood_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the likelihood, such as std=0.1 for the isotropic Gaussian; those of mixed are
     blocks=[{"columns": [0, 1], "likelihood": "gaussian"}, ...], see `Blocks`."""
-    prior: PriorName = "standard"
-    """Prior over the top level."""
+    prior: PriorName | None = None
+    """Prior over the top level; None for normal with vdvae, standard otherwise."""
     prior_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the prior, such as num_components=500."""
     reads_state: bool = True
@@ -649,11 +722,22 @@ class Model(Options):
             name = str.__str__(self.recipe).removesuffix("_vae")  # also of a constant of one's own
             object.__setattr__(self, "recipe", name)
         super().__post_init__()
-        bidirectional = self.recipe == "bidirectional"
+        bidirectional, vdvae = self.recipe == "bidirectional", self.recipe == "vdvae"
+        deep = self.recipe in DEEP_RECIPES
         self._choose_usual(
-            normalisation="layer" if bidirectional else "batch",
-            activation="gelu" if bidirectional else "silu",
+            normalisation="none" if vdvae else "layer" if bidirectional else "batch",
+            activation="gelu" if bidirectional or vdvae else "silu",
+            prior="normal" if vdvae else "standard",
+            networks="convolutional" if deep else "mlp",
         )
+        if deep and self.networks == "mlp":
+            raise ValueError(
+                f"the recipe {self.recipe} is one of convolutional networks, got networks='mlp'; "
+                "leave networks out"
+            )
+        self.make_networks_options()
+        if self.networks == "convolutional":
+            self._check_convolutional()
         if not self.latent_sizes:
             raise ValueError("latent_sizes needs one size per level, got none; give (16,) for one")
         for name in ("hidden", "inference_hidden"):
@@ -688,10 +772,40 @@ class Model(Options):
                 f"got {len(widths)} sequences"
             )
 
+    def _check_convolutional(self) -> None:
+        """Refuse options of perceptrons."""
+        usual = {entry.name: entry.default for entry in fields(self)}
+        for name in ("hidden", "inference_hidden", "dropout", "state"):
+            if getattr(self, name) != usual[name]:
+                raise ValueError(
+                    f"{name} is an option of multilayer perceptrons, got it with convolutional "
+                    "networks; their sizes are in networks_options"
+                )
+        if self.activation == "glu":
+            raise ValueError(
+                "the activation 'glu' doubles layers and is not built into convolutional "
+                "networks; choose 'gelu' or 'silu'"
+            )
+        stages = self.make_networks_options().stages
+        levels = sum(stage[1] for stage in stages or ())
+        if stages and levels != self.num_levels:
+            raise ValueError(
+                f"the stages have {levels} levels and latent_sizes {self.num_levels}; give one "
+                "latent size per level, from the data upward"
+            )
+
     @property
     def num_levels(self) -> int:
         """L."""
         return len(self.latent_sizes)
+
+    def make_networks_options(self) -> Any:  # noqa: ANN401
+        """Options of the networks, with defaults.
+
+        Returns:
+            An object of the class in `NETWORKS`.
+        """
+        return make_options(NETWORKS, self.networks, self.networks_options, of="networks")
 
     def widths(self, l: int, *, generative: bool) -> tuple[int, ...]:
         """Widths of the hidden layers of one network.
@@ -737,6 +851,9 @@ class Objective(Options):
     """Epochs until the KL weight reaches 1, one number for all levels or one for each."""
     free_bits: tuple[float, ...] | None = None
     """Free nats per example, one number for all levels or one for each."""
+    kl_balancing: bool = False
+    """Whether the KL weights favour levels with little information per dimension, until the
+    warm-up ends."""
     not_negative = ("warm_up", "free_bits")
 
     def __post_init__(self) -> None:
@@ -745,6 +862,11 @@ class Objective(Options):
             raise ValueError(
                 "warm_up and free_bits change the KL terms of the ELBO, and the objective "
                 f"{self.objective!r} has no KL terms; omit them, or choose elbo"
+            )
+        if self.kl_balancing and self.warm_up is None:
+            raise ValueError(
+                "kl_balancing acts until the KL weights have risen to their final values, and "
+                "there is no warm-up; give warm_up, or omit it"
             )
 
 
@@ -761,6 +883,11 @@ class Training(Options):
     every epoch, because the order is shuffled)."""
     optimiser: Optimiser = "adam"
     """Optimiser."""
+    betas: tuple[float, ...] | None = None
+    """Two decays of the optimiser's moving averages, of the gradient and of its size; None for
+    PyTorch's 0.9 and 0.999."""
+    epsilon: float | None = None
+    """What the optimiser adds to the size of a gradient, in its units; None for PyTorch's 1e-8."""
     learning_rate: float = 1e-3
     """Step size of the optimiser."""
     prior_learning_rate: float | None = None
@@ -769,6 +896,8 @@ class Training(Options):
     weight_decay: float | None = None
     """Weight decay of adamw, decoupled from the gradient, for all weights; None for PyTorch's
     0.01. With adam and adamax it would be an L2 penalty, and is refused."""
+    rate_warm_up: int = 0
+    """Steps at the start over which both step sizes rise linearly, skipped steps included."""
     decay: float = 0.0
     """Last share of the epochs, over which both step sizes fall towards zero."""
     decay_shape: Decay = "linear"
@@ -776,8 +905,11 @@ class Training(Options):
     clip_norm: float | None = None
     """Largest norm of the gradient; a longer one is scaled down to it. None for no limit."""
     skip_norm: float | None = None
-    """Norm of the gradient above which a step is skipped; None to skip none. Every step then
-    waits for the device."""
+    """Norm of the gradient, for nats per example, above which a step is skipped; None to skip
+    none. Every step then waits for the device."""
+    skip_limit: int = 10
+    """Most steps in a row that are skipped for their norm; later ones take the gradient scaled
+    down to the norm, until one is short enough again."""
     averaging: float = 0.0
     """Decay per step of a moving average of the weights, such as 0.999; the average is validated
     and kept instead of the weights. 0 for none."""
@@ -791,9 +923,9 @@ class Training(Options):
     """Seed of the run, and of the initial weights where the command line builds the model."""
     positive = (
         *("num_samples", "epochs", "batch_size", "learning_rate", "prior_learning_rate"),
-        *("clip_norm", "skip_norm", "patience"),
+        *("clip_norm", "skip_norm", "skip_limit", "epsilon", "patience"),
     )
-    not_negative = ("seed", "weight_decay")
+    not_negative = ("seed", "weight_decay", "rate_warm_up")
     shares = ("averaging",)
 
     def __post_init__(self) -> None:
@@ -802,6 +934,11 @@ class Training(Options):
             raise ValueError(f"seed must be below 2**63, got {self.seed}")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay is a share of the epochs in [0, 1], got {self.decay}")
+        betas = self.betas
+        if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+            raise ValueError(
+                f"betas are two numbers of at least 0 and below 1, such as (0.9, 0.9), got {betas}"
+            )
         if self.weight_decay and self.optimiser != "adamw":
             raise ValueError(
                 f"weight_decay={self.weight_decay} with {self.optimiser} would be an L2 penalty, "

@@ -21,7 +21,9 @@ class TopDown(nn.Module):
 
     Args:
         updates: one module ``(h, z_l) -> h`` per level, bottom to top.
-        conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top.
+        conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top. It may
+            return ``(p, f)`` too, where f is added to the state that the update of the level
+            reads, and not to the one that posterior and label see.
         likelihood: module ``h -> p(x | z)``.
         initial: module ``n -> h``, the state of n rows above the top level; by default it is
             empty, ``(n, 0)``.
@@ -122,4 +124,7 @@ class TopDown(nn.Module):
             seen = with_label(h, y)
             if l > 0:
                 p = self.conditionals[l - 1](seen)  # p(z_l-1 | z_>=l)
+                if isinstance(p, tuple):
+                    p, feature = p
+                    h = h + feature
         return tuple(reversed(levels)), seen

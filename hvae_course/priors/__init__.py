@@ -2,12 +2,13 @@
 
 from hvae_course.priors.base import Encode, Prior
 from hvae_course.priors.mixture import MixtureOfGaussians
-from hvae_course.priors.standard import StandardNormal
+from hvae_course.priors.standard import LearnedNormal, StandardNormal
 from hvae_course.priors.vamp import VampPrior
 from hvae_course.priors.vhp import VHP, VHPDistribution
 
 __all__ = [
     "Encode",
+    "LearnedNormal",
     "MixtureOfGaussians",
     "Prior",
     "StandardNormal",

@@ -1,5 +1,6 @@
 """Models by name, assembled from networks by level."""
 
+from hvae_course.recipes.convolutional import Convolutions
 from hvae_course.recipes.likelihoods import LIKELIHOODS
 from hvae_course.recipes.models import (
     RECIPES,
@@ -12,11 +13,13 @@ from hvae_course.recipes.models import (
     read_config,
     two_level_vae,
     vae,
+    vdvae,
 )
 from hvae_course.recipes.networks import STATES, MLPs, Networks
 from hvae_course.recipes.priors import PRIORS
 
 __all__ = [
+    "Convolutions",
     "LIKELIHOODS",
     "MLPs",
     "Networks",
@@ -32,4 +35,5 @@ __all__ = [
     "read_config",
     "two_level_vae",
     "vae",
+    "vdvae",
 ]

@@ -24,6 +24,7 @@ from hvae_course.posteriors import (
     PrecisionWeighted,
     TopDownPosterior,
 )
+from hvae_course.recipes.convolutional import Convolutions
 from hvae_course.recipes.networks import MLPs, Networks
 from hvae_course.recipes.priors import make_prior
 
@@ -40,7 +41,8 @@ def _top_down(
 
     def make(networks: Networks) -> tuple[BottomUp, Posterior]:
         bottom_up = networks.features()
-        return bottom_up, TopDownPosterior([rule(networks, l) for l in networks.levels])
+        rules = [networks.adapt(rule(networks, l)) for l in networks.levels]
+        return bottom_up, TopDownPosterior(rules, reads=networks.reads)
 
     return make
 
@@ -69,8 +71,16 @@ INFERENCE: dict[str, Callable[[Networks], tuple[BottomUp, Posterior]]] = {
     "delta": _top_down(_delta),
     "ladder": _top_down(_merge),
     "bidirectional": _top_down(_concatenation),
+    "vdvae": _top_down(_concatenation),
 }
 """Bottom-up path and posterior of every recipe.
+
+:meta hide-value:
+"""
+
+
+NETWORKS: dict[str, type[Networks]] = {"mlp": MLPs, "convolutional": Convolutions}
+"""Kinds of networks by name.
 
 :meta hide-value:
 """
@@ -80,7 +90,7 @@ def build(
     model: Model | Mapping[str, Any],
     data: DataSet | DataSpec | None = None,
     *,
-    networks: type[Networks] = MLPs,
+    networks: type[Networks] | None = None,
     seed: int | None = None,
 ) -> HierarchicalVAE:
     """Build an untrained model.
@@ -89,7 +99,7 @@ def build(
         model: its configuration, or ``config`` of a model or checkpoint, which holds the
             specification of the data too.
         data: the data set or its specification.
-        networks: what the networks are made of.
+        networks: what the networks are made of; None for what the configuration names.
         seed: seed of the initial weights, which leaves the global random state untouched; None to
             draw them from it.
 
@@ -140,9 +150,9 @@ def build(
         raise ValueError(
             "the data have one class, so a label says nothing about x; leave conditional out"
         )
-    parts = networks(model, spec)
+    parts = (networks or NETWORKS[model.networks])(model, spec)
     bottom_up, posterior = INFERENCE[model.recipe](parts)
-    if model.prior != "standard" and posterior.reads_top_prior:
+    if model.prior not in ("standard", "normal") and posterior.reads_top_prior:
         raise TypeError(
             f"the top level's posterior of {model.recipe} is relative to a diagonal Gaussian "
             f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
@@ -153,13 +163,15 @@ def build(
         bottom_up,
         posterior=posterior,
         top_down=parts.top_down(),
-        config=_recorded(spec, model) if networks is MLPs else None,
+        config=_recorded(spec, model) if networks is None else None,
         num_features=spec.num_features,
         num_classes=spec.num_classes if model.conditional else None,
     )
     if model.prior == "vamp":
         with torch.no_grad():
             built.eval().top_prior()  # fails here if the posterior has no q(z_L | x)
+    if isinstance(parts, Convolutions):
+        built = built.to(memory_format=torch.channels_last)
     return built.train()
 
 
@@ -219,7 +231,7 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
 
 def _named(recipe: str, data: DataSet | DataSpec, options: Mapping[str, Any]) -> HierarchicalVAE:
     """Build a model from the options of the function of its name."""
-    of = f"{recipe}_vae"
+    of = recipe if recipe.endswith("vae") else f"{recipe}_vae"
     if "seed" in options:
         raise TypeError(
             f"{of} has no option 'seed'; set the initial weights with torch.manual_seed, or with "
@@ -257,6 +269,33 @@ def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
         The untrained model.
     """
     return _named("mean_field", data, options)
+
+
+def vdvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    """Very deep VAE: convolutional, one state from the top to the data (chapter 8).
+
+    The network of a prior gives the state a feature too, all levels of a resolution read one
+    bottom-up feature, the posterior reads it beside the state, and the top prior is learned.
+
+    Args:
+        data: the data set or its specification, of images.
+        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
+            `hvae_course.config.Convolutional`.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Child (2021), arXiv:2011.10650.
+
+    Example:
+        >>> from hvae_course import data
+        >>> options = {"stages": ((4, 3, 16), (2, 2, 16))}
+        >>> model = vdvae(data.load("digits"), latent_sizes=(2,) * 5, networks_options=options)
+        >>> model.num_levels
+        5
+    """
+    return _named("vdvae", data, options)
 
 
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -347,7 +386,14 @@ def two_level_vae(
 
 RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
     recipe.__name__: recipe
-    for recipe in (bottom_up_vae, mean_field_vae, delta_vae, ladder_vae, bidirectional_vae)
+    for recipe in (
+        bottom_up_vae,
+        mean_field_vae,
+        delta_vae,
+        ladder_vae,
+        bidirectional_vae,
+        vdvae,
+    )
 }
 """Recipes by name.
 

@@ -15,6 +15,7 @@ from hvae_course.gaussians import GaussianHead
 from hvae_course.hierarchy import BottomUp, MarkovUpdate, SkipUpdate, TopDown
 from hvae_course.likelihoods import Likelihood
 from hvae_course.nets import mlp
+from hvae_course.posteriors import PosteriorRule
 from hvae_course.recipes.likelihoods import make_likelihood, make_reader
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
@@ -44,6 +45,11 @@ class Networks(ABC):
     def levels(self) -> range:
         """0, ..., L - 1."""
         return range(self.model.num_levels)
+
+    @property
+    def reads(self) -> tuple[int, ...] | None:
+        """The bottom-up feature that each level reads, counted from 1; None for each its own."""
+        return None
 
     @abstractmethod
     def latent_shape(self, l: int) -> tuple[int, ...]:
@@ -94,6 +100,10 @@ class Networks(ABC):
     def initial(self) -> nn.Module | None:
         """A module from a number of rows to the state above the top level; None if it is empty."""
         return None
+
+    def adapt(self, rule: PosteriorRule) -> PosteriorRule:
+        """Fit a rule of the posterior to the states of these networks; by default as it is."""
+        return rule
 
     def likelihood(self) -> Likelihood:
         """The likelihood p(x | z) of the model's data, with its network."""

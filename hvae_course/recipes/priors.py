@@ -9,7 +9,14 @@ from hvae_course import config
 from hvae_course.data import DataSet, DataSpec
 from hvae_course.gaussians import GaussianHead
 from hvae_course.nets import mlp
-from hvae_course.priors import VHP, MixtureOfGaussians, Prior, StandardNormal, VampPrior
+from hvae_course.priors import (
+    VHP,
+    LearnedNormal,
+    MixtureOfGaussians,
+    Prior,
+    StandardNormal,
+    VampPrior,
+)
 from hvae_course.recipes.likelihoods import make_reader
 
 Shape = tuple[int, ...]
@@ -17,6 +24,10 @@ Shape = tuple[int, ...]
 
 def _standard(options: config.Standard, shape: Shape, data: DataSet | DataSpec) -> StandardNormal:
     return StandardNormal(*shape)
+
+
+def _normal(options: config.Normal, shape: Shape, data: DataSet | DataSpec) -> LearnedNormal:
+    return LearnedNormal(*shape)
 
 
 def _mixture(
@@ -63,6 +74,7 @@ def _vector(name: str, shape: Shape) -> int:
 
 PRIORS: dict[str, Callable[..., Prior]] = {
     "standard": _standard,
+    "normal": _normal,
     "mixture": _mixture,
     "vamp": _vamp,
     "vhp": _vhp,

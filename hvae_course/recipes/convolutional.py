@@ -1,0 +1,384 @@
+"""Convolutional networks over maps of several resolutions, for hierarchies of any depth.
+
+The path upward is a chain of residual blocks, one or more per level, that reduces the resolution
+from stage to stage. The state of the walk down is a map too. Each latent is added to it through a
+convolution of one position and followed by residual blocks, so that state and latents of L levels
+form one residual network.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from hvae_course.config import Model
+from hvae_course.convolutions import (
+    CELLS,
+    Enlarge,
+    Reduce,
+    Residual,
+    ToMaps,
+    ToRows,
+    scale_last,
+)
+from hvae_course.data import DataSpec
+from hvae_course.gaussians import split_normal
+from hvae_course.hierarchy import LearnedState
+from hvae_course.posteriors import PosteriorRule
+from hvae_course.recipes.likelihoods import usual_likelihood
+from hvae_course.recipes.networks import Networks
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution of a hierarchy."""
+
+    size: tuple[int, int]
+    """Height and width of its maps."""
+    levels: range
+    """Its levels, counted from 0 next to the data."""
+    channels: int
+    """Channels of features and state."""
+
+    @property
+    def kernel(self) -> int:
+        """Side of its convolutions; 1 where a larger one would read mostly padding."""
+        return 1 if max(self.size) <= 2 else 3
+
+
+def usual_stages(height: int, num_levels: int, channels: int) -> tuple[tuple[int, int, int], ...]:
+    """Share levels out over the halves of a height, the most to the highest resolution.
+
+    Args:
+        height: of the data.
+        num_levels: L.
+        channels: of every map.
+
+    Returns:
+        Stages as in `hvae_course.config.Convolutional`.
+
+    Example:
+        >>> usual_stages(28, 5, 32)
+        ((14, 3, 32), (7, 2, 32))
+    """
+    heights = [height // 2 if height % 2 == 0 and height > 8 else height]
+    while heights[-1] % 2 == 0 and heights[-1] > 4:
+        heights.append(heights[-1] // 2)
+    heights = heights[:num_levels]
+    share, rest = divmod(num_levels, len(heights))
+    return tuple((height, share + (i < rest), channels) for i, height in enumerate(heights))
+
+
+class MapGaussian(nn.Module):
+    """A diagonal Gaussian over a map from the outputs of a network.
+
+    Args:
+        net: module to means and raw log-scales, ``(B, 2 Z, H, W)``.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, h: Tensor) -> Distribution:
+        """Map ``(B, C, H, W)`` to a distribution over ``(Z, H, W)``."""
+        return split_normal(self.net(h))
+
+
+class MapUpdate(nn.Module):
+    r"""A latent map enters the state, :math:`h \leftarrow R(h + W z_l)`.
+
+    Args:
+        latent: W, from the channels of the latent to those of the state.
+        blocks: R, residual blocks, and the change of resolution to the level below.
+    """
+
+    def __init__(self, latent: nn.Module, blocks: nn.Module) -> None:
+        super().__init__()
+        self.latent, self.blocks = latent, blocks
+
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """Change the state ``(B, C, H, W)`` by a latent ``(B, Z, H, W)``."""
+        return self.blocks(h + self.latent(z))
+
+
+class PriorAndFeature(nn.Module):
+    r"""A conditional prior whose network gives the state a feature too, chapter 8.
+
+    .. math:: (\mu_l, \xi_l, f_l) = P_l(h), \qquad h \leftarrow R_l(h + f_l + W z_l)
+
+    The posterior of the level reads h without f; the walk adds f to what the update reads.
+
+    Args:
+        net: module to mean, raw log-scale and feature, ``(B, 2 Z + C, H, W)``.
+        latent: Z.
+
+    Source:
+        Child (2021), VDVAE, arXiv:2011.10650.
+    """
+
+    def __init__(self, net: nn.Module, latent: int) -> None:
+        super().__init__()
+        self.net, self.latent = net, latent
+
+    def forward(self, h: Tensor) -> tuple[Distribution, Tensor]:
+        """Map ``(B, C, H, W)`` to p(z_l | z_>l) and the feature ``(B, C, H, W)``."""
+        outputs = self.net(h)
+        return split_normal(outputs[:, : 2 * self.latent]), outputs[:, 2 * self.latent :]
+
+
+class GroupState:
+    """The state of the walk and the earlier one that a group of levels reads.
+
+    Args:
+        now: the state that updates change, ``(B, C, H, W)``.
+        start: the state above the first level of the group, which priors and posteriors read.
+    """
+
+    def __init__(self, now: Tensor, start: Tensor) -> None:
+        self.now, self.start = now, start
+
+    def __add__(self, feature: Tensor) -> "GroupState":
+        return GroupState(self.now + feature, self.start)
+
+
+class GroupUpdate(nn.Module):
+    """An update of the state alone, at whose end a new group of levels may begin.
+
+    Args:
+        update: module ``(h, z) -> h``.
+        ends: whether the level is the last of its group.
+    """
+
+    def __init__(self, update: nn.Module, *, ends: bool) -> None:
+        super().__init__()
+        self.update, self.ends = update, ends
+
+    def forward(self, h: GroupState | Tensor, z: Tensor) -> GroupState:
+        """Change the state; the first state of the walk is a tensor."""
+        h = GroupState(h, h) if isinstance(h, Tensor) else h
+        now = self.update(h.now, z)
+        return GroupState(now, now if self.ends else h.start)
+
+
+class ReadsStart(nn.Module):
+    """A conditional prior, or a network of the likelihood, that reads one part of a group's state.
+
+    Args:
+        part: the module.
+        name: ``"start"`` or ``"now"``.
+    """
+
+    def __init__(self, part: nn.Module, name: str = "start") -> None:
+        super().__init__()
+        self.part, self.name = part, name
+
+    def forward(self, h: GroupState) -> Any:  # noqa: ANN401
+        """Apply the module."""
+        return self.part(getattr(h, self.name))
+
+
+class ReadsStartRule(PosteriorRule):
+    """A rule of the posterior that reads the state above its group of levels.
+
+    Args:
+        rule: the rule.
+    """
+
+    def __init__(self, rule: PosteriorRule) -> None:
+        super().__init__()
+        self.rule, self.reads_prior = rule, rule.reads_prior
+
+    def forward(self, d: Tensor, h: GroupState | Tensor, p: Distribution | None) -> Distribution:
+        """Give ``q(z_l | x, z_>l)``."""
+        return self.rule(d, h.start if isinstance(h, GroupState) else h, p)
+
+
+class Convolutions(Networks):
+    """Residual blocks over maps."""
+
+    def __init__(self, model: Model, spec: DataSpec) -> None:
+        super().__init__(model, spec)
+        self.options = model.make_networks_options()
+        if len(spec.shape) not in (2, 3):
+            raise ValueError(
+                f"convolutional networks read images (H, W) or (C, H, W), got examples of the "
+                f"shape {spec.shape}; choose networks='mlp', or give the data their shape"
+            )
+        *colours, height, width = spec.shape
+        self.colours, self.size = math.prod(colours), (height, width)
+        stages = self.options.stages or usual_stages(
+            height, model.num_levels, self.options.channels
+        )
+        ends = [0, *accumulate(levels for _, levels, _ in stages)]
+        self.stages = [
+            Stage(self._size_at(rows), range(*between), channels)
+            for (rows, _, channels), between in zip(stages, pairwise(ends), strict=True)
+        ]
+        if self.options.group > 1 and model.conditional:
+            raise ValueError("a conditional model reads every state; choose group=1")
+
+    def latent_shape(self, l: int) -> tuple[int, ...]:  # noqa: D102
+        return (self.model.latent_sizes[l], *self.stage(l).size)
+
+    def stage(self, l: int) -> Stage:
+        """The resolution of a level; level -1, the data, is at that of the lowest level."""
+        return next(stage for stage in self.stages if max(l, 0) in stage.levels)
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """The feature that each level reads, counted from 1."""
+        shared = self.options.shared_features
+        return tuple((self.stage(l).levels[-1] if shared else l) + 1 for l in self.levels)
+
+    def feature(self, l: int) -> nn.Module:  # noqa: D102
+        stage, below = self.stage(l), self.stage(l - 1)
+        parts: list[nn.Module] = []
+        if l == 0:
+            maps = ToMaps(
+                self._channels_read(), self.size, self._factor(), num_classes=self.num_classes
+            )
+            kernel = stage.kernel
+            read = nn.Conv2d(maps.num_outputs, stage.channels, kernel, padding=kernel // 2)
+            parts = [maps, read]
+        elif stage is not below:
+            factor = tuple(b // s for b, s in zip(below.size, stage.size, strict=True))
+            parts = [Reduce(below.channels, stage.channels, factor)]
+        return nn.Sequential(*parts, *self._blocks(stage, generative=False))
+
+    def message(self, l: int) -> nn.Module:  # noqa: D102
+        channels = self.stage(l).channels
+        return MapGaussian(self._network(l, channels, 2 * self.model.latent_sizes[l]))
+
+    def upward(self, l: int) -> nn.Module:  # noqa: D102
+        stage, below = self.stage(l), self.stage(l - 1)
+        channels = self.model.latent_sizes[l - 1] + self.num_classes
+        factor = tuple(b // s for b, s in zip(below.size, stage.size, strict=True))
+        enter = nn.Conv2d(channels, stage.channels, factor, stride=factor)
+        net = self._network(l, stage.channels, 2 * self.model.latent_sizes[l])
+        return MapGaussian(nn.Sequential(enter, net))
+
+    def head(self, l: int) -> nn.Module:  # noqa: D102
+        channels = 2 * self.stage(l).channels + self.num_classes
+        return MapGaussian(self._network(l, channels, 2 * self.model.latent_sizes[l]))
+
+    def delta(self, l: int, *, reads_state: bool) -> nn.Module:  # noqa: D102
+        channels = self.stage(l).channels
+        channels += channels + self.num_classes if reads_state else 0
+        net = self._network(l, channels, 2 * self.model.latent_sizes[l])
+        return scale_last(net, 0) if self.options.zero_priors else net
+
+    def update(self, l: int) -> nn.Module:  # noqa: D102
+        stage, below = self.stage(l), self.stage(l - 1)
+        latent = nn.Conv2d(self.model.latent_sizes[l], stage.channels, 1)
+        if self.options.depth_scaled:
+            scale_last(latent, 1 / math.sqrt(self.model.num_levels))
+        blocks = self._blocks(stage, generative=True)
+        if below is not stage:
+            blocks.append(Enlarge(stage.channels, below.channels, below.size))
+        update = MapUpdate(latent, nn.Sequential(*blocks))
+        if self.options.group == 1:
+            return update
+        place = stage.levels[-1] - l  # from the top of the stage
+        ends = l == stage.levels[0] or (place + 1) % self.options.group == 0
+        return GroupUpdate(update, ends=ends)
+
+    def prior(self, l: int) -> nn.Module:  # noqa: D102
+        latent, channels = self.model.latent_sizes[l], self.stage(l).channels
+        feature = channels if self.gives_feature else 0
+        net = self._network(l, channels + self.num_classes, 2 * latent + feature, generative=True)
+        if self.options.zero_priors:
+            scale_last(net, 0)
+        prior = PriorAndFeature(net, latent) if self.gives_feature else MapGaussian(net)
+        return self.reads_start(prior)
+
+    def decoder(self, num_outputs: int) -> nn.Module:  # noqa: D102
+        stage = self.stages[0]
+        rows = self._rows(num_outputs)
+        kernel = stage.kernel
+        net = nn.Conv2d(
+            stage.channels + self.num_classes, rows.num_inputs, kernel, padding=kernel // 2
+        )
+        net = nn.Sequential(net, rows)
+        return net if self.options.group == 1 else ReadsStart(net, "now")
+
+    def initial(self) -> nn.Module:  # noqa: D102
+        return LearnedState(self.stages[-1].channels, *self.stages[-1].size)
+
+    @property
+    def gives_feature(self) -> bool:
+        """Whether the network of a prior gives the state a feature too."""
+        return self.model.recipe == "vdvae"
+
+    def adapt(self, rule: PosteriorRule) -> PosteriorRule:  # noqa: D102
+        return rule if self.options.group == 1 else ReadsStartRule(rule)
+
+    def reads_start(self, part: nn.Module) -> nn.Module:
+        """Let a part read the state above its group of levels, where there are groups."""
+        return part if self.options.group == 1 else ReadsStart(part)
+
+    def _size_at(self, height: int) -> tuple[int, int]:
+        """Height and width of the maps of a stage."""
+        rows, columns = self.size
+        factor = rows // height
+        if rows % height or columns % factor:
+            raise ValueError(
+                f"maps of height {height} do not divide images of {rows} x {columns} evenly; "
+                "choose stages whose heights do"
+            )
+        return height, columns // factor
+
+    def _factor(self) -> int:
+        """Height and width of the patch of pixels at one position of the lowest stage."""
+        return self.size[0] // self.stages[0].size[0]
+
+    def _channels_read(self) -> int:
+        """Channels of what is read of the images."""
+        reader = self.reader()
+        if reader is None:
+            return self.colours
+        return self.colours * reader.num_outputs // self.spec.num_features
+
+    def _rows(self, num_outputs: int) -> ToRows:
+        """The layout in which the likelihood reads its parameters."""
+        name = self.model.likelihood or usual_likelihood(self.spec)
+        per_pixel = num_outputs // math.prod(self.size)
+        if name == "categorical":
+            values = self.spec.num_values
+            return ToRows(1, self.colours, self._factor(), num_values=values)
+        return ToRows(per_pixel, 1, self._factor())
+
+    def _blocks(self, stage: Stage, *, generative: bool) -> list[nn.Module]:
+        """Residual blocks of one level on the path up or down."""
+        channels, blocks = stage.channels, []
+        for _ in range(self.options.blocks):
+            body = self._cell(stage, channels, channels, generative=generative)
+            if self.options.depth_scaled:
+                scale_last(body, 1 / math.sqrt(self.options.blocks * self.model.num_levels))
+            blocks.append(Residual(body, channels, channels))
+        return blocks
+
+    def _network(
+        self, l: int, channels_in: int, channels_out: int, *, generative: bool = False
+    ) -> nn.Module:
+        """One cell without a skip, from maps to the parameters of a distribution."""
+        return self._cell(self.stage(l), channels_in, channels_out, generative=generative)
+
+    def _cell(
+        self, stage: Stage, channels_in: int, channels_out: int, *, generative: bool
+    ) -> nn.Sequential:
+        own = self.model.generative_normalisation if generative else None
+        make: Callable[..., nn.Sequential] = CELLS[self.options.cell]
+        kernel = stage.kernel if self.options.cell == "bottleneck" else min(stage.size[0] | 1, 5)
+        return make(
+            channels_in,
+            max(1, round(self.options.expansion * stage.channels)),
+            channels_out,
+            kernel=kernel,
+            normalisation=own or self.model.normalisation,
+            activation=self.model.activation,
+        )
