@@ -104,7 +104,7 @@ def depthwise(
     normalisation: str = "batch",
     activation: str = "silu",
 ) -> nn.Sequential:
-    r"""Body of a residual cell: :math:`1\times1`, one wide depthwise convolution, :math:`1\times1`.
+    r"""Body of a residual cell: a wide depthwise convolution between two :math:`1\times1`.
 
     A depthwise convolution filters each channel by itself. Its cost grows with the number of
     channels and not with its square, so a wide kernel over many channels is affordable.

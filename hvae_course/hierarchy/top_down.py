@@ -21,9 +21,9 @@ class TopDown(nn.Module):
 
     Args:
         updates: one module ``(h, z_l) -> h`` per level, bottom to top.
-        conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top. It may
-            return ``(p, f)`` too, where f is added to the state that the update of the level
-            reads, and not to the one that posterior and label see.
+        conditionals: one module ``h -> p(z_l | z_>l)`` per level but the top, bottom to top. It
+            may return ``(p, f)`` too: f is added to the state that the update of the level reads,
+            and the posterior does not see it.
         likelihood: module ``h -> p(x | z)``.
         initial: module ``n -> h``, the state of n rows above the top level; by default it is
             empty, ``(n, 0)``.
