@@ -178,7 +178,7 @@ MNIST_DEEP = Benchmark(
                 },
                 warm_up=None,
                 free_bits=0.5,
-                epochs=28,
+                epochs=40,
                 batch_size=100,
                 learning_rate=2e-3,
                 clip_norm=200.0,
