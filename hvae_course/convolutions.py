@@ -151,39 +151,43 @@ def _before(channels: int, normalisation: str, activation: str) -> list[nn.Modul
     return [*norm, ACTIVATIONS[activation]()]
 
 
-def last_convolution(body: nn.Module) -> nn.Conv2d:
-    """Find the last convolution of a body.
+def last_layer(body: nn.Module) -> nn.Module:
+    """Find the last layer of a body that has weights.
 
     Args:
         body: a module.
 
     Returns:
-        The convolution.
+        The last convolution, or the normalisation after it.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the body holds no convolution.
     """
-    found = [part for part in body.modules() if isinstance(part, nn.Conv2d)]
-    if not found:
+    kinds = (nn.Conv2d, nn.BatchNorm2d, nn.LayerNorm)
+    found = [part for part in body.modules() if isinstance(part, kinds)]
+    if not any(isinstance(part, nn.Conv2d) for part in found):
         raise ValueError(f"{type(body).__name__} holds no convolution")
     return found[-1]
 
 
 @torch.no_grad()
 def scale_last(body: nn.Module, factor: float) -> nn.Module:
-    r"""Multiply the last convolution of a body at the start of training.
+    r"""Multiply what a body gives at the start of training.
 
     A sum of N blocks, each scaled by :math:`1/\sqrt N`, has the variance of one block, whatever N
-    is (:eq:`eq-depth-scale`). With the factor 0 a block starts as the identity.
+    is (:eq:`eq-depth-scale`). With the factor 0 a block starts as the identity. A normalisation
+    behind the last convolution would undo a change of its weights, so that the gain of the
+    normalisation is scaled instead.
 
     Args:
-        body: a module that ends in a convolution; its weights are changed.
-        factor: factor of weights and biases.
+        body: a module that ends in a convolution, or in one and a normalisation; its weights are
+            changed.
+        factor: factor of weights and biases of the last of them.
 
     Returns:
         The same module.
     """
-    last = last_convolution(body)
+    last = last_layer(body)
     last.weight.mul_(factor)
     if last.bias is not None:
         last.bias.mul_(factor)
