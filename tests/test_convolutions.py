@@ -670,6 +670,7 @@ def test_fifty_levels_take_a_step_and_generate():
 
 # What is refused
 
+BLOCKS = [{"columns": [*range(16)], "likelihood": "gaussian"}]
 STAGE = {"stages": ((4, 2, 8),)}
 REFUSED = {
     "heights that do not fall": ({"stages": ((4, 1, 8), (4, 1, 8))}, {}, "heights of the stages"),
@@ -717,10 +718,15 @@ def test_perceptrons_have_no_options_of_their_own():
             {"networks_options": STAGE | {"group": 2}, "conditional": True},
             "a conditional model reads every state; choose group=1",
         ),
+        (
+            DataSpec((4, 4), None),
+            {"likelihood": "mixed", "likelihood_options": {"blocks": BLOCKS}},
+            "the likelihood 'mixed' scores the columns of a table",
+        ),
         (DataSpec((8, 8), 2), {"prior": "mixture"}, "the prior 'mixture' is over vectors"),
         (DataSpec((8, 8), 2), {"prior": "vhp"}, "the prior 'vhp' is over vectors"),
     ],
-    ids=["a table", "four axes", "rows", "columns", "labels in groups", "mixture", "vhp"],
+    ids="table axes rows columns groups mixed mixture vhp".split(),
 )
 def test_data_that_do_not_fit_are_refused_where_the_model_is_built(spec, settings, message):
     settings = {"networks_options": STAGE, "latent_sizes": (1, 1)} | settings

@@ -26,8 +26,9 @@ from hvae_course.convolutions import (
     scale_last,
 )
 from hvae_course.data import DataSpec
+from hvae_course.flows import AutoregressiveMaps
 from hvae_course.gaussians import split_normal
-from hvae_course.hierarchy import LearnedState
+from hvae_course.hierarchy import LearnedState, with_label
 from hvae_course.posteriors import PosteriorRule
 from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.recipes.networks import Networks
@@ -106,6 +107,24 @@ class MapUpdate(nn.Module):
         return self.blocks(h + self.latent(z))
 
 
+class MapEntry(nn.Module):
+    r"""Another map enters a path upward, :math:`R(\mathrm{reduce}(h) + W a)`.
+
+    Args:
+        reduce: brings the path to the resolution of its next level.
+        enter: W, from the channels of a to those of the path, at that resolution.
+        blocks: R, residual blocks.
+    """
+
+    def __init__(self, reduce: nn.Module, enter: nn.Module, blocks: nn.Module) -> None:
+        super().__init__()
+        self.reduce, self.enter, self.blocks = reduce, enter, blocks
+
+    def forward(self, h: Tensor, a: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` and ``(B, A, H_a, W_a)`` to the path at the next level."""
+        return self.blocks(self.reduce(h) + self.enter(a))
+
+
 class PriorAndFeature(nn.Module):
     r"""A conditional prior whose network gives the state a feature too, chapter 8.
 
@@ -144,6 +163,10 @@ class GroupState:
 
     def __add__(self, feature: Tensor) -> "GroupState":
         return GroupState(self.now + feature, self.start)
+
+    def with_label(self, y: Tensor) -> "GroupState":
+        """Join both states with one-hot labels ``(B, C)``."""
+        return GroupState(with_label(self.now, y), with_label(self.start, y))
 
 
 class GroupUpdate(nn.Module):
@@ -198,6 +221,11 @@ class ReadsStartRule(PosteriorRule):
         return self.rule(d, h.start if isinstance(h, GroupState) else h, p)
 
 
+def _factor_between(below: Stage, above: Stage) -> tuple[int, int]:
+    """How many times higher and wider the maps of the lower stage are."""
+    return below.size[0] // above.size[0], below.size[1] // above.size[1]
+
+
 class Convolutions(Networks):
     """Residual blocks over maps."""
 
@@ -209,11 +237,14 @@ class Convolutions(Networks):
                 f"convolutional networks read images (H, W) or (C, H, W), got examples of the "
                 f"shape {spec.shape}; choose networks='mlp', or give the data their shape"
             )
+        if model.likelihood == "mixed":
+            raise ValueError(
+                "the likelihood 'mixed' scores the columns of a table, and convolutional networks "
+                "give the pixels of images; choose another likelihood, or networks='mlp'"
+            )
         *colours, height, width = spec.shape
         self.colours, self.size = math.prod(colours), (height, width)
-        stages = self.options.stages or usual_stages(
-            height, model.num_levels, self.options.channels
-        )
+        stages = self.options.stages or self._usual_stages(height)
         ends = [0, *accumulate(levels for _, levels, _ in stages)]
         self.stages = [
             Stage(self._size_at(rows), range(*between), channels)
@@ -281,11 +312,11 @@ class Convolutions(Networks):
         if below is not stage:
             blocks.append(Enlarge(stage.channels, below.channels, below.size))
         update = MapUpdate(latent, nn.Sequential(*blocks))
-        if self.options.group == 1:
+        if not self.has_groups:
             return update
         place = stage.levels[-1] - l  # from the top of the stage
         ends = l == stage.levels[0] or (place + 1) % self.options.group == 0
-        return GroupUpdate(update, ends=ends)
+        return GroupUpdate(update, ends=l % 2 == 0 if self.has_pairs else ends)
 
     def prior(self, l: int) -> nn.Module:  # noqa: D102
         latent, channels = self.model.latent_sizes[l], self.stage(l).channels
@@ -304,7 +335,7 @@ class Convolutions(Networks):
             stage.channels + self.num_classes, rows.num_inputs, kernel, padding=kernel // 2
         )
         net = nn.Sequential(net, rows)
-        return net if self.options.group == 1 else ReadsStart(net, "now")
+        return ReadsStart(net, "now") if self.has_groups else net
 
     def initial(self) -> nn.Module:  # noqa: D102
         return LearnedState(self.stages[-1].channels, *self.stages[-1].size)
@@ -314,12 +345,92 @@ class Convolutions(Networks):
         """Whether the network of a prior gives the state a feature too."""
         return self.model.recipe == "vdvae"
 
+    @property
+    def has_pairs(self) -> bool:
+        """Whether levels below the top are pairs, of which the lower is drawn on the way up."""
+        return self.model.recipe == "biva"
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether levels read the state above their group, or their pair."""
+        return self.has_pairs or self.options.group > 1
+
     def adapt(self, rule: PosteriorRule) -> PosteriorRule:  # noqa: D102
-        return rule if self.options.group == 1 else ReadsStartRule(rule)
+        return ReadsStartRule(rule) if self.has_groups else rule
 
     def reads_start(self, part: nn.Module) -> nn.Module:
         """Let a part read the state above its group of levels, where there are groups."""
-        return part if self.options.group == 1 else ReadsStart(part)
+        return ReadsStart(part) if self.has_groups else part
+
+    def path_of_draws(self, l: int) -> nn.Module:
+        """A module to the path u, which takes up draws, at a pair or at the top.
+
+        Args:
+            l: level of the draw B of the pair, or of the top.
+
+        Returns:
+            A module of d_1 at the lowest pair; otherwise of u of the pair below, and of the other
+            path e and the draw of that pair, joined.
+        """
+        stage, below = self.stage(l), self.stage(l - 2)
+        if l == 0:
+            return nn.Sequential(*self._blocks(stage, generative=False))
+        channels = below.channels + self.model.latent_sizes[l - 2]
+        return self._entry(l, channels, _factor_between(below, stage))
+
+    def path_of_features(self, l: int) -> nn.Module:
+        """A module to the path e, which takes up no draws, at a pair or at the top.
+
+        Args:
+            l: level of the draw B of the pair, or of the top.
+
+        Returns:
+            A module of e of the pair below, d_1 at the lowest pair, and of u.
+        """
+        return self._entry(l, self.stage(l).channels, 1)
+
+    def paths_message(self, l: int) -> nn.Module:
+        """A module from both paths, joined, to a Gaussian over z_l."""
+        return MapGaussian(
+            self._network(l, 2 * self.stage(l).channels, 2 * self.model.latent_sizes[l])
+        )
+
+    def addend(self, l: int, *, reads_state: bool, context: int) -> nn.Module:
+        """A module to mean, raw log-scale and context, joined, from d_l, or from the state."""
+        channels = self.stage(l).channels + (self.num_classes if reads_state else 0)
+        return self._network(l, channels, 2 * self.model.latent_sizes[l] + context)
+
+    def flow(self, l: int, *, context: int) -> nn.Module:
+        """A module ``(z_0, context) -> (a, b)`` for an inverse autoregressive flow over z_l."""
+        stage = self.stage(l)
+        return AutoregressiveMaps(
+            self.model.latent_sizes[l],
+            context=context,
+            hidden=stage.channels,
+            kernel=1 if max(stage.size) == 1 else 3,
+            activation=self.model.activation,
+        )
+
+    def _entry(self, l: int, channels: int, factor: int | tuple[int, int]) -> MapEntry:
+        """The step of a path upward from one pair to the next."""
+        stage, below = self.stage(l), self.stage(l - 2)
+        enter = nn.Conv2d(channels, stage.channels, factor, stride=factor)
+        if self.options.depth_scaled:
+            scale_last(enter, 1 / math.sqrt(self.model.num_levels))
+        reduce: nn.Module = nn.Identity()
+        if stage is not below:
+            reduce = Reduce(below.channels, stage.channels, _factor_between(below, stage))
+        blocks = nn.Sequential(*self._blocks(stage, generative=False))
+        return MapEntry(reduce, enter, blocks)
+
+    def _usual_stages(self, height: int) -> tuple[tuple[int, int, int], ...]:
+        """Stages of a model that names none; pairs of levels stay together."""
+        num_levels, channels = self.model.num_levels, self.options.channels
+        if not self.has_pairs:
+            return usual_stages(height, num_levels, channels)
+        *lower, (top, pairs, _) = usual_stages(height, (num_levels + 1) // 2, channels)
+        stages = [(size, 2 * number, channels) for size, number, _ in lower]
+        return (*stages, (top, 2 * pairs - 1, channels))
 
     def _size_at(self, height: int) -> tuple[int, int]:
         """Height and width of the maps of a stage."""
