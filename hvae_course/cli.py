@@ -158,7 +158,8 @@ class Source(Options):
     binarisation: config.Binarisation | None = None
     """How grey pixels become binary; None for as in training."""
     data_root: str | None = None
-    """Folder of mnist and fashion_mnist; None for HVAE_DATA, or a cache folder."""
+    """Folder of mnist, fashion_mnist, cifar10, svhn and omniglot; None for HVAE_DATA, or a cache
+    folder."""
     device: config.Device = "auto"
     """Where to compute."""
 

@@ -26,9 +26,28 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 Widths = tuple[int, ...] | tuple[tuple[int, ...], ...]
 """Widths of hidden layers, ``(256, 256)`` for every level, or ``((512, 512), (256,))``, one
 sequence per level, bottom to top."""
-Recipe = Literal["bottom_up", "mean_field", "delta", "ladder", "bidirectional", "vdvae"]
+Recipe = Literal[
+    "bottom_up",
+    "mean_field",
+    "delta",
+    "ladder",
+    "bidirectional",
+    "vdvae",
+    "biva",
+    "resnet",
+]
 NetworksName = Literal["mlp", "convolutional"]
-DataName = Literal["digits", "mnist", "fashion_mnist", "pendulum", "nested_shapes"]
+DataName = Literal[
+    "digits",
+    "mnist",
+    "fashion_mnist",
+    "pendulum",
+    "nested_shapes",
+    "patches",
+    "cifar10",
+    "svhn",
+    "omniglot",
+]
 Binarisation = Literal["dynamic", "static", "threshold", "none"]
 Normalisation = Literal["batch", "layer", "none"]
 Activation = Literal["gelu", "glu", "leaky_relu", "relu", "silu", "tanh"]
@@ -39,6 +58,7 @@ LikelihoodName = Literal[
     "discretized_logistic",
     "gaussian",
     "isotropic_gaussian",
+    "logistic_mixture",
     "mixed",
     "negative_binomial",
     "poisson",
@@ -160,6 +180,10 @@ def per_level(value: float | Sequence[Any], num_levels: int, name: str) -> tuple
 
 class _Usual(str):
     """A default that follows from other options, so that a copy with others chooses it anew."""
+
+
+class _UsualSizes(tuple):
+    """The latent sizes of a model for which none were given."""
 
 
 def _stored(value: Any, kind: Any) -> Any:  # noqa: ANN401
@@ -418,13 +442,22 @@ class BoundedDispersion(BoundedRate):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Components(Options):
+    """Options of the mixture of logistics."""
+
+    num_components: int = 10
+    """K, number of components per pixel."""
+    positive = ("num_components",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Blocks(Options):
     """Options of a table with columns of several kinds."""
 
     blocks: tuple[Mapping[str, Any], ...] = ()
     """One mapping per block of columns, with ``columns``, their numbers from 0 or their names,
-    ``likelihood``, ``num_values`` for categorical and discretized_logistic, and the options of
-    that likelihood."""
+    ``likelihood``, ``num_values`` for categorical, discretized_logistic and logistic_mixture, and
+    the options of that likelihood."""
 
     def __post_init__(self) -> None:
         listed = isinstance(self.blocks, list | tuple) and len(self.blocks) > 0
@@ -545,8 +578,10 @@ NETWORKS: dict[str, type[Options]] = {"mlp": Perceptrons, "convolutional": Convo
 
 :meta hide-value:
 """
-DEEP_RECIPES = ("vdvae",)
+DEEP_RECIPES = ("vdvae", "biva", "resnet")
 """Recipes of convolutional networks alone."""
+PLAIN_RECIPES = ("vdvae", "biva", "resnet")
+"""Recipes whose usual networks have no normalisation."""
 PRIORS: dict[str, type[Options]] = {
     "standard": Standard,
     "normal": Normal,
@@ -564,6 +599,7 @@ LIKELIHOODS: dict[str, type[Options]] = {
     "discretized_logistic": Fixed,
     "gaussian": BoundedScale,
     "isotropic_gaussian": Scale,
+    "logistic_mixture": Components,
     "mixed": Blocks,
     "negative_binomial": BoundedDispersion,
     "poisson": BoundedRate,
@@ -572,8 +608,8 @@ LIKELIHOODS: dict[str, type[Options]] = {
 
 :meta hide-value:
 """
-GREY_LIKELIHOODS = ("bernoulli", "categorical", "discretized_logistic")
-"""Likelihoods of grey or binary pixels, which give real values no density."""
+GREY_LIKELIHOODS = ("bernoulli", "categorical", "discretized_logistic", "logistic_mixture")
+"""Likelihoods of grey, colour or binary pixels, which give real values no density."""
 COUNT_LIKELIHOODS = ("negative_binomial", "poisson")
 """Likelihoods of counts."""
 
@@ -607,6 +643,20 @@ DATA_SETS: dict[str, DataInfo] = {
     "pendulum": DataInfo(about="16x16 images of a pendulum, real values, generated", real=True),
     "nested_shapes": DataInfo(
         about="16x16 shapes with factors on three levels, 16 grey values, generated"
+    ),
+    "patches": DataInfo(
+        about="16x16 colour patches of two photographs, 256 values, from scikit-learn"
+    ),
+    "cifar10": DataInfo(
+        about="32x32 colour images of ten classes, 256 values, through torchvision", folder=True
+    ),
+    "svhn": DataInfo(
+        about="32x32 colour images of house numbers, 256 values, through torchvision", folder=True
+    ),
+    "omniglot": DataInfo(
+        about="28x28 handwritten characters, binarised dynamically, through torchvision",
+        binarisation="dynamic",
+        folder=True,
     ),
 }
 """The known data sets.
@@ -646,10 +696,11 @@ class Data(Options):
     data: DataName | str = "digits"
     """Data set, or a file .npz with data of your own."""
     binarisation: Binarisation | None = None
-    """How grey pixels become binary; None for dynamic with mnist and fashion_mnist, none with the
-    others."""
+    """How grey pixels become binary; None for dynamic with mnist, fashion_mnist and omniglot, none
+    with the others."""
     data_root: str | None = None
-    """Folder of mnist and fashion_mnist; None for HVAE_DATA, or a cache folder."""
+    """Folder of mnist, fashion_mnist, cifar10, svhn and omniglot; None for HVAE_DATA, or a cache
+    folder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -673,9 +724,10 @@ class Model(Options):
 
     recipe: Recipe = "bottom_up"
     """How the latents are inferred; the name of the function in recipes will do as well."""
-    latent_sizes: tuple[int, ...] = (16, 8)
+    latent_sizes: tuple[int, ...] = _UsualSizes((16, 8))
     """Latent dimensions Z_1, ..., Z_L, bottom to top; with convolutional networks the channels of
-    each latent map."""
+    each latent map. Those of biva are an odd number, two for each level below the top, by default
+    (16, 16, 8)."""
     networks: NetworksName | None = None
     """What the networks are made of; None for convolutional with the recipes that need it, mlp
     otherwise."""
@@ -687,12 +739,13 @@ class Model(Options):
     inference_hidden: Widths | None = None
     """Widths in the inference networks; None for those of the generative networks."""
     normalisation: Normalisation | None = None
-    """Normalisation in every network; None for none with vdvae, layer with bidirectional, batch
-    otherwise."""
+    """Normalisation in every network; None for none with vdvae, biva and resnet, layer with
+    bidirectional, batch otherwise."""
     generative_normalisation: Normalisation | None = None
     """Normalisation in the generative networks; None for the same as in the others."""
     activation: Activation | None = None
-    """Activation function; None for gelu with bidirectional and vdvae, silu otherwise."""
+    """Activation function; None for gelu with bidirectional, vdvae, biva and resnet, silu
+    otherwise."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
@@ -705,13 +758,15 @@ class Model(Options):
     """Options of the likelihood, such as std=0.1 for the isotropic Gaussian; those of mixed are
     blocks=[{"columns": [0, 1], "likelihood": "gaussian"}, ...], see `Blocks`."""
     prior: PriorName | None = None
-    """Prior over the top level; None for normal with vdvae, standard otherwise."""
+    """Prior over the top level; None for normal with vdvae and resnet, standard otherwise."""
     prior_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the prior, such as num_components=500."""
     reads_state: bool = True
     """Whether the delta of a level depends on the levels above, or on x alone (delta only)."""
     merge_top: bool = False
     """Whether the top level is merged with N(0, I) as well (ladder only)."""
+    iaf: bool = False
+    """Whether an inverse autoregressive flow follows every level's posterior (resnet only)."""
     conditional: bool = False
     """Whether the model is of x given its label."""
     positive = ("latent_sizes", "hidden", "inference_hidden")
@@ -721,13 +776,15 @@ class Model(Options):
         if isinstance(self.recipe, str):
             name = str.__str__(self.recipe).removesuffix("_vae")  # also of a constant of one's own
             object.__setattr__(self, "recipe", name)
+        if self.recipe == "biva" and isinstance(self.latent_sizes, _UsualSizes):
+            object.__setattr__(self, "latent_sizes", (16, 16, 8))
         super().__post_init__()
-        bidirectional, vdvae = self.recipe == "bidirectional", self.recipe == "vdvae"
+        bidirectional, plain_maps = self.recipe == "bidirectional", self.recipe in PLAIN_RECIPES
         deep = self.recipe in DEEP_RECIPES
         self._choose_usual(
-            normalisation="none" if vdvae else "layer" if bidirectional else "batch",
-            activation="gelu" if bidirectional or vdvae else "silu",
-            prior="normal" if vdvae else "standard",
+            normalisation="none" if plain_maps else "layer" if bidirectional else "batch",
+            activation="gelu" if bidirectional or plain_maps else "silu",
+            prior="normal" if self.recipe in ("vdvae", "resnet") else "standard",
             networks="convolutional" if deep else "mlp",
         )
         if deep and self.networks == "mlp":
@@ -745,6 +802,7 @@ class Model(Options):
         for name, recipe, usual in (
             ("reads_state", "delta", True),
             ("merge_top", "ladder", False),
+            ("iaf", "resnet", False),
         ):
             if getattr(self, name) is not usual and self.recipe != recipe:
                 raise ValueError(
@@ -792,6 +850,28 @@ class Model(Options):
             raise ValueError(
                 f"the stages have {levels} levels and latent_sizes {self.num_levels}; give one "
                 "latent size per level, from the data upward"
+            )
+        if self.recipe == "biva":
+            self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Require two latents per level below the top."""
+        if self.num_levels % 2 == 0:
+            raise ValueError(
+                "biva has two latents for each level below the top and one at the top, so an odd "
+                f"number of latent sizes, got {self.latent_sizes}; give those of the levels in "
+                "pairs, such as (16, 16, 8)"
+            )
+        options = self.make_networks_options()
+        numbers = [stage[1] for stage in options.stages or ()]
+        if any(number % 2 for number in numbers[:-1]):
+            raise ValueError(
+                "the two latents of a level of biva have one resolution, so every stage but the "
+                f"highest has an even number of them, got {numbers}"
+            )
+        if options.group != 1:
+            raise ValueError(
+                "the two latents of a level of biva are a group already; leave group out"
             )
 
     @property

@@ -246,6 +246,7 @@ REFUSED = [
     (Model, {"prior": "vamp"}, "q.z_L . u. depends on the other .* choose normalisation='layer'"),
     (Objective, {"objective": "iwae", "warm_up": 3}, "the objective 'iwae' has no KL terms"),
     (Objective, {"objective": "iwae", "free_bits": 3}, "the objective 'iwae' has no KL terms"),
+    (Objective, {"kl_balancing": True}, "kl_balancing acts until .* give warm_up, or omit it"),
     (
         Training,
         {"decay_shape": "step"},
@@ -341,7 +342,7 @@ def test_normalisation_and_activation_follow_from_the_recipe_unless_told_otherwi
 
 @pytest.mark.parametrize("data", get_args(config.DataName))
 def test_binarisation_follows_from_the_data_unless_told_otherwise(data):
-    usual = "dynamic" if "mnist" in data else "none"
+    usual = "dynamic" if data in ("mnist", "fashion_mnist", "omniglot") else "none"
     assert Data(data=data).binarisation == usual
     assert Data(data=data, binarisation="none").binarisation == "none"
 
@@ -366,11 +367,12 @@ EXPERIMENTS = [
             likelihood_options={"std": 0.1, "learned": True}, prior="vhp",
             prior_options={"hidden": [6]}, merge_top=True, conditional=True,
         ),
-        objective=Objective(warm_up=3, free_bits=(0.5, 0.0, 2.0)),
+        objective=Objective(warm_up=3, free_bits=(0.5, 0.0, 2.0), kl_balancing=True),
         training=Training(
             num_samples=2, epochs=3, batch_size=7, optimiser="adamw", learning_rate=0.1,
             prior_learning_rate=0.2, decay=0.3, decay_shape="cosine", clip_norm=4.0,
             skip_norm=5.0, averaging=0.6, compiled=True, patience=8, seed=9, weight_decay=0.01,
+            skip_limit=4, betas=(0.8, 0.9), epsilon=1e-3, rate_warm_up=50,
         ),
         machine=Machine(device="cpu", precision="bf16"),
     ),

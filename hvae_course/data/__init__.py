@@ -17,7 +17,7 @@ the same. It is one of:
 `from_arrays`, `from_dataset`, `from_folder` and `from_npz` make a data set of data of your own.
 """
 
-from hvae_course.data import kinematics, motion, nested_shapes, pendulum
+from hvae_course.data import kinematics, motion, nested_shapes, patches, pendulum
 from hvae_course.data.arrays import DataWarning, from_arrays
 from hvae_course.data.binarisation import BINARISATION_SEED
 from hvae_course.data.files import from_dataset, from_folder, from_npz
@@ -44,5 +44,6 @@ __all__ = [
     "load_motion",
     "motion",
     "nested_shapes",
+    "patches",
     "pendulum",
 ]
