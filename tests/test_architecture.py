@@ -25,6 +25,7 @@ ALLOWED = {
         "claims": "",
         "gaussians": "",
         "nets": "",
+        "convolutions": "nets",
         "processes": "",
         "seeding": "",
         "data": "config files",
@@ -33,11 +34,13 @@ ALLOWED = {
         "grey_values": "gaussians",
         "hierarchy": "gaussians",
         "compatibility": "data hierarchy likelihoods recipes",
+        "colours": "gaussians grey_values",
         "counts": "gaussians",
         "tables": "gaussians",
-        "likelihoods": "counts gaussians grey_values tables",
+        "likelihoods": "colours counts gaussians grey_values tables",
         "priors": "gaussians",
-        "posteriors": "gaussians hierarchy",
+        "flows": "gaussians nets",
+        "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
@@ -45,7 +48,8 @@ ALLOWED = {
         "checks": "analysis config data gaussians hierarchy likelihoods objectives oracles "
         "posteriors priors recipes seeding training",
         "plots": "",
-        "recipes": "config data gaussians hierarchy likelihoods nets posteriors priors",
+        "recipes": "config convolutions data flows gaussians hierarchy likelihoods nets posteriors "
+        "priors",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",

@@ -44,14 +44,14 @@ def with_label(h: State, y: Tensor | None) -> State:
     """Join a state, or a latent, with the label that a conditional model reads beside it.
 
     Args:
-        h: ``(B, H)`` or ``(B, H, ...)``.
+        h: ``(B, H)`` or ``(B, H, ...)``, or a record with a method ``with_label``.
         y: one-hot labels ``(B, C)``, repeated at every position of an image; None without labels.
 
     Returns:
         ``(B, H + C, ...)``, or h itself without labels.
 
     Raises:
-        TypeError: if there are labels and the state is not a tensor.
+        TypeError: if there are labels and the state is neither.
         ValueError: if the labels are numbers and not one-hot.
     """
     if y is None:
@@ -61,6 +61,8 @@ def with_label(h: State, y: Tensor | None) -> State:
             f"labels are read one-hot, (B, C), got the shape {tuple(y.shape)}; write them so with "
             "model.one_hot(y, len(y))"
         )
+    if hasattr(h, "with_label"):
+        return h.with_label(y)
     if isinstance(h, Tensor) and h.dim() > 2:
         y = y.reshape(*y.shape, *(1,) * (h.dim() - 2)).expand(-1, -1, *h.shape[2:])
     return join(h, y)

@@ -1,6 +1,8 @@
 """Posterior families, one file each: how the latents are inferred from the data."""
 
+from hvae_course.posteriors.additive import Additive
 from hvae_course.posteriors.base import Posterior, PosteriorRule, TopDownPosterior
+from hvae_course.posteriors.biva import BIVA
 from hvae_course.posteriors.chain import Chain
 from hvae_course.posteriors.concat import Concatenation
 from hvae_course.posteriors.delta import Delta, kl_delta
@@ -12,6 +14,8 @@ from hvae_course.posteriors.precision import (
 )
 
 __all__ = [
+    "Additive",
+    "BIVA",
     "Chain",
     "Concatenation",
     "Delta",

@@ -15,6 +15,8 @@ from hvae_course.config import Model, named_options, plain, take
 from hvae_course.data import DataSet, DataSpec, Standardisation
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE
 from hvae_course.posteriors import (
+    BIVA,
+    Additive,
     Chain,
     Concatenation,
     Delta,
@@ -35,7 +37,7 @@ def _chain(networks: Networks) -> tuple[BottomUp, Posterior]:
 
 
 def _top_down(
-    rule: Callable[[Networks, int], PosteriorRule],
+    rule: Callable[[Any, int], PosteriorRule],
 ) -> Callable[[Networks], tuple[BottomUp, Posterior]]:
     """Inference on the way down, with one rule per level."""
 
@@ -65,13 +67,37 @@ def _concatenation(networks: Networks, l: int) -> PosteriorRule:
     return Concatenation(networks.head(l))
 
 
-INFERENCE: dict[str, Callable[[Networks], tuple[BottomUp, Posterior]]] = {
+def _biva(networks: Convolutions) -> tuple[BottomUp, Posterior]:
+    *pairs, top = networks.levels[::2]
+    posterior = BIVA(
+        [networks.path_of_draws(l) for l in (*pairs, top)],
+        [networks.path_of_features(l) for l in (*pairs, top)],
+        heads=[networks.message(l) for l in pairs],
+        rules=[networks.adapt(_concatenation(networks, l + 1)) for l in pairs],
+        top=networks.paths_message(top),
+    )
+    return networks.features(1), posterior
+
+
+def _additive(networks: Convolutions, l: int) -> PosteriorRule:
+    context = networks.stage(l).channels if networks.model.iaf else 0
+    return Additive(
+        networks.addend(l, reads_state=False, context=context),
+        networks.addend(l, reads_state=True, context=context),
+        flow=networks.flow(l, context=context) if context else None,
+        context=context,
+    )
+
+
+INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "bottom_up": _chain,
     "mean_field": _top_down(_direct),
     "delta": _top_down(_delta),
     "ladder": _top_down(_merge),
     "bidirectional": _top_down(_concatenation),
     "vdvae": _top_down(_concatenation),
+    "biva": _biva,
+    "resnet": _top_down(_additive),
 }
 """Bottom-up path and posterior of every recipe.
 
@@ -231,7 +257,7 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
 
 def _named(recipe: str, data: DataSet | DataSpec, options: Mapping[str, Any]) -> HierarchicalVAE:
     """Build a model from the options of the function of its name."""
-    of = recipe if recipe.endswith("vae") else f"{recipe}_vae"
+    of = recipe if recipe in RECIPES else f"{recipe}_vae"
     if "seed" in options:
         raise TypeError(
             f"{of} has no option 'seed'; set the initial weights with torch.manual_seed, or with "
@@ -296,6 +322,62 @@ def vdvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa:
         5
     """
     return _named("vdvae", data, options)
+
+
+def biva(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    """Bidirectional-inference VAE: two latents per level, one drawn up, one down (chapter 8).
+
+    ``latent_sizes`` are those of B_1, T_1, B_2, T_2, ..., z_L, and every one is a level of the
+    model. In the published code no scale but that of the top prior can be below 1; here they can.
+
+    Args:
+        data: the data set or its specification, of images.
+        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
+            `hvae_course.config.Convolutional`, of which group and shared_features have no meaning
+            here.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Maaløe et al. (2019), arXiv:1902.02102.
+
+    Example:
+        >>> from hvae_course import data
+        >>> model = biva(data.load("digits"), latent_sizes=(2, 2, 2, 2, 4))
+        >>> model.posterior.draws_bottom_up
+        (True, False, True, False, False)
+    """
+    return _named("biva", data, options)
+
+
+def resnet_vae(
+    data: DataSet | DataSpec,
+    *,
+    iaf: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """ResNet-VAE: posterior parameters are sums of one network up and one down (chapter 8).
+
+    Args:
+        data: the data set or its specification, of images.
+        iaf: whether an inverse autoregressive flow follows the posterior of every level.
+        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
+            `hvae_course.config.Convolutional`. In the published model every level reads a feature
+            of its own, ``shared_features=False``.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Kingma et al. (2016), arXiv:1606.04934.
+
+    Example:
+        >>> from hvae_course import data
+        >>> resnet_vae(data.load("digits"), iaf=True, latent_sizes=(2, 2, 2)).num_levels
+        3
+    """
+    return _named("resnet", data, {"iaf": iaf, **options})
 
 
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -393,6 +475,8 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
         ladder_vae,
         bidirectional_vae,
         vdvae,
+        biva,
+        resnet_vae,
     )
 }
 """Recipes by name.
