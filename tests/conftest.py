@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 import hvae_course
+from hvae_course.config import DEEP_RECIPES
 from hvae_course.data import DataSet, Split
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.training import History
@@ -45,7 +46,10 @@ def make_model(tiny_data: DataSet) -> Callable[..., HierarchicalVAE]:
     def make(
         recipe: str = "bottom_up_vae", data: DataSet | None = None, *, seed: int = 0, **settings
     ) -> HierarchicalVAE:
-        settings = {"hidden": (16,), "latent_sizes": (4, 3)} | settings
+        deep = recipe.removesuffix("_vae") in DEEP_RECIPES
+        small = {"channels": 8, "zero_priors": False}  # at zero a prior would read nothing yet
+        usual = {"networks_options": small} if deep else {"hidden": (16,)}
+        settings = {**usual, "latent_sizes": (4, 3)} | settings
         torch.manual_seed(seed)
         return getattr(hvae_course.recipes, recipe)(data or tiny_data, **settings)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import D
+from recipe_kinds import OF_ANY_NETWORKS, PERCEPTRONS, RECIPE_STATES
 from test_networks import Convolutions
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -25,7 +26,7 @@ from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 C = 3
 SIZES = (4, 3, 2)
 recipe_names = pytest.mark.parametrize("recipe", RECIPES)
-states = pytest.mark.parametrize("state", ["markov", "skip"])
+recipe_states = pytest.mark.parametrize(("recipe", "state"), RECIPE_STATES)
 
 
 @pytest.fixture
@@ -265,8 +266,7 @@ def moves(before: Tensor, after: Tensor) -> bool:
     return not torch.equal(before, after)
 
 
-@recipe_names
-@states
+@recipe_states
 def test_every_part_but_the_prior_over_the_top_reads_the_label(recipe, state, make, x, y):
     """Held at the same values, a level is judged by the label alone."""
     model = make(recipe, state=state).eval()
@@ -284,8 +284,8 @@ def test_every_part_but_the_prior_over_the_top_reads_the_label(recipe, state, ma
     assert moves(likelihood(h).mean, likelihood(h_other).mean)
 
 
-@recipe_names
-@states
+@pytest.mark.parametrize("recipe", PERCEPTRONS)
+@pytest.mark.parametrize("state", ["markov", "skip"])
 def test_the_weights_of_every_label_receive_a_gradient(recipe, state, make, x):
     """The columns that read the label are the last of a layer that reads z, or x, as well."""
     model, y = make(recipe, state=state, normalisation="layer"), torch.arange(10)
@@ -361,12 +361,11 @@ def test_a_model_of_x_alone_is_built_with_the_same_draws_as_before(recipe, make,
 
 
 def _options(model: HierarchicalVAE) -> dict:
-    names = ("recipe", "latent_sizes", "hidden")
+    names = ("recipe", "latent_sizes", "hidden", "networks_options")
     return {name: model.config[name] for name in names}
 
 
-@recipe_names
-@states
+@recipe_states
 def test_a_conditional_model_is_rebuilt_from_its_checkpoint(recipe, state, make, x, y, tmp_path):
     model, path = make(recipe, state=state).eval(), tmp_path / "labels.pt"
     assert model.config["num_classes"] == model.num_classes == 10
@@ -399,8 +398,7 @@ def test_the_whole_specification_of_the_data_stays_with_the_model():
 # Training
 
 
-@recipe_names
-@states
+@recipe_states
 def test_a_conditional_step_runs_on_a_device_without_values(recipe, state):
     with torch.device("meta"):
         spec = DataSpec((8, 8), 17, num_classes=10)
@@ -454,7 +452,7 @@ class LabelledConvolutions(Convolutions):
         return nn.Sequential(nn.Conv2d(15, num_outputs // 64, 1), nn.Flatten())
 
 
-@recipe_names
+@pytest.mark.parametrize("recipe", OF_ANY_NETWORKS)
 def test_a_label_is_repeated_at_every_position_of_an_image(recipe, tiny_data, x, y):
     model = Model(recipe=recipe, latent_sizes=SIZES, conditional=True)
     vae = build(model, tiny_data, networks=LabelledConvolutions, seed=0)

@@ -5,6 +5,7 @@ import re
 
 import pytest
 import torch
+from recipe_kinds import PERCEPTRONS
 from torch import Tensor, nn
 from torch.distributions import Distribution
 from torch.distributions import NegativeBinomial as TextbookNegativeBinomial
@@ -14,7 +15,7 @@ from hvae_course import evaluate, fit, recipes
 from hvae_course.counts import NegativeBinomialCounts, PoissonCounts
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.likelihoods import LARGEST_COUNT, NegativeBinomial, Poisson
-from hvae_course.recipes import RECIPES, build
+from hvae_course.recipes import build
 
 KINDS = ("poisson", "negative_binomial")
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -176,7 +177,7 @@ def made(x: Tensor, **settings) -> DataSet:
     return DataSet("counts", (x.shape[1],), None, "none", *parts, counts=True, **settings)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", PERCEPTRONS)
 @kinds
 def test_networks_read_the_logarithm_of_counts_and_the_likelihood_the_counts(
     recipe, kind, make_model

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from linear_gaussian import CHAINS, D, agree, standard_error
+from recipe_kinds import PERCEPTRONS
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
@@ -15,7 +16,6 @@ from hvae_course.gaussians import diag_normal
 from hvae_course.hierarchy import HierarchicalVAE, Trace
 from hvae_course.oracles import LinearGaussian
 from hvae_course.posteriors import Chain, Direct, PosteriorRule, TopDownPosterior
-from hvae_course.recipes import RECIPES
 from hvae_course.seeding import seed_all
 
 depths = pytest.mark.parametrize("num_levels", [1, 2, 3])
@@ -244,7 +244,7 @@ def test_where_no_level_carries_anything_there_are_no_shares():
     assert (table["information"] == 0).all() and table["share"].isna().all()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", PERCEPTRONS)
 def test_the_table_is_what_its_draws_say_from_z_1_upward(recipe, make_model, tiny_data):
     model = make_model(recipe, latent_sizes=(4, 3, 2)).eval()
     table = diagnose(model, tiny_data, split="validation", num_samples=3, max_examples=40, seed=5)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from linear_gaussian import CHAINS, D, standard_error
+from recipe_kinds import RECIPE_STATES
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 
@@ -15,7 +16,6 @@ from hvae_course.oracles import LinearGaussian, LinearGaussianPair
 from hvae_course.oracles.layers import LinearGaussianLikelihood
 from hvae_course.posteriors import Chain, Concatenation, Delta, Posterior, TopDownPosterior
 from hvae_course.priors import StandardNormal
-from hvae_course.recipes import RECIPES
 
 KINDS = ("chain", "concatenation", "delta", "merge")
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -177,8 +177,7 @@ def test_bounds_of_a_wrong_posterior_rise_with_the_draws_and_stay_below_the_evid
 # Scoring of held latents
 
 
-@pytest.mark.parametrize("state", ["markov", "skip"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "state"), RECIPE_STATES)
 def test_held_draws_are_scored_by_the_very_distributions_they_were_drawn_from(
     recipe, state, make_model
 ):

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from linear_gaussian import CHAINS
+from recipe_kinds import PERCEPTRONS
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
@@ -18,7 +19,7 @@ from hvae_course.objectives.constrained import ERRORS
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer, OneFactor
 from hvae_course.posteriors import Chain
 from hvae_course.priors import VampPrior
-from hvae_course.recipes import LIKELIHOODS, RECIPES, build
+from hvae_course.recipes import LIKELIHOODS, build
 from hvae_course.tables import ObservedValues, log_prob_each
 
 D, NAN = torch.float64, torch.nan
@@ -31,7 +32,7 @@ BLOCKS = [
     {"columns": [4], "likelihood": "discretized_logistic", "num_values": 4},
 ]
 likelihoods = pytest.mark.parametrize("likelihood", LIKELIHOODS)
-recipe_names = pytest.mark.parametrize("recipe", RECIPES)
+recipe_names = pytest.mark.parametrize("recipe", PERCEPTRONS)
 
 
 def with_holes(x: Tensor, share: float = 0.4, seed: int = 1) -> Tensor:
@@ -46,6 +47,7 @@ def model_for(likelihood: str, make_model, recipe: str = "ladder_vae", **setting
         "bernoulli": (6, 2, {}),
         "categorical": (6, 5, {}),
         "discretized_logistic": (6, 5, {}),
+        "logistic_mixture": (6, 5, {}),
         "negative_binomial": (6, None, {"counts": True}),
         "poisson": (6, None, {"counts": True}),
     }.get(likelihood, (6, None, {}))

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recipe_kinds import PERCEPTRONS
 from torch import Tensor, nn
 
 from hvae_course import evaluate, fit, recipes
@@ -25,7 +26,7 @@ from hvae_course.likelihoods import (
     Poisson,
 )
 from hvae_course.nets import ReadTable
-from hvae_course.recipes import RECIPES, build
+from hvae_course.recipes import build
 from hvae_course.training import load_checkpoint
 
 NAMES = ("age", "weight", "smoker", "visits", "town", "pain")
@@ -147,7 +148,7 @@ def test_real_columns_alone_are_read_as_they_are():
 
 
 @pytest.mark.parametrize("hidden", [(), (8,)], ids=str)
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", PERCEPTRONS)
 def test_what_is_read_has_the_width_that_networks_expect(recipe, hidden, make_model):
     model = make_model(recipe, spec(missing=True), hidden=hidden, **options())
     assert model.bottom_up.read.num_outputs == model.bottom_up.read(ROWS).shape[1] == 16

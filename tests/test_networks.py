@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from recipe_kinds import OF_ANY_NETWORKS, PERCEPTRONS
 from torch import Tensor, nn
 
 from hvae_course.config import Model
@@ -17,14 +18,13 @@ from hvae_course.hierarchy import (
 )
 from hvae_course.nets import ACTIVATIONS, BatchNorm
 from hvae_course.posteriors import Chain, Concatenation, Delta, Direct, PrecisionWeighted
-from hvae_course.recipes import RECIPES, MLPs, Networks, build
-from hvae_course.recipes.models import INFERENCE
+from hvae_course.recipes import MLPs, Networks, build
 from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 
 SIZES = (4, 3, 2)
 X = torch.rand(4, 64, generator=torch.Generator().manual_seed(0))
-recipe_names = pytest.mark.parametrize("recipe", RECIPES)
-top_down_names = pytest.mark.parametrize("recipe", [n for n in RECIPES if n != "bottom_up_vae"])
+recipe_names = pytest.mark.parametrize("recipe", PERCEPTRONS)
+top_down_names = pytest.mark.parametrize("recipe", PERCEPTRONS[1:])  # without bottom_up_vae
 states = pytest.mark.parametrize("state", ["markov", "skip"])
 
 
@@ -95,7 +95,7 @@ def test_given_z_1_only_a_skip_lets_the_data_depend_on_the_levels_above(
 def test_recipes_share_one_generative_model(state, make):
     settings = {"hidden": (8, 6), "state": state, "dropout": 0.1}
     settings |= {"normalisation": "layer", "activation": "gelu"}
-    models = [make(recipe, **settings) for recipe in RECIPES]
+    models = [make(recipe, **settings) for recipe in PERCEPTRONS]
     assert len({str((model.prior, model.top_down)) for model in models}) == 1
     assert len({str(shapes(model.top_down)) for model in models}) == 1
     assert len({str(model.posterior) for model in models}) == len(models)
@@ -304,7 +304,7 @@ class Convolutions(Networks):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("recipe", INFERENCE)
+@pytest.mark.parametrize("recipe", OF_ANY_NETWORKS)
 def test_recipes_can_be_made_of_other_networks(recipe, depth, tiny_data, train):
     model = Model(recipe=recipe, latent_sizes=SIZES[:depth])
     vae = build(model, tiny_data, networks=Convolutions, seed=0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipe_kinds import PERCEPTRONS
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -19,7 +20,7 @@ from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.recipes import LIKELIHOODS, RECIPES, build
 
 DEPTHS = {1: (4,), 2: (4, 3), 3: (4, 3, 2), 5: (5, 4, 3, 2, 1)}
-recipe_names = pytest.mark.parametrize("recipe", RECIPES)
+recipe_names = pytest.mark.parametrize("recipe", PERCEPTRONS)
 depths = pytest.mark.parametrize("sizes", DEPTHS.values(), ids=len)
 likelihood_names = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
@@ -250,7 +251,7 @@ def test_likelihoods_of_grey_values_refuse_real_ones(name, make_model):
         make_model(data=DataSpec(4, None), likelihood=name)
 
 
-@recipe_names
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_what_is_not_an_option_is_refused(recipe, make_model):
     with pytest.raises(TypeError, match="has no option 'depth'; its options are recipe, "):
         make_model(recipe, depth=3)

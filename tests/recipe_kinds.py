@@ -1,0 +1,16 @@
+"""Recipes by the kind of their networks, for the tests that go through all of one kind."""
+
+from hvae_course.config import DEEP_RECIPES
+from hvae_course.recipes import RECIPES
+
+DEEP = [name for name in RECIPES if name.removesuffix("_vae") in DEEP_RECIPES]
+"""Recipes of convolutional networks alone."""
+PERCEPTRONS = [name for name in RECIPES if name not in DEEP]
+"""Recipes that are made of multilayer perceptrons unless told otherwise."""
+OF_ANY_NETWORKS = [*PERCEPTRONS, "vdvae"]
+"""Recipes that ask for nothing but the modules of every `Networks`."""
+RECIPE_STATES = [
+    *((name, state) for name in PERCEPTRONS for state in ("markov", "skip")),
+    *((name, "markov") for name in DEEP),
+]
+"""Recipes with the states that their networks have."""
