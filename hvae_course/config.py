@@ -183,7 +183,7 @@ class _Usual(str):
 
 
 class _UsualSizes(tuple):
-    """The latent sizes of a model for which none were given."""
+    """Latent sizes that follow from the recipe, because none were given."""
 
 
 def _stored(value: Any, kind: Any) -> Any:  # noqa: ANN401
@@ -776,9 +776,11 @@ class Model(Options):
         if isinstance(self.recipe, str):
             name = str.__str__(self.recipe).removesuffix("_vae")  # also of a constant of one's own
             object.__setattr__(self, "recipe", name)
-        if self.recipe == "biva" and isinstance(self.latent_sizes, _UsualSizes):
-            object.__setattr__(self, "latent_sizes", (16, 16, 8))
+        usual = isinstance(self.latent_sizes, _UsualSizes)
         super().__post_init__()
+        if usual:
+            sizes = _UsualSizes((16, 16, 8) if self.recipe == "biva" else (16, 8))
+            object.__setattr__(self, "latent_sizes", sizes)
         bidirectional, plain_maps = self.recipe == "bidirectional", self.recipe in PLAIN_RECIPES
         deep = self.recipe in DEEP_RECIPES
         self._choose_usual(

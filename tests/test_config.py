@@ -340,6 +340,32 @@ def test_normalisation_and_activation_follow_from_the_recipe_unless_told_otherwi
     assert Model(recipe=recipe + "_vae") == model
 
 
+def test_latent_sizes_that_nobody_gave_follow_from_the_recipe():
+    usual, pairs = Model(), Model(recipe="biva")
+    assert (usual.latent_sizes, pairs.latent_sizes) == ((16, 8), (16, 16, 8))
+    assert replace(usual, recipe="biva") == pairs and replace(pairs, recipe="bottom_up") == usual
+    with pytest.raises(ValueError, match=r"odd number of latent sizes, got \(16, 8\); give those"):
+        Model(recipe="biva", latent_sizes=(16, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"stages": ((4, 1, 8), (2, 2, 8))}, r"every stage but the highest has .*\[1, 2\]"),
+        ({"group": 2}, "are a group already; leave group out"),
+    ],
+)
+def test_the_two_latents_of_a_level_of_biva_stay_together(options, match):
+    with pytest.raises(ValueError, match=match):
+        Model(recipe="biva", networks_options=options)
+
+
+@pytest.mark.parametrize("recipe", ["bottom_up", "ladder", "vdvae", "biva"])
+def test_only_the_resnet_vae_has_a_flow(recipe):
+    with pytest.raises(ValueError, match=f"iaf is an option of the recipe resnet, .* {recipe}"):
+        Model(recipe=recipe, iaf=True)
+
+
 @pytest.mark.parametrize("data", get_args(config.DataName))
 def test_binarisation_follows_from_the_data_unless_told_otherwise(data):
     usual = "dynamic" if data in ("mnist", "fashion_mnist", "omniglot") else "none"
@@ -381,10 +407,11 @@ EXPERIMENTS = [
         objective=Objective(objective="iwae"),
         training=Training(num_samples=5),
     ),
+    Experiment(model=Model(recipe="resnet", networks_options={"channels": 8}, iaf=True)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=["usual", "one", "two"])
+@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=range(4))
 def test_an_experiment_is_read_from_its_settings(experiment):
     recorded = json.loads(json.dumps(experiment.settings()))
     assert recorded == experiment.settings()
