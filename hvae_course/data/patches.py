@@ -10,14 +10,14 @@ photograph is cut into the vertical bands of `BANDS`, and 16 columns between two
 out. Bands of every split lie on both sides of the middle, because sky, trees, pagoda and flower
 are not everywhere.
 
-The two photographs are of very different difficulty. One value of `china.jpg` has an entropy of
+The two photographs are of very different difficulty. One value of ``china.jpg`` has an entropy of
 7.78 bits and its difference from the pixel to the left 5.54 bits; for ``flower.jpg`` they are 7.08
-and 3.66. A model that needs more bits per dimension than the first number ignores its latents and
-its neighbours; report the two photographs apart.
+and 3.66. A model that needs more bits per dimension than the first number is worse than drawing
+every value by itself, and one below the second is good; report the two photographs apart.
 
 Photographs are stored as JPEG, and decoders may differ by a grey level in some pixels. The same
-installation always gives the same bytes. Where another decoder gives other bytes,
-`DataSet.fingerprint` differs, and a run that was started elsewhere does not resume.
+installation always gives the same bytes. Where another decoder gives other bytes, the fingerprint
+of the data differs, and a run that was started elsewhere does not resume.
 """
 
 import torch
