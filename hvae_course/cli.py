@@ -219,7 +219,7 @@ class Evaluate(Options):
         """Print the bounds and write them as JSON."""
         import torch
 
-        from hvae_course.analysis import evaluate
+        from hvae_course.analysis import bits_per_dim, evaluate
         from hvae_course.analysis.partial import batches_done
         from hvae_course.machine import make_accelerator
         from hvae_course.run_folder import counting_draws, find
@@ -253,6 +253,8 @@ class Evaluate(Options):
             print(f"  {command}")
             return 130
         print(f"{result.frame.to_string(float_format='%.3f')}\n{result}")
+        if result.measure == "probability" and (data.spec.num_values or 2) > 2:
+            print(f"IW-{draws}: {bits_per_dim(result):.3f} bits per dimension")
         if path is not None:
             about = {
                 "command": command,

@@ -17,6 +17,34 @@ def _grid(num_values: int, *, like: Tensor) -> Tensor:
     return torch.linspace(0, 1, num_values, dtype=like.dtype, device=like.device)
 
 
+def log_bin_probability(value: Tensor, location: Tensor, scale: Tensor, num_values: int) -> Tensor:
+    r"""Log-probability of a logistic distribution in the bin of a grey value.
+
+    The difference of two sigmoids is written as a product, which does not cancel. So it is finite,
+    with a gradient, at any distance from the location:
+
+    .. math:: \operatorname{sigm}(u) - \operatorname{sigm}(l)
+              = \operatorname{sigm}(u) \operatorname{sigm}(-l) (1 - e^{l - u})
+
+    Args:
+        value: grey values on the grid 0, 1/(V-1), ..., 1; the bins of the first and the last
+            include the tails.
+        location: of the logistic distribution, broadcast against ``value``.
+        scale: of the logistic distribution, likewise.
+        num_values: V, number of grey values.
+
+    Returns:
+        Broadcast shape, nats per value.
+    """
+    half_bin = 0.5 / (num_values - 1)
+    upper = (value - location + half_bin) / scale
+    lower = (value - location - half_bin) / scale
+    width = torch.log(-torch.expm1(-2 * half_bin / scale))
+    inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + width
+    first, last = value < half_bin, value > 1 - half_bin
+    return torch.where(first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside))
+
+
 class GreyCategorical(Distribution):
     """Independent categorical distributions over the grey values 0, 1/(V-1), ..., 1.
 
@@ -91,16 +119,7 @@ class DiscretizedLogisticDistribution(Distribution):
         Returns:
             Broadcast shape, nats per pixel.
         """
-        half_bin = 0.5 / (self.num_values - 1)
-        upper = (value - self.location + half_bin) / self.scale
-        lower = (value - self.location - half_bin) / self.scale
-        # sigm(u) - sigm(l) = sigm(u) sigm(-l) (1 - exp(l - u)) without a difference of near-equals
-        width = torch.log(-torch.expm1(-2 * half_bin / self.scale))
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + width
-        first, last = value < half_bin, value > 1 - half_bin
-        return torch.where(
-            first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside)
-        )
+        return log_bin_probability(value, self.location, self.scale, self.num_values)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of images ``(B, D)`` on the grid, ``(B,)``, nats per example."""

@@ -5,7 +5,8 @@ over the D data dimensions, so a reconstruction term is in nats per example, lik
 mean over pixels instead would weight the KL terms D times as much).
 
 Images are vectors with values in [0, 1]. An image with V grey values lies on the grid
-:math:`\{0, \tfrac{1}{V-1}, \dots, 1\}`, which `Categorical` and `DiscretizedLogistic` score.
+:math:`\{0, \tfrac{1}{V-1}, \dots, 1\}`, which `Categorical`, `DiscretizedLogistic` and
+`MixtureOfLogistics` score.
 Counts are the whole numbers 0, 1, 2, ... themselves. A table may hold columns of several kinds
 (`Mixed`), and rows of which a part was not observed (`MissingValues`).
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent
 
+from hvae_course.colours import MID_GREY, LogisticMixture, num_pairs
 from hvae_course.counts import NegativeBinomialCounts, PoissonCounts
 from hvae_course.gaussians import (
     LOG_STD_BOUND,
@@ -50,7 +52,8 @@ class Likelihood(nn.Module, ABC):
     """
 
     outputs_per_pixel = 1
-    """Number of network outputs per data dimension (for `Categorical`, per grey value)."""
+    """Number of network outputs per data dimension (for `Categorical`, per grey value; for
+    `MixtureOfLogistics`, per component of a grey pixel)."""
     measure: Literal["probability", "density"] = "density"
     """What ``log_prob`` is the logarithm of: the probability of discrete values, which is at most
     1, or a density, which has no upper limit. The two cannot be compared."""
@@ -186,6 +189,69 @@ class DiscretizedLogistic(GreyLikelihood):
         """Give p(x | z)."""
         mean, raw = self.net(h).chunk(2, dim=1)
         return DiscretizedLogisticDistribution(mean, bound_log_std(raw), self.num_values)
+
+
+class MixtureOfLogistics(GreyLikelihood):
+    """Mixtures of logistics over the channels of a pixel, for colour images and grey ones.
+
+    Colours of a pixel depend on each other: green on red, blue on both. The network gives for each
+    pixel and component a logit, C locations relative to mid grey, C log-scales and C (C - 1) / 2
+    coefficients, each of these for all pixels: ``(B, K (1 + 2 C + C (C - 1) / 2) N)`` holds maps
+    ``(B, P, N)``, parameters first and pixels last, as the convolutional layers of a decoder give.
+
+    Args:
+        net: module from the top-down state to the parameters.
+        num_values: V, number of values of a channel.
+        num_channels: C; 1 for grey images, 3 for colour images.
+        num_components: K.
+
+    Example:
+        >>> from hvae_course import recipes
+        >>> from hvae_course.data import DataSpec
+        >>> photos = DataSpec((3, 4, 4), 256)
+        >>> model = recipes.vae(photos, hidden=(8,), likelihood="logistic_mixture")
+        >>> model.generate(2).px.sample().shape
+        torch.Size([2, 48])
+
+    Source:
+        Salimans et al. (2017), PixelCNN++, arXiv:1701.05517.
+    """
+
+    outputs_per_pixel = 3
+
+    def __init__(
+        self, net: nn.Module, num_values: int, *, num_channels: int = 1, num_components: int = 10
+    ) -> None:
+        super().__init__(net, num_values)
+        self.num_channels, self.num_components = num_channels, num_components
+
+    @staticmethod
+    def num_outputs(num_channels: int, num_components: int) -> int:
+        """Count the network outputs of a pixel with all its channels.
+
+        Args:
+            num_channels: C.
+            num_components: K.
+
+        Returns:
+            P, which is 3 K for grey and 10 K for colour images.
+        """
+        return num_components * (1 + 2 * num_channels + num_pairs(num_channels))
+
+    def forward(self, h: Tensor) -> LogisticMixture:
+        """Give p(x | z)."""
+        components = at_least_float32(self.net(h)).unflatten(1, (self.num_components, -1))
+        per_component = self.num_outputs(self.num_channels, 1)
+        parameters = components.unflatten(2, (per_component, -1))  # (B, K, P / K, N)
+        sizes = [1, self.num_channels, self.num_channels, num_pairs(self.num_channels)]
+        logits, means, raw, slopes = parameters.split(sizes, dim=2)
+        return LogisticMixture(
+            logits.squeeze(2),
+            means + MID_GREY,
+            bound_log_std(raw),
+            slopes.tanh(),
+            num_values=self.num_values,
+        )
 
 
 class IsotropicGaussian(Likelihood):

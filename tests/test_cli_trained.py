@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from hvae_course import analysis, data, evaluate, machine, run_folder
+from hvae_course.analysis import bits_per_dim
 from hvae_course.cli import Source, main
 from hvae_course.config import Data, Machine, plain
 from hvae_course.pretrained import load as load_pretrained
@@ -72,7 +73,7 @@ def test_an_evaluation_is_that_of_the_package_on_the_data_of_the_run(
     assert not found.model.training
     text = capsys.readouterr().out
     assert expected.frame.to_string(float_format="%.3f") in text and str(expected) in text
-    assert "binarisation threshold" in text
+    assert "binarisation threshold" in text and "bits per dimension" not in text
 
 
 def test_an_interrupted_evaluation_goes_on_with_the_same_command(folder, monkeypatch, capsys):
@@ -122,7 +123,9 @@ def test_a_model_of_the_course_is_evaluated_by_its_name_and_leaves_no_file(
     monkeypatch.chdir(tmp_path)
     assert run("evaluate", "digits", "--num-samples 2 --quiet --device cpu") == 0
     expected = evaluate(load_pretrained("digits"), data.load("digits"), num_samples=2)
-    assert str(expected) in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert str(expected) in text
+    assert f"IW-2: {bits_per_dim(expected):.3f} bits per dimension" in text  # 17 grey values
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -15,11 +15,13 @@ from hvae_course.likelihoods import (
     Gaussian,
     IsotropicGaussian,
     Likelihood,
+    MixtureOfLogistics,
 )
 from hvae_course.objectives.constrained import squared_error
 from hvae_course.recipes import LIKELIHOODS
 
 V = 5  # grey values
+GREY = (Categorical, DiscretizedLogistic, MixtureOfLogistics)
 REAL = ("gaussian", "isotropic_gaussian")
 COUNTS = ("negative_binomial", "poisson")
 names = pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name != "mixed"])
@@ -28,12 +30,13 @@ names = pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name !=
 def make(name: str, net: nn.Module | None = None) -> Likelihood:
     """A likelihood whose state is the network's output itself, unless a network is given."""
     net = net or nn.Identity()
-    grey = name in ("categorical", "discretized_logistic")
+    grey = name in ("categorical", "discretized_logistic", "logistic_mixture")
     return LIKELIHOODS[name](net, V) if grey else LIKELIHOODS[name](net)
 
 
 def num_outputs(name: str, pixels: int) -> int:
-    return pixels * (V if name == "categorical" else LIKELIHOODS[name].outputs_per_pixel)
+    factor = {"categorical": V, "logistic_mixture": 10}.get(name, 1)  # values or components
+    return pixels * LIKELIHOODS[name].outputs_per_pixel * factor
 
 
 def outputs(name: str, batch: int, pixels: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -177,7 +180,7 @@ def test_a_likelihood_accepts_its_own_draws(name):
 
 
 @pytest.mark.parametrize("num_values", [2, 17, 256])
-@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("kind", GREY)
 def test_every_grey_value_in_float32_is_on_the_grid(kind, num_values):
     pixels = torch.arange(num_values, dtype=torch.uint8)
     kind(nn.Identity(), num_values).check(pixels.float()[None] / (num_values - 1))
@@ -206,7 +209,7 @@ def test_bernoulli_refuses_grey_values():
         Bernoulli(nn.Identity()).check(torch.tensor([[0.0, 0.25]]))
 
 
-@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("kind", GREY)
 @pytest.mark.parametrize("value", [0.3, -0.25, 1.25])
 def test_grey_likelihoods_refuse_values_off_their_grid(kind, value):
     match = rf"{kind.__name__} scores 5 grey values 0, 1/4, ..., 1, got values between .* off that"
@@ -214,14 +217,14 @@ def test_grey_likelihoods_refuse_values_off_their_grid(kind, value):
         kind(nn.Identity(), V).check(torch.tensor([[0.0, value]]))
 
 
-@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("kind", GREY)
 @pytest.mark.parametrize("num_values", [-1, 0, 1])
 def test_a_pixel_with_fewer_than_two_values_is_refused(kind, num_values):
     with pytest.raises(ValueError, match=f"at least two grey values, got {num_values}"):
         kind(nn.Identity(), num_values)
 
 
-@pytest.mark.parametrize("kind", [Categorical, DiscretizedLogistic])
+@pytest.mark.parametrize("kind", GREY)
 @pytest.mark.parametrize("num_values", [2, 3, 50, 256, 65536])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_grid_is_known_by_its_values_however_they_were_rounded(kind, num_values, dtype):
@@ -236,7 +239,8 @@ def test_the_grid_is_known_by_its_values_however_they_were_rounded(kind, num_val
     ):
         likelihood.check(x[None])
         ends = x[[0, -1]]
-        raw = torch.zeros(1, 2 * (num_values if kind is Categorical else 2), dtype=dtype)
+        outputs = {Categorical: num_values, DiscretizedLogistic: 2, MixtureOfLogistics: 30}[kind]
+        raw = torch.zeros(1, 2 * outputs, dtype=dtype)
         assert torch.isfinite(likelihood(raw).log_prob(ends[None]))
     likelihood.check(torch.tensor([[-0.0]], dtype=dtype))
     with pytest.raises(ValueError, match="off that grid"):

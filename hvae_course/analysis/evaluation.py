@@ -320,7 +320,15 @@ Nats = float | Tensor | np.ndarray | pd.Series
 
 
 def bits_per_dim(nats: Nats | Estimate | Evaluation, num_dimensions: Nats | None = None) -> Nats:
-    """Convert a log-likelihood to bits per dimension.
+    r"""Convert a log-likelihood to bits per dimension.
+
+    .. math:: -\frac{\log p(x)}{D \log 2}
+
+    For a colour image D is :math:`3 H W`, every channel of every pixel. The probability of
+    discrete values needs no further term. Never convert a density at such values: it has no upper
+    limit. A log-density of values to which uniform noise of the width of a bin was added bounds
+    the log-probability from below in other units: add the binary logarithm of the number of bins
+    per unit to its bits per dimension, 8 bits where 256 bins fill [0, 1).
 
     Args:
         nats: log-likelihood or bound, nats per example: a number, an array, or an estimate, whose

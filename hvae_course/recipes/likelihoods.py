@@ -20,6 +20,7 @@ from hvae_course.likelihoods import (
     Likelihood,
     MissingValues,
     Mixed,
+    MixtureOfLogistics,
     NegativeBinomial,
     Poisson,
 )
@@ -31,6 +32,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "discretized_logistic": DiscretizedLogistic,
     "gaussian": Gaussian,
     "isotropic_gaussian": IsotropicGaussian,
+    "logistic_mixture": MixtureOfLogistics,
     "mixed": Mixed,
     "negative_binomial": NegativeBinomial,
     "poisson": Poisson,
@@ -83,10 +85,13 @@ def make_likelihood(
         likelihood = Mixed(net, blocks, names=spec.feature_names)
     else:
         options = asdict(model.make_likelihood_options(name))
-        kind, outputs = LIKELIHOODS[name], _num_outputs(name, spec.num_features, spec.num_values)
+        kind = LIKELIHOODS[name]
         if issubclass(kind, GreyLikelihood):
             options["num_values"] = spec.num_values
-        likelihood = kind(make_net(outputs), **options)
+        if kind is MixtureOfLogistics:
+            options["num_channels"] = _num_channels(spec)
+        net = make_net(_num_outputs(name, spec.num_features, options))
+        likelihood = kind(net, **options)
     return MissingValues(likelihood) if spec.missing else likelihood
 
 
@@ -105,8 +110,11 @@ def make_reader(model: Model, spec: DataSpec) -> ReadTable | None:
         of_column = {c: block for columns, block in _blocks(model, spec) for c in columns}
         kinds = {c: block["likelihood"] for c, block in of_column.items()}
         counts = [c for c, kind in kinds.items() if kind in COUNT_LIKELIHOODS]
-        for found, name in ((categories, "categorical"), (ordered, "discretized_logistic")):
-            found |= {c: of_column[c]["num_values"] for c, kind in kinds.items() if kind == name}
+        for found, *names in (
+            (categories, "categorical"),
+            (ordered, "discretized_logistic", "logistic_mixture"),
+        ):
+            found |= {c: of_column[c]["num_values"] for c, kind in kinds.items() if kind in names}
     if not (spec.missing or counts or categories or ordered):
         return None
     columns = {"counts": counts, "categories": categories, "ordered": ordered}
@@ -135,10 +143,25 @@ def _check_kind(name: str, spec: DataSpec) -> None:
         )
 
 
-def _num_outputs(name: str, num_features: int, num_values: int | None) -> int:
+def _num_channels(spec: DataSpec) -> int:
+    """C of images (C, H, W); 1 for (H, W) and for the columns of a table."""
+    channels = spec.shape[0] if len(spec.shape) == 3 else 1
+    if spec.missing and channels > 1:
+        raise ValueError(
+            f"the likelihood 'logistic_mixture' scores the {channels} channels of a pixel "
+            "together, so it cannot leave out the missing ones; choose 'discretized_logistic', or "
+            "fill them in and leave out missing=True"
+        )
+    return channels
+
+
+def _num_outputs(name: str, num_features: int, options: Mapping[str, Any]) -> int:
     """Number of parameters of p(x | z)."""
     kind = LIKELIHOODS[name]
-    per_value = num_values if kind is Categorical else 1
+    if kind is MixtureOfLogistics:
+        channels = options.get("num_channels", 1)
+        return num_features // channels * kind.num_outputs(channels, options["num_components"])
+    per_value = options["num_values"] if kind is Categorical else 1
     return num_features * kind.outputs_per_pixel * per_value
 
 
@@ -147,7 +170,7 @@ def _make_block(columns: tuple[int, ...], block: Mapping[str, Any]) -> Block:
     name, num_values = block["likelihood"], block.get("num_values")
     options = asdict(block_options(block)) | ({"num_values": num_values} if num_values else {})
     likelihood = LIKELIHOODS[name](nn.Identity(), **options)
-    return Block(columns, likelihood, _num_outputs(name, len(columns), num_values))
+    return Block(columns, likelihood, _num_outputs(name, len(columns), options))
 
 
 def _blocks(model: Model, spec: DataSpec) -> list[tuple[tuple[int, ...], Mapping[str, Any]]]:
