@@ -33,6 +33,7 @@ Recipe = Literal[
     "ladder",
     "bidirectional",
     "vdvae",
+    "nvae",
     "biva",
     "resnet",
 ]
@@ -538,20 +539,21 @@ class Convolutional(Options):
     """Channels of every map, unless stages name them."""
     blocks: int = 1
     """Residual blocks per level on the way up, and after each latent on the way down."""
-    cell: Literal["bottleneck", "depthwise"] = "bottleneck"
-    """Kind of residual block."""
-    expansion: float = 0.25
-    """Channels inside a residual block, as a multiple of those outside; 6 is usual for depthwise
-    cells."""
-    shared_features: bool = True
+    cell: Literal["bottleneck", "plain", "depthwise"] | None = None
+    """Kind of residual block; None for bottleneck, and with nvae for plain on the way up and
+    depthwise on the way down."""
+    expansion: float | None = None
+    """Channels inside a residual block, as a multiple of those outside; None for 0.25 in a
+    bottleneck, 1 in a plain block and 6 in a depthwise one."""
+    shared_features: bool | None = None
     """Whether all levels of a resolution read the last bottom-up feature of that resolution; else
-    each reads its own."""
+    each reads its own, which None means with nvae."""
     depth_scaled: bool = True
     """Whether the last convolution of each residual block starts divided by the square root of
     the number of blocks on its path."""
     zero_priors: bool = True
     """Whether conditional priors, deltas and residual posteriors start at zero, so that every
-    p(z_l | z_>l) starts as N(0, I)."""
+    p(z_l | z_>l) starts as N(0, I), or N(0, 1.01^2 I) with nvae."""
     group: int = 1
     """Number of neighbouring levels that read the state as it was above the first of them. It
     changes depth and no parameter."""
@@ -578,7 +580,7 @@ NETWORKS: dict[str, type[Options]] = {"mlp": Perceptrons, "convolutional": Convo
 
 :meta hide-value:
 """
-DEEP_RECIPES = ("vdvae", "biva", "resnet")
+DEEP_RECIPES = ("vdvae", "nvae", "biva", "resnet")
 """Recipes of convolutional networks alone."""
 PLAIN_RECIPES = ("vdvae", "biva", "resnet")
 """Recipes whose usual networks have no normalisation."""

@@ -95,6 +95,38 @@ def bottleneck(
     return nn.Sequential(*layers)
 
 
+def plain_cell(
+    channels_in: int,
+    middle: int,
+    channels_out: int,
+    *,
+    kernel: int = 3,
+    normalisation: str = "batch",
+    activation: str = "silu",
+) -> nn.Sequential:
+    r"""Body of a residual block of two :math:`k\times k` convolutions.
+
+    Args:
+        channels_in: channels of the input.
+        middle: channels between the convolutions.
+        channels_out: channels of the output.
+        kernel: k, an odd number.
+        normalisation: a key of `MAP_NORMALISATIONS`.
+        activation: a key of `hvae_course.nets.ACTIVATIONS`, but not glu.
+
+    Returns:
+        A network from ``(B, channels_in, H, W)`` to ``(B, channels_out, H, W)``.
+
+    Source:
+        He et al. (2016), arXiv:1603.05027.
+    """
+    layers: list[nn.Module] = []
+    for width_in, width_out in ((channels_in, middle), (middle, channels_out)):
+        layers += _before(width_in, normalisation, activation)
+        layers.append(nn.Conv2d(width_in, width_out, kernel, padding=kernel // 2))
+    return nn.Sequential(*layers)
+
+
 def depthwise(
     channels_in: int,
     middle: int,
@@ -137,6 +169,7 @@ def depthwise(
 
 CELLS: dict[str, Callable[..., nn.Sequential]] = {
     "bottleneck": bottleneck,
+    "plain": plain_cell,
     "depthwise": depthwise,
 }
 """Bodies of residual blocks by name.

@@ -511,7 +511,7 @@ def test_priors_that_start_at_zero_learn_after_one_step():
 def test_the_depth_scaled_start_divides_the_last_layer_of_every_block(cell, blocks):
     plain, scaled = (
         make(
-            normalisation="none" if cell == "bottleneck" else "batch",
+            normalisation="batch" if cell == "depthwise" else "none",
             networks=options(depth_scaled=scaled, blocks=blocks, cell=cell),
         )
         for scaled in (False, True)

@@ -266,7 +266,7 @@ def test_a_two_level_vae_with_other_than_two_levels_is_refused(sizes, tiny_data)
     assert f"{sizes}; bottom_up_vae takes any number" in str(e.value)
 
 
-@pytest.mark.parametrize("config", [{"num_values": 2}, {"recipe": "nvae"}], ids=str)
+@pytest.mark.parametrize("config", [{"num_values": 2}, {"recipe": "nvp"}], ids=str)
 def test_a_configuration_of_no_recipe_is_refused_with_the_known_ones(config):
     recipe = config.get("recipe")
     match = f"unknown recipe {recipe!r} .*; known recipes are bottom_up, .*; build any other"

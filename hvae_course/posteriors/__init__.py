@@ -12,6 +12,7 @@ from hvae_course.posteriors.precision import (
     merge_parameters,
     precision_weighted_merge,
 )
+from hvae_course.posteriors.residual import ResidualNormal, SquashedNormal, squashed_normal
 
 __all__ = [
     "Additive",
@@ -23,8 +24,11 @@ __all__ = [
     "Posterior",
     "PosteriorRule",
     "PrecisionWeighted",
+    "ResidualNormal",
+    "SquashedNormal",
     "TopDownPosterior",
     "kl_delta",
     "merge_parameters",
     "precision_weighted_merge",
+    "squashed_normal",
 ]

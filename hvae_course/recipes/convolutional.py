@@ -29,9 +29,14 @@ from hvae_course.data import DataSpec
 from hvae_course.flows import AutoregressiveMaps
 from hvae_course.gaussians import split_normal
 from hvae_course.hierarchy import LearnedState, with_label
+from hvae_course.nets import ACTIVATIONS
 from hvae_course.posteriors import PosteriorRule
+from hvae_course.posteriors.residual import split_squashed
 from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.recipes.networks import Networks
+
+USUAL_EXPANSIONS = {"bottleneck": 0.25, "plain": 1.0, "depthwise": 6.0}
+"""Channels inside a residual block, as a multiple of those outside, by the kind of block."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,18 @@ class MapGaussian(nn.Module):
 
     Args:
         net: module to means and raw log-scales, ``(B, 2 Z, H, W)``.
+        split: function from these outputs to the distribution.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(
+        self, net: nn.Module, split: Callable[[Tensor], Distribution] = split_normal
+    ) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.split = net, split
 
     def forward(self, h: Tensor) -> Distribution:
         """Map ``(B, C, H, W)`` to a distribution over ``(Z, H, W)``."""
-        return split_normal(self.net(h))
+        return self.split(self.net(h))
 
 
 class MapUpdate(nn.Module):
@@ -264,6 +272,7 @@ class Convolutions(Networks):
     def reads(self) -> tuple[int, ...]:
         """The feature that each level reads, counted from 1."""
         shared = self.options.shared_features
+        shared = not self.is_nvae if shared is None else shared
         return tuple((self.stage(l).levels[-1] if shared else l) + 1 for l in self.levels)
 
     def feature(self, l: int) -> nn.Module:  # noqa: D102
@@ -282,8 +291,8 @@ class Convolutions(Networks):
         return nn.Sequential(*parts, *self._blocks(stage, generative=False))
 
     def message(self, l: int) -> nn.Module:  # noqa: D102
-        channels = self.stage(l).channels
-        return MapGaussian(self._network(l, channels, 2 * self.model.latent_sizes[l]))
+        channels, outputs = self.stage(l).channels, 2 * self.model.latent_sizes[l]
+        return MapGaussian(self._network(l, channels, outputs), self.split)
 
     def upward(self, l: int) -> nn.Module:  # noqa: D102
         stage, below = self.stage(l), self.stage(l - 1)
@@ -324,7 +333,9 @@ class Convolutions(Networks):
         net = self._network(l, channels + self.num_classes, 2 * latent + feature, generative=True)
         if self.options.zero_priors:
             scale_last(net, 0)
-        prior = PriorAndFeature(net, latent) if self.gives_feature else MapGaussian(net)
+        prior = (
+            PriorAndFeature(net, latent) if self.gives_feature else MapGaussian(net, self.split)
+        )
         return self.reads_start(prior)
 
     def decoder(self, num_outputs: int) -> nn.Module:  # noqa: D102
@@ -344,6 +355,16 @@ class Convolutions(Networks):
     def gives_feature(self) -> bool:
         """Whether the network of a prior gives the state a feature too."""
         return self.model.recipe == "vdvae"
+
+    @property
+    def is_nvae(self) -> bool:
+        """Whether Gaussians are squashed, with one convolution from a feature or state to each."""
+        return self.model.recipe == "nvae"
+
+    @property
+    def split(self) -> Callable[[Tensor], Distribution]:
+        """How the outputs of a network become a Gaussian."""
+        return split_squashed if self.is_nvae else split_normal
 
     @property
     def has_pairs(self) -> bool:
@@ -477,17 +498,25 @@ class Convolutions(Networks):
         self, l: int, channels_in: int, channels_out: int, *, generative: bool = False
     ) -> nn.Module:
         """One cell without a skip, from maps to the parameters of a distribution."""
+        if self.is_nvae:
+            kernel = 1 if generative else self.stage(l).kernel
+            convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
+            return nn.Sequential(ACTIVATIONS[self.model.activation](), convolution)
         return self._cell(self.stage(l), channels_in, channels_out, generative=generative)
 
     def _cell(
         self, stage: Stage, channels_in: int, channels_out: int, *, generative: bool
     ) -> nn.Sequential:
         own = self.model.generative_normalisation if generative else None
-        make: Callable[..., nn.Sequential] = CELLS[self.options.cell]
-        kernel = stage.kernel if self.options.cell == "bottleneck" else min(stage.size[0] | 1, 5)
+        cell = self.options.cell or "bottleneck"
+        if self.is_nvae and self.options.cell is None:
+            cell = "depthwise" if generative else "plain"
+        expansion = self.options.expansion or USUAL_EXPANSIONS[cell]
+        make: Callable[..., nn.Sequential] = CELLS[cell]
+        kernel = min(stage.size[0] | 1, 5) if cell == "depthwise" else stage.kernel
         return make(
             channels_in,
-            max(1, round(self.options.expansion * stage.channels)),
+            max(1, round(expansion * stage.channels)),
             channels_out,
             kernel=kernel,
             normalisation=own or self.model.normalisation,

@@ -24,6 +24,7 @@ from hvae_course.posteriors import (
     Posterior,
     PosteriorRule,
     PrecisionWeighted,
+    ResidualNormal,
     TopDownPosterior,
 )
 from hvae_course.recipes.convolutional import Convolutions
@@ -67,6 +68,12 @@ def _concatenation(networks: Networks, l: int) -> PosteriorRule:
     return Concatenation(networks.head(l))
 
 
+def _residual(networks: Networks, l: int) -> PosteriorRule:
+    if l == networks.levels[-1]:
+        return Direct(networks.message(l))
+    return ResidualNormal(networks.delta(l, reads_state=True))
+
+
 def _biva(networks: Convolutions) -> tuple[BottomUp, Posterior]:
     *pairs, top = networks.levels[::2]
     posterior = BIVA(
@@ -96,6 +103,7 @@ INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "ladder": _top_down(_merge),
     "bidirectional": _top_down(_concatenation),
     "vdvae": _top_down(_concatenation),
+    "nvae": _top_down(_residual),
     "biva": _biva,
     "resnet": _top_down(_additive),
 }
@@ -324,6 +332,85 @@ def vdvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa:
     return _named("vdvae", data, options)
 
 
+def nvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    r"""NVAE: convolutional, posteriors relative to the raw parameters of their priors (chapter 8).
+
+    Every Gaussian of a network is squashed, see `hvae_course.posteriors.residual`; with one level
+    below the top, :math:`q(z_1 \mid x, z_2) = N(c(m + \Delta m), \dots)`. The top level is
+    inferred from the data alone, and its prior is N(0, I); in the published code a floor on all
+    scales makes it N(0, 1.01^2 I).
+
+    Blocks are plain on the way up and depthwise, with six times the channels inside, on the way
+    down, with batch normalisation and SiLU; each level reads a feature of its own. A latent enters
+    the state by :math:`h + W z_l`, which is the :math:`1\times1` convolution of h and z_l joined
+    whose part for h is the identity. Squeeze and excitation, spectral regularisation and the
+    optional flow of the published model are left out.
+
+    Args:
+        data: the data set or its specification, of images.
+        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
+            `hvae_course.config.Convolutional`.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Vahdat and Kautz (2020), arXiv:2007.03898.
+
+    Example:
+        >>> from hvae_course import data
+        >>> options = {"stages": ((4, 2, 16), (2, 1, 16)), "blocks": 2}
+        >>> model = nvae(data.load("digits"), latent_sizes=(2, 2, 4), networks_options=options)
+        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
+        [(2, 4, 4), (2, 4, 4), (4, 2, 2)]
+    """
+    return _named("nvae", data, options)
+
+
+def conv_ladder_vae(
+    data: DataSet | DataSpec,
+    *,
+    merge: str = "precision",
+    **options: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """Ladder VAE of convolutional networks, any number of levels (chapter 8).
+
+    It is `ladder_vae`, or `bidirectional_vae`, with ``networks="convolutional"``, and each level
+    reads a bottom-up feature of its own. The two differ in the posterior alone. The public
+    convolutional code that is known as a ladder VAE concatenates feature and state; it multiplies
+    no Gaussians.
+
+    Args:
+        data: the data set or its specification, of images.
+        merge: ``"precision"`` for the precision-weighted merge of chapter 4, ``"concatenation"``
+            for the posterior of chapter 5.
+        **options: fields of `hvae_course.config.Model`; the defaults of both merges are batch
+            normalisation and SiLU, and ``networks_options`` are those of
+            `hvae_course.config.Convolutional`.
+
+    Returns:
+        The untrained model.
+
+    Raises:
+        ValueError: if the merge is another one.
+
+    Source:
+        Sønderby et al. (2016), arXiv:1602.02282, for the merge.
+
+    Example:
+        >>> from hvae_course import data
+        >>> ladder = conv_ladder_vae(data.load("digits"), latent_sizes=(2, 2, 2))
+        >>> [type(rule).__name__ for rule in ladder.posterior.rules]
+        ['PrecisionWeighted', 'PrecisionWeighted', 'Direct']
+    """
+    recipes = {"precision": "ladder", "concatenation": "bidirectional"}
+    if merge not in recipes:
+        raise ValueError(f"merge is one of {', '.join(recipes)}, got {merge!r}")
+    usual = {"networks": "convolutional", "normalisation": "batch", "activation": "silu"}
+    own = {"shared_features": False, **options.pop("networks_options", {})}
+    return _named(recipes[merge], data, {**usual, **options, "networks_options": own})
+
+
 def biva(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Bidirectional-inference VAE: two latents per level, one drawn up, one down (chapter 8).
 
@@ -475,6 +562,7 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
         ladder_vae,
         bidirectional_vae,
         vdvae,
+        nvae,
         biva,
         resnet_vae,
     )
