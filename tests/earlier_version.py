@@ -7,7 +7,8 @@ from pathlib import Path
 from hvae_course.training import load_checkpoint, save_checkpoint
 
 LATER_MODEL = ("shape", "reads_state", "merge_top")
-LATER_TRAINING = ("optimiser", "clip_norm", "skip_norm")
+LATER_TRAINING = ("optimiser", "clip_norm", "skip_norm", "skip_limit")
+LATER_TRAINING += ("betas", "epsilon", "rate_warm_up", "kl_balancing")
 
 
 def rewrite_checkpoint(path: Path) -> None:

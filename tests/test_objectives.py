@@ -121,6 +121,19 @@ def test_noise_alone_raises_the_kl_term_with_a_floor_under_each_example():
     assert abs(excess.mean() - expected) < 5 * excess.std() / len(excess) ** 0.5
 
 
+def test_under_the_batch_mean_the_same_noise_is_as_small_as_its_standard_error():
+    """The mean of 100 draws has a tenth of the noise, and so has what the floor makes of it."""
+    torch.manual_seed(0)
+    information = 0.5 + torch.randn(400, 100, dtype=D)
+    counted = []
+    for batch in information:
+        trace, x = trace_of(torch.zeros_like(batch), batch)
+        counted.append(-FreeBits(0.5)(trace, x).mean())
+    excess = torch.stack(counted) - 0.5
+    expected = 1 / math.sqrt(2 * math.pi) / 10
+    assert abs(excess.mean() - expected) < 5 * excess.std() / len(excess) ** 0.5
+
+
 @pytest.mark.parametrize("floor", ["batch", "example"])
 def test_the_floor_comes_first_and_the_weight_after_it(floor):
     free = FreeBits(1.0, floor=floor, weights=0.5)

@@ -29,7 +29,16 @@ from hvae_course.config import PRIORS, Model
 from hvae_course.data import DataSet, Split, load
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.nets import BatchNorm
-from hvae_course.objectives import GECO, Constrained, FreeBits, Objective, ReWO, WarmUp, Weighted
+from hvae_course.objectives import (
+    GECO,
+    Constrained,
+    FreeBits,
+    KLBalancing,
+    Objective,
+    ReWO,
+    WarmUp,
+    Weighted,
+)
 from hvae_course.processes import end_with_parent
 from hvae_course.recipes import build
 from hvae_course.run_folder import find
@@ -63,11 +72,12 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "FreeBits": lambda: FreeBits((FLOOR, 0.3)),
     "FreeBits per example": lambda: FreeBits(FLOOR, floor="example"),
     "WarmUp": lambda: WarmUp((1, 3), FreeBits((FLOOR, 0.3))),
+    "KLBalancing": lambda: KLBalancing(WarmUp(3)),
     "Constrained ReWO": lambda: constrained(1.21, ReWO(0.5)),
     "Constrained GECO": lambda: constrained(14.3, GECO(0.5), error="negative_log_likelihood"),
     "Constrained double loop": lambda: constrained(1.21, ReWO(0.5), inner_steps=1),
 }
-EXCHANGING = ["FreeBits", "Constrained ReWO", "Constrained GECO"]
+EXCHANGING = ["FreeBits", "KLBalancing", "Constrained ReWO", "Constrained GECO"]
 CASES = [(name, "standard") for name in OBJECTIVES]
 CASES += product(["importance_weighted", "FreeBits", "Constrained ReWO"], list(OPTIONS)[1:])
 
@@ -147,7 +157,7 @@ def run(
 @contextlib.contextmanager
 def without_exchange() -> Iterator[None]:
     """Let every process take the mean over its own share for the mean over the batch."""
-    modules = objectives.free_bits, objectives.constrained
+    modules = objectives.free_bits, objectives.balancing, objectives.constrained
     before = objectives.weighted.mean_over_processes
     for module in modules:
         module.mean_over_processes = lambda value: value

@@ -1,5 +1,6 @@
 """Objectives: functions ``(trace, x) -> (B,)`` in nats per example, to be maximised."""
 
+from hvae_course.objectives.balancing import KLBalancing
 from hvae_course.objectives.base import Objective, as_objective
 from hvae_course.objectives.constrained import Constrained, ConstraintNeverMet
 from hvae_course.objectives.elbo import elbo
@@ -15,6 +16,7 @@ __all__ = [
     "ConstraintNeverMet",
     "FreeBits",
     "GECO",
+    "KLBalancing",
     "OBJECTIVES",
     "Objective",
     "ReWO",

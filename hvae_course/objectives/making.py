@@ -7,6 +7,7 @@ from torch import Tensor
 
 from hvae_course import config
 from hvae_course.hierarchy.trace import Trace
+from hvae_course.objectives.balancing import KLBalancing
 from hvae_course.objectives.base import Objective, as_objective
 from hvae_course.objectives.elbo import elbo
 from hvae_course.objectives.free_bits import FreeBits
@@ -28,7 +29,7 @@ def make_objective(chosen: config.Objective) -> Objective:
     """Assemble an objective.
 
     Args:
-        chosen: its name, warm-up and free bits.
+        chosen: its name, warm-up, free bits and balancing.
 
     Returns:
         What `hvae_course.training.loop.fit` maximises.
@@ -37,7 +38,10 @@ def make_objective(chosen: config.Objective) -> Objective:
         return as_objective(OBJECTIVES[chosen.objective])
     free = chosen.free_bits
     final = Weighted() if free is None else FreeBits(_one_or_all(free))
-    return final if chosen.warm_up is None else WarmUp(_one_or_all(chosen.warm_up), final)
+    if chosen.warm_up is None:
+        return final
+    warm_up = WarmUp(_one_or_all(chosen.warm_up), final)
+    return KLBalancing(warm_up) if chosen.kl_balancing else warm_up
 
 
 def _one_or_all(values: tuple[Any, ...]) -> Any:  # noqa: ANN401

@@ -11,6 +11,7 @@ from hvae_course.training.checkpoints import (
 from hvae_course.training.guards import BoundFalls, CannotResume, FewExamples, NoSteps
 from hvae_course.training.history import History
 from hvae_course.training.loop import fit
+from hvae_course.training.reestimation import reestimate_batch_statistics
 from hvae_course.training.step import NotCompiled
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "load_weights",
+    "reestimate_batch_statistics",
     "save_checkpoint",
 ]

@@ -13,9 +13,11 @@ class MovingAverage:
               d_t = \min\bigl(d, \tfrac{1 + t}{10 + t}\bigr)
 
     The first updates forget faster, so that the initial weights drop out of the average. Running
-    statistics of batch normalisation are averaged too. An update launches a few kernels without
-    synchronising with the device; ``torch.optim.swa_utils.AveragedModel`` copies its counter to
-    the device in every step.
+    statistics of batch normalisation are averaged too: the mean of a linear function of the
+    weights is that of their average, while variances come out too large
+    (`hvae_course.training.reestimation` gives statistics that fit). An update launches a few
+    kernels without synchronising with the device; ``torch.optim.swa_utils.AveragedModel`` copies
+    its counter to the device in every step.
 
     Args:
         model: the model; it is copied.

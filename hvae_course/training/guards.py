@@ -25,7 +25,7 @@ class BoundFalls(UserWarning):
 
 
 class NoSteps(UserWarning):
-    """An epoch has changed no weight, because every gradient was longer than ``skip_norm``."""
+    """Every gradient of an epoch was longer than ``skip_norm``."""
 
 
 class CannotResume(UserWarning):
@@ -205,23 +205,28 @@ def warn_that_its_state_is_lost(path: str | Path, objective: str) -> None:
     )
 
 
-def warn_if_idle(steps: int, skipped: Sequence[Tensor], training: Training) -> None:
-    """Warn if an epoch took no step.
+def warn_if_idle(norms: Sequence[Tensor], skipped: int, training: Training) -> None:
+    """Warn if no gradient of an epoch was short enough.
 
     Args:
-        steps: number of steps of the epoch.
-        skipped: norms of the gradients whose steps were skipped.
+        norms: norms of the gradients of the epoch; none if they are not limited.
+        skipped: number of steps that were skipped.
         training: with the largest norm.
     """
-    if len(skipped) == steps:
-        norms = torch.stack([*skipped])
-        warnings.warn(
-            f"skip_norm={training.skip_norm:g} skipped all {steps} steps of an epoch, so that no "
-            f"weight changed: the smallest gradient has the norm {norms.min().item():.4g}, the "
-            f"median is {norms.median().item():.4g}; choose a skip_norm far above them",
-            NoSteps,
-            stacklevel=5,
+    if not norms or (lengths := torch.stack([*norms])).le(training.skip_norm).any():
+        return
+    taken = len(norms) - skipped
+    what = f"skipped {skipped} steps of an epoch and scaled the gradients of {taken} down"
+    if not taken:
+        what = f"skipped all {skipped} steps of an epoch, so that no weight changed"
+    finite = lengths[lengths.isfinite()]
+    found = "none of the gradients is finite; lower learning_rate, or check the data for outliers"
+    if len(finite):
+        found = (
+            f"the smallest gradient has the norm {finite.min().item():.4g}, the median is "
+            f"{finite.median().item():.4g}; choose a skip_norm far above them"
         )
+    warnings.warn(f"skip_norm={training.skip_norm:g} {what}: {found}", NoSteps, stacklevel=5)
 
 
 def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> None:

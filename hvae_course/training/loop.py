@@ -8,6 +8,7 @@ and processes; within an epoch the loop never synchronises with the device.
 
 import contextlib
 import copy
+import functools
 import hashlib
 import math
 import sys
@@ -52,7 +53,7 @@ from hvae_course.training.guards import (
     warn_that_its_state_is_lost,
 )
 from hvae_course.training.history import History
-from hvae_course.training.optimisers import clip_gradient, make_optimiser, share_of_rate
+from hvae_course.training.optimisers import Skipping, clip_gradient, make_optimiser, set_rates
 from hvae_course.training.step import Step, compile_step, step
 
 WRAPPING = ("forward", "_original_forward", "_is_accelerate_prepared")
@@ -65,9 +66,14 @@ AfterEpoch = Callable[[int, HierarchicalVAE, History], object]
 """A function that is called with the number of an epoch, the model and the history so far."""
 
 
-def _batches(order: Tensor, batch_size: int, accelerator: Accelerator) -> Iterator[Tensor]:
+def _batch_size(num_examples: int, training: Training, accelerator: Accelerator) -> int:
+    """Examples per step, which all processes share; at most as many as there are."""
+    return min(training.batch_size, num_examples - num_examples % accelerator.num_processes)
+
+
+def _batches(order: Tensor, training: Training, accelerator: Accelerator) -> Iterator[Tensor]:
     """Cut an order into batches of equal size; each process gets its share of every batch."""
-    size = min(batch_size, len(order) - len(order) % accelerator.num_processes)
+    size = _batch_size(len(order), training, accelerator)
     for start in range(0, len(order) - size + 1, size):
         index = order[start : start + size]
         yield index[accelerator.process_index :: accelerator.num_processes]
@@ -91,6 +97,8 @@ def _train_epoch(
     training: Training,
     accelerator: Accelerator,
     average: MovingAverage | None = None,
+    skipping: Skipping | None = None,
+    warm_up: Callable[[int], object] | None = None,
     step: Step = step,
     first: bool = False,
 ) -> list[float]:
@@ -98,25 +106,30 @@ def _train_epoch(
     model.train()
     objective.train()
     bare = accelerator.unwrap_model(model)
-    total, steps, skipped = 0.0, 0, []
-    for index in _batches(order, training.batch_size, accelerator):
+    skipping = Skipping(training) if skipping is None else skipping
+    total, steps, skipped, norms = 0.0, 0, 0, []
+    for index in _batches(order, training, accelerator):
         optimizer.zero_grad()
+        if warm_up is not None:
+            warm_up(steps + 1)
         x, y = _batch(split, index, bare)
         value, statistics = step(model, objective, x, training.num_samples, y)
         if first and not steps:
             check_first(value, bare)
         accelerator.backward(-value)
         norm = clip_gradient(model, training, accelerator)
-        if training.skip_norm is None or bool(norm <= training.skip_norm):
+        if skipping.takes(norm):
             optimizer.step()
             if average is not None:
                 average.update(model)
         else:
-            skipped.append(norm)
+            skipped += 1
             if accelerator.scaler is not None:
                 accelerator.scaler.update()  # as a step would have done
+        if training.skip_norm is not None:
+            norms.append(norm)
         total, steps = total + statistics, steps + 1
-    warn_if_idle(steps, skipped, training)
+    warn_if_idle(norms, skipped, training)
     return accelerator.reduce(total / steps, "mean").tolist()  # the only wait for the device
 
 
@@ -312,7 +325,7 @@ def fit(
         ConstraintNeverMet: if a constrained objective never met its constraint.
         BoundFalls: if the ELBO falls while the objective rises.
         CannotResume: if the objective cannot be identified, or changes without saving its state.
-        NoSteps: if every step of an epoch was skipped.
+        NoSteps: if every gradient of an epoch was longer than ``skip_norm``.
         FewExamples: if the training split is smaller than a batch.
     """
     if training is not None and options:
@@ -372,11 +385,19 @@ def _run(
 
     model.to(device)
     optimizer = make_optimiser(model, training)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    chosen_rates = functools.partial(
+        set_rates,
+        num_steps=len(data.train) // _batch_size(len(data.train), training, accelerator),
+        optimizer=optimizer,
+        rates=[group["lr"] for group in optimizer.param_groups],
+        training=training,
+    )
     average = MovingAverage(model, training.averaging) if training.averaging else None
+    skipping = Skipping(training)
     objective.begin(device)
     if resumed is not None:
         _restore(resumed, model, optimizer, objective=objective, average=average, path=checkpoint)
+        skipping.load_state_dict(resumed.run.get("skipping", skipping.state_dict()))
         run, best = resumed.run, resumed.weights
         history = History([tuple(row) for row in run["history"]], run["best_epoch"])
         best_objective, start = run["best_objective"], run["epoch"]
@@ -404,9 +425,8 @@ def _run(
             for epoch in bar:
                 if _out_of_patience(epoch, training, history, objective.duration):
                     break
-                share = share_of_rate(epoch, training)
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * share
+                warm_up = functools.partial(chosen_rates, epoch=epoch)
+                warm_up(1)
                 seed_all(seed, epoch)  # one order for all processes
                 order = torch.randperm(len(data.train), device=device)
                 seed_all(seed, epoch, 1 + accelerator.process_index)  # different noise in each
@@ -420,6 +440,8 @@ def _run(
                     training=training,
                     accelerator=accelerator,
                     average=average,
+                    skipping=skipping,
+                    warm_up=warm_up if training.rate_warm_up else None,
                     step=forward,
                     first=epoch == start + 1,
                 )
@@ -452,6 +474,7 @@ def _run(
                         "settings": settings,
                         "state": objective.state_dict(),
                         "average": average and average.state_dict(),
+                        "skipping": skipping.state_dict(),
                     }
                     save_checkpoint(Checkpoint(model.config, best, run), checkpoint)
                 if epoch == min(3, epochs):
