@@ -78,6 +78,12 @@ REFUSED = {
     "train ladder --objective iwae --warm-up 5": "'iwae' has no KL terms",
     "train ladder --prior vamp": "normalisation='layer' or 'none' for the prior 'vamp'",
     "train ladder --prior mixture --prior-options n=3": "prior_options of the prior 'mixture'",
+    "train vdvae --networks-options width=3": "networks_options of the networks 'convolutional'",
+    "train vdvae --networks-options stages=[[4,2]]": "stages is one triple",
+    "train vdvae --networks mlp": "leave networks out",
+    "train vdvae --hidden 64": "hidden is an option of multilayer perceptrons",
+    "train vdvae --dropout 0.1": "dropout is an option of multilayer perceptrons",
+    "train ladder --networks-options channels=8": "networks_options of the networks 'mlp'",
     "train ladder --prior-options 3": "--prior-options: expected KEY=VALUE, got '3'",
     "train ladder --likelihood categorical --likelihood-options s=1": "unknown option 's'",
     "train ladder --merge-top=3": "Unrecognized options: 3",
@@ -279,6 +285,22 @@ def test_options_are_read_by_the_type_of_their_field():
     assert found.machine == config.Machine(device="cpu", precision="bf16")
     assert (found.out, found.quiet, found.validation_samples) == ("b", True, 100)
     assert not parse(["train", "delta", "--no-reads-state"], COMMANDS).model.reads_state
+
+
+@pytest.mark.parametrize("recipe", ["vdvae", "ladder"])
+def test_options_of_networks_are_read_as_those_of_priors(recipe):
+    words = "--latent-sizes 2 2 2 --networks convolutional --networks-options "
+    words += "stages=[[4,2,16],[2,1,24]] group=2 expansion=0.5 zero_priors=false cell=depthwise"
+    model = parse(["train", recipe, *words.split()], COMMANDS).model
+    options = model.make_networks_options()
+    assert options == config.Convolutional(
+        stages=((4, 2, 16), (2, 1, 24)),
+        group=2,
+        expansion=0.5,
+        zero_priors=False,
+        cell="depthwise",
+    )
+    assert (model.recipe, model.latent_sizes) == (recipe, (2, 2, 2))
 
 
 def test_earlier_names_of_options_are_accepted():

@@ -219,6 +219,48 @@ def test_a_process_killed_while_it_saves_ends_as_one_that_was_not(finished, tmp_
     assert_same_run(folder, finished)
 
 
+DEEP = (
+    "train vdvae_vae --latent-sizes 2 2 2 --networks-options stages=[[4,2,8],[2,1,8]] group=2 "
+    "--normalisation batch --binarisation dynamic --averaging 0.9 --warm-up 2 --epochs 3 "
+    "--batch-size 250 --seed 4 --validation-samples 2 --device cpu --quiet --out"
+).split()
+KILLED_IN_STEP = """
+import os, signal, sys
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from hvae_course.cli import main
+
+steps = []
+
+def count(*_):
+    steps.append(None)
+    if len(steps) == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+register_optimizer_step_post_hook(count)
+main(sys.argv[1:])
+"""
+
+
+def test_a_deep_run_killed_in_an_epoch_ends_as_one_that_was_not(tmp_path):
+    """Killed in the second of three epochs of four steps each."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main([*DEEP, str(whole)]) == 0
+    root = Path(hvae_course.__file__).parents[1]
+    command = [sys.executable, "-c", KILLED_IN_STEP, *DEEP, str(killed)]
+    ended = subprocess.run(command, cwd=root, capture_output=True)
+    assert ended.returncode == -9
+    assert load_checkpoint(killed / "checkpoint.pt").run["epoch"] == 1
+    AcceleratorState._reset_state(True)
+    assert main([*DEEP, str(killed)]) == 0
+    assert read(killed, "result.json")["resumed_after"] == 1
+    assert_same_run(killed, whole)
+    found = read(killed, "config.json")
+    stages = {"stages": [[4, 2, 8], [2, 1, 8]], "group": 2}
+    assert found["settings"]["networks_options"] == found["model"]["networks_options"] == stages
+    model = build(found["model"])
+    model.load_state_dict(load_checkpoint(killed / "checkpoint.pt").weights)
+
+
 def test_a_run_interrupted_after_its_last_epoch_has_only_its_result_to_write(finished, copy):
     folder = copy(finished)
     (folder / "result.json").unlink()
