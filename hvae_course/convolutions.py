@@ -40,7 +40,7 @@ class MapBatchNorm(nn.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``(B, C, H, W)`` over all axes but the channels."""
-        if input.shape[0] * input.shape[2] * input.shape[3] == 1:
+        if self.training and input.shape[0] * input.shape[2] * input.shape[3] == 1:
             return BatchNorm.forward(self, input)  # type: ignore[arg-type]
         return super().forward(input)
 

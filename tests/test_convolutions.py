@@ -94,7 +94,8 @@ def test_the_batch_norm_of_one_value_per_channel_uses_its_running_statistics():
     expected = (x[0, :, 0, 0] - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
     torch.testing.assert_close(norm(x)[0, :, 0, 0], expected)
     assert torch.equal(norm.running_mean, before)
-    norm(draw_maps(1, 2, 1, 2))  # two positions have a variance
+    torch.testing.assert_close(norm.eval()(x)[0, :, 0, 0], expected)
+    norm.train()(draw_maps(1, 2, 1, 2))  # two positions have a variance
     assert not torch.equal(norm.running_mean, before)
 
 
