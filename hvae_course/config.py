@@ -936,7 +936,7 @@ class Objective(Options):
     free_bits: tuple[float, ...] | None = None
     """Free nats per example, one number for all levels or one for each."""
     kl_balancing: bool = False
-    """Whether the KL weights favour levels with little information per dimension, until the
+    """Whether levels with little information per dimension have smaller KL weights until the
     warm-up ends."""
     not_negative = ("warm_up", "free_bits")
 
