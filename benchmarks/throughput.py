@@ -1,19 +1,25 @@
-"""Training speed in images per second, beside a textbook loop and the bare matrix products.
+"""Training speed in images per second, beside a textbook loop and the bare products.
+
+The bare products are those of the linear layers and the convolutions, forward and backward, with
+operands of the same shapes.
 
 Run it with ``python -m benchmarks.throughput``, or with ``--quick`` for a short run without
 compilation. It trains on images of the size of MNIST (from ``HVAE_DATA``, or random bytes) in as
 many threads as ``OMP_NUM_THREADS`` allows. The variants take turns, and a ratio is the median
 over the rounds, so that a busy machine slows all of them. ``--scaling FILE.csv`` measures the
-time of a step against levels, width and batch size instead.
+time of a step against levels, width and batch size instead. ``--levels FILE.csv`` writes what each
+level of the convolutional model costs.
 """
 
 import argparse
 import math
 import os
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,17 +59,31 @@ class Case:
     batch_size: int
     reference: str
     hidden: tuple[int, ...] = (256,)
+    stages: tuple[tuple[int, int, int], ...] = ()
+    """Resolutions of a convolutional model, from the data upward; empty for one of perceptrons."""
 
     def build(self) -> HierarchicalVAE:
         """Build the model of the package, with the same weights every time."""
         torch.manual_seed(0)
         make = getattr(recipes, self.recipe)
+        if self.stages:
+            options = {"stages": self.stages}
+            return make(MNIST, latent_sizes=self.latent_sizes, networks_options=options)
         return make(MNIST, latent_sizes=self.latent_sizes, hidden=self.hidden)
+
+    @property
+    def networks(self) -> str:
+        """Sizes of the networks in words."""
+        return f"stages {self.stages}" if self.stages else f"hidden {self.hidden}"
 
 
 CASES = (
     Case("two levels", "two_level_vae", (16, 8), 128, "textbook"),
     Case("ladder of 5", "ladder_vae", (64, 32, 16, 8, 4), 256, "bound"),
+    Case(
+        *("deep of 10", "vdvae", (4,) * 10, 32, "textbook"),
+        stages=((14, 6, 32), (7, 4, 48)),
+    ),
 )
 SCALING: dict[str, Sequence[int]] = {
     "levels": range(1, 13),
@@ -116,6 +136,112 @@ class TextbookVAE(nn.Module):
         return error + kl_1 + kl_2, error, kl_1, kl_2
 
 
+def cell(channels_in: int, middle: int, channels_out: int) -> nn.Sequential:
+    """Four convolutions, each behind its activation."""
+    widths, layers = (channels_in, middle, middle, middle, channels_out), []
+    for (a, b), kernel in zip(pairwise(widths), (1, 3, 3, 1), strict=True):
+        layers += [nn.GELU(), nn.Conv2d(a, b, kernel, padding=kernel // 2)]
+    return nn.Sequential(*layers)
+
+
+def log_density(z: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Log-density of a diagonal Gaussian, ``(B,)``, nats."""
+    squares = ((z - mean) / log_std.exp()) ** 2
+    return (-0.5 * squares - log_std - 0.5 * math.log(2 * math.pi)).flatten(1).sum(dim=1)
+
+
+def bounded(raw: Tensor) -> Tensor:
+    """Bound log-scales."""
+    return 7 * torch.tanh(raw / 7)
+
+
+class PlainVDVAE(nn.Module):
+    """A very deep VAE as one loop, with a module for every layer, and no part of the package.
+
+    For equal weights and noise it gives the loss of ``recipes.vdvae`` with its usual options.
+
+    Args:
+        stages: height of the maps, number of levels and channels of every stage, from the data
+            upward; heights above two.
+        latent_sizes: channels of every latent, from the data upward.
+        side: height and width of the images.
+    """
+
+    def __init__(
+        self, stages: Sequence[tuple[int, int, int]], latent_sizes: Sequence[int], side: int
+    ) -> None:
+        super().__init__()
+        self.side, self.factor = side, side // stages[0][0]
+        ends = [0, *accumulate(levels for _, levels, _ in stages)]
+        of_level = [stage for stage in stages for _ in range(stage[1])]
+        self.num_levels, self.latent_sizes = len(of_level), tuple(latent_sizes)
+        self.first = {end: number for number, end in enumerate(ends[:-1])}
+        self.last = [
+            end - 1 for end, stage in zip(ends[1:], stages, strict=True) for _ in range(stage[1])
+        ]
+        channels = [c for _, _, c in of_level]
+        self.read = nn.Conv2d(self.factor**2, channels[0], 3, padding=1)
+        self.pools, self.enlarge = nn.ModuleList(), nn.ModuleList()
+        self.gains, self.biases = nn.ParameterList(), nn.ParameterList()
+        for (low, _, below), (high, _, above) in pairwise(stages):
+            step, same = low // high, below == above
+            pool = nn.Conv2d(below, below, step, stride=step, groups=below, bias=False)
+            self.pools.append(
+                nn.Sequential(pool, nn.Identity() if same else nn.Conv2d(below, above, 1))
+            )
+            self.enlarge.append(nn.Identity() if same else nn.Conv2d(above, below, 1))
+            self.gains.append(torch.ones(below, low, low))
+            self.biases.append(torch.zeros(below, low, low))
+        middles = [max(1, round(c / 4)) for c in channels]
+        sizes = list(zip(channels, middles, self.latent_sizes, strict=True))
+        self.up = nn.ModuleList(cell(c, m, c) for c, m, _ in sizes)
+        self.heads = nn.ModuleList(cell(2 * c, m, 2 * z) for c, m, z in sizes)
+        self.priors = nn.ModuleList(cell(c, m, 2 * z + c) for c, m, z in sizes[:-1])
+        self.latents = nn.ModuleList(nn.Conv2d(z, c, 1) for c, _, z in sizes)
+        self.down = nn.ModuleList(cell(c, m, c) for c, m, _ in sizes)
+        self.decoder = nn.Conv2d(channels[0], self.factor**2, 3, padding=1)
+        top = stages[-1][0]
+        self.initial = nn.Parameter(torch.zeros(channels[-1], top, top))
+        self.top_mean = nn.Parameter(torch.zeros(latent_sizes[-1], top, top))
+        self.top_scale = nn.Parameter(torch.zeros(latent_sizes[-1], top, top))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the loss, the reconstruction error and the KL terms from the top downward."""
+        d = self.read(F.pixel_unshuffle(x.reshape(-1, 1, self.side, self.side), self.factor))
+        features = []
+        for l in range(self.num_levels):
+            if l in self.first and l > 0:
+                d = self.pools[self.first[l] - 1](d)
+            d = d + self.up[l](d)
+            features.append(d)
+        h, feature = self.initial.expand(len(x), *self.initial.shape), 0.0
+        p, terms = (
+            (self.top_mean.expand(len(x), *self.top_mean.shape), bounded(self.top_scale)),
+            [],
+        )
+        for l in reversed(range(self.num_levels)):
+            mean, raw = self.heads[l](torch.cat([features[self.last[l]], h], dim=1)).chunk(
+                2, dim=1
+            )
+            q = (mean, bounded(raw))
+            z = mean + q[1].exp() * torch.randn(mean.shape, device=x.device, dtype=x.dtype)
+            terms.append((log_density(z, *q) - log_density(z, *p)).mean())
+            h = h + feature + self.latents[l](z)
+            h = h + self.down[l](h)
+            if l in self.first and l > 0:
+                stage = self.first[l] - 1
+                gain, bias = self.gains[stage], self.biases[stage]
+                h = F.interpolate(self.enlarge[stage](h), gain.shape[1:]) * gain + bias
+            if l > 0:
+                size = self.latent_sizes[l - 1]
+                outputs = self.priors[l - 1](h)
+                mean, raw, feature = outputs.split([size, size, outputs.shape[1] - 2 * size], 1)
+                p = (mean, bounded(raw))
+        logits = F.pixel_shuffle(self.decoder(h), self.factor).flatten(1)
+        error = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        return error + sum(terms), error, *terms
+
+
 class RandomImages(Dataset):
     """Random bytes with the interface of torchvision's MNIST."""
 
@@ -165,6 +291,19 @@ def train_textbook(
     return logged
 
 
+def train_plain(
+    model: nn.Module, optimizer: torch.optim.Optimizer, split: Split, batch_size: int
+) -> list[float]:
+    """Train for one epoch on images that lie on the device; return the losses of the last step."""
+    model.train()
+    for index in torch.randperm(len(split), device=split.pixels.device).split(batch_size):
+        optimizer.zero_grad()
+        losses = model(split.batch(index))
+        losses[0].backward()
+        optimizer.step()
+    return [loss.item() for loss in losses]
+
+
 def matrix_products(model: nn.Module, x: Tensor) -> list[tuple[int, int, int, bool]]:
     """List rows, inputs and outputs of every linear layer in a step.
 
@@ -201,6 +340,127 @@ def make_bound(shapes: Sequence[tuple[int, int, int, bool]], steps: int, device:
                     gradient @ weight
 
     return multiply
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """One convolution of a step."""
+
+    layer: nn.Conv2d
+    """The layer, for its weight and its geometry."""
+    shape: tuple[int, ...]
+    """Shape of the input, ``(B, C, H, W)``."""
+    needed: bool
+    """Whether the input needs a gradient."""
+    part: str
+    """Name of the layer in the model."""
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Shape of the output, ``(B, C, H, W)``."""
+        steps = zip(
+            *(self.shape[2:], self.layer.kernel_size, self.layer.stride, self.layer.padding),
+            strict=True,
+        )
+        sides = [(side + 2 * pad - kernel) // stride + 1 for side, kernel, stride, pad in steps]
+        return (self.shape[0], self.layer.out_channels, *sides)
+
+    @property
+    def products(self) -> int:
+        """Multiplications of the forward pass, per example."""
+        return self.layer.weight[0].numel() * math.prod(self.size[1:])
+
+
+def convolutions(model: nn.Module, x: Tensor) -> list[Convolution]:
+    """List the convolutions of a step."""
+    found: list[Convolution] = []
+    names = {layer: name for name, layer in model.named_modules()}
+
+    def record(layer: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        (given,) = inputs
+        found.append(Convolution(layer, tuple(given.shape), given.requires_grad, names[layer]))
+
+    layers = [layer for layer in names if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    model(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def make_convolutions(found: Sequence[Convolution], steps: int, device: str) -> Run:
+    """Return a function that computes only the convolutions of some steps."""
+
+    def draw(shape: Sequence[int]) -> Tensor:
+        return torch.randn(*shape).to(device).contiguous(memory_format=torch.channels_last)
+
+    operands = [
+        (draw(one.shape), draw(one.layer.weight.shape), draw(one.size), one) for one in found
+    ]
+
+    def convolve() -> None:
+        for _ in range(steps):
+            for x, weight, gradient, one in operands:
+                layer, mask = one.layer, (one.needed, True, False)
+                geometry = (layer.stride, layer.padding, layer.dilation)
+                F.conv2d(x, weight, None, *geometry, layer.groups)
+                torch.ops.aten.convolution_backward(
+                    *(gradient, x, weight, None, *geometry, False, (0, 0), layer.groups, mask)
+                )
+
+    return convolve
+
+
+PARTS = {
+    r"bottom_up\.blocks\.(\d+)": "up",
+    r"posterior\.rules\.(\d+)": "posterior",
+    r"top_down\.conditionals\.(\d+)": "prior",
+    r"top_down\.updates\.(\d+)": "update",
+}
+"""Parts of a level, by the names of their modules."""
+
+
+def place(name: str) -> tuple[int, str]:
+    """Find the level of a module or parameter, from 1 next to the data, and its part.
+
+    Level 0 is the likelihood.
+    """
+    for pattern, part in PARTS.items():
+        if found := re.match(pattern, name):
+            return int(found[1]) + 1, part
+    return 0, "likelihood"
+
+
+def cost_per_level(
+    case: Case, accelerator: Accelerator, *, steps: int, rounds: int
+) -> pd.DataFrame:
+    """Tabulate what every level of a convolutional model costs.
+
+    One row per level from the data upward, 0 for the likelihood: height of the maps, parameters,
+    millions of multiplications of the forward pass per example by part, and milliseconds that
+    the level's convolutions take in a step, forward and backward. The initial state and the prior
+    over the top level belong to the top level.
+    """
+    model = case.build().to(accelerator.device)
+    x = torch.rand(case.batch_size, MNIST.num_features, device=accelerator.device).round()
+    found, top = convolutions(model, x), model.num_levels
+    of_level = {l: [one for one in found if place(one.part)[0] == l] for l in range(top + 1)}
+    runs = {
+        str(l): make_convolutions(some, steps, accelerator.device) for l, some in of_level.items()
+    }
+    timed = measure(runs, steps, rounds=rounds, device=accelerator.device)
+    rows = []
+    for l, some in of_level.items():
+        row = {"level": l, "height": some[-1].shape[2], "parameters": 0}
+        row |= {part: 0.0 for part in (*PARTS.values(), "likelihood")}
+        for one in some:
+            row[place(one.part)[1]] += one.products / 1e6
+        row["ms"] = 1e3 / timed[str(l)]["images_per_second"]
+        rows.append(row)
+    for name, parameter in model.named_parameters():
+        own = name.startswith(("prior.", "top_down.initial."))
+        rows[top if own else place(name)[0]]["parameters"] += parameter.numel()
+    return pd.DataFrame(rows)
 
 
 class Autocast(nn.Module):
@@ -250,7 +510,12 @@ def variants(
     device, missing, runs = accelerator.device, {}, {}
     split = Split(images.data.flatten(1), images.targets, 255, redraw=True).to(device)
     parts = (case, split, accelerator)
-    if len(case.latent_sizes) == 2 and images.transform is None:
+    if case.stages:
+        plain = PlainVDVAE(case.stages, case.latent_sizes, MNIST.shape[0]).to(device)
+        plain = plain.to(memory_format=torch.channels_last)  # as the package keeps them
+        adam = torch.optim.Adam(plain.parameters(), fused=True)
+        runs["textbook"] = lambda: train_plain(plain, adam, split, case.batch_size)
+    elif len(case.latent_sizes) == 2 and images.transform is None:
         missing["textbook"] = "no torchvision"
     elif len(case.latent_sizes) == 2:
         textbook = TextbookVAE(*case.hidden, case.latent_sizes).to(device)
@@ -258,8 +523,12 @@ def variants(
         loader = DataLoader(images, case.batch_size, shuffle=True, drop_last=True)
         runs["textbook"] = lambda: train_textbook(textbook, optimizer, loader, device)
     runs["ours"] = make_ours(*parts)
-    shapes = matrix_products(case.build().to(device), split.batch(slice(case.batch_size)))
-    runs["bound"] = make_bound(shapes, len(images) // case.batch_size, device)
+    model, x = case.build().to(device), split.batch(slice(case.batch_size))
+    steps = len(images) // case.batch_size
+    if case.stages:
+        runs["bound"] = make_convolutions(convolutions(model, x), steps, device)
+    else:
+        runs["bound"] = make_bound(matrix_products(model, x), steps, device)
     if device.type == "cuda":
         runs["ours, bf16"] = make_ours(*parts, wrap=lambda model: Autocast(model, "cuda"))
     if not compiled:
@@ -352,7 +621,7 @@ def compare(
         timed = measure(runs, steps * case.batch_size, rounds=rounds, device=accelerator.device)
         best, load = fastest(timed, case.reference), (before, load_average())
         name, value = best or ("ours", None)
-        print(f"\n{case.name}: {case.recipe}, latents {case.latent_sizes}, hidden {case.hidden},")
+        print(f"\n{case.name}: {case.recipe}, latents {case.latent_sizes}, {case.networks},")
         print(f"batch {case.batch_size}, {data}, load {load[0]} before and {load[1]} after")
         print(table(timed, missing))
         shown = "not timed" if value is None else f"{value:.2f}"
@@ -394,6 +663,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--scaling", type=Path, help="CSV file; measure this instead of the comparison"
     )
+    parser.add_argument(
+        "--levels", type=Path, help="CSV file; measure what each level costs instead"
+    )
     given = parser.parse_args(words)
     accelerator, quick = make_accelerator(Machine(device=given.device)), given.quick
     steps = (20 if quick else 200) if given.steps is None else given.steps
@@ -403,6 +675,12 @@ def main(words: Sequence[str] | None = None) -> None:
     if given.scaling:
         rows = scale(accelerator, **counts, sizes=SCALING)
         write_whole(given.scaling, lambda file: rows.to_csv(file, index=False))
+        return
+    if given.levels:
+        (deep,) = [case for case in CASES if case.stages]
+        costs = cost_per_level(deep, accelerator, **counts)
+        print(costs.round(3).to_string(index=False))
+        write_whole(given.levels, lambda file: costs.to_csv(file, index=False))
         return
     result = compare(CASES, accelerator, **counts, compiled=not quick)
     if given.out:

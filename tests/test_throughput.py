@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+from collections import Counter
 from unittest import mock
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import throughput
-from benchmarks.throughput import CASES, Case, RandomImages, TextbookVAE, ratio
+from benchmarks.throughput import CASES, Case, PlainVDVAE, RandomImages, TextbookVAE, ratio
 from hvae_course.data import Split
 from hvae_course.objectives import elbo
 from hvae_course.training.step import step
@@ -20,6 +21,10 @@ pytestmark = pytest.mark.slow
 
 TINY = Case("tiny", "two_level_vae", (3, 2), 8, "textbook", (16,))
 TINY_LADDER = Case("tiny ladder", "ladder_vae", (4, 3, 2), 8, "bound", (16,))
+TINY_DEEP = Case(
+    *("tiny deep", "vdvae", (1, 1, 2, 1, 1), 8, "textbook"),
+    stages=((14, 2, 8), (7, 3, 12)),
+)
 
 
 @pytest.fixture
@@ -72,12 +77,122 @@ def test_the_textbook_loss_is_the_objective_for_the_same_weights_and_noise():
     torch.testing.assert_close(gradients["encoder_1.0.weight"], weight, rtol=1e-9, atol=1e-12)
 
 
+def plain(case):
+    return PlainVDVAE(case.stages, case.latent_sizes, 28)
+
+
+def plain_parameters(model, case):
+    """Those of the package's model, under the names of the plain loop."""
+    up, down = model.bottom_up.blocks, model.top_down
+    parts = {"read": up[0][1], "decoder": down.likelihood.net[0]}
+    for l in range(model.num_levels):
+        parts |= {f"up.{l}": up[l][-1].body, f"heads.{l}": model.posterior.rules[l].head.net}
+        parts |= {
+            f"latents.{l}": down.updates[l].latent,
+            f"down.{l}": down.updates[l].blocks[0].body,
+        }
+        if l < model.num_levels - 1:
+            parts[f"priors.{l}"] = down.conditionals[l].net
+    first = case.stages[0][1]  # level at which the second stage begins
+    reduce, enlarge = up[first][0], down.updates[first].blocks[1]
+    parts |= {"pools.0.0": reduce.pool, "pools.0.1": reduce.project, "enlarge.0": enlarge.project}
+    found = {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
+    found |= {"gains.0": enlarge.gain, "biases.0": enlarge.bias, "initial": down.initial.value}
+    return found | {"top_mean": model.prior.mean, "top_scale": model.prior.log_std}
+
+
+def test_the_plain_loop_of_a_deep_model_gives_the_same_loss_and_gradients():
+    model, own = TINY_DEEP.build().double(), plain(TINY_DEEP).double()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # away from the start, where priors are standard normal
+        for p in model.parameters():
+            p += 0.1 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    own.load_state_dict(plain_parameters(model, TINY_DEEP))
+    x = (torch.rand(8, 784, dtype=torch.float64) < 0.5).double()
+    torch.manual_seed(1)
+    loss, error, *information = own(x)
+    torch.manual_seed(1)
+    trace = model(x)
+    levels = [level.information for level in reversed(trace.levels)]
+    expected = [-elbo(trace, x), -trace.log_px(x), *levels]
+    for value, ours in zip((loss, error, *information), expected, strict=True):
+        torch.testing.assert_close(value, ours.mean(), rtol=1e-12, atol=1e-9)
+    loss.backward()
+    elbo(trace, x).mean().neg().backward()
+    assert len([*own.parameters()]) == len([*model.parameters()])
+    pairs = (
+        (own.read.weight, model.bottom_up.blocks[0][1].weight),
+        (own.priors[3][7].weight, model.top_down.conditionals[3].net[7].weight),
+        (own.gains[0], model.top_down.updates[2].blocks[1].gain),
+    )
+    for a, b in pairs:
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_the_bound_of_a_deep_model_has_the_convolutions_that_autograd_computes():
+    model, x = TINY_DEEP.build(), torch.rand(8, 784).round()
+    found = throughput.convolutions(model, x)
+    assert len(found) == sum(isinstance(part, torch.nn.Conv2d) for part in model.modules())
+    with torch.autograd.profiler.profile(record_shapes=True) as profile:
+        elbo(model(x), x).mean().backward()
+    with torch.autograd.profiler.profile(record_shapes=True) as bare:
+        throughput.make_convolutions(found, 2, "cpu")()
+
+    def sizes(events, name, places):
+        return Counter(
+            tuple(tuple(e.input_shapes[i]) for i in places)
+            for e in events.function_events
+            if e.name == name
+        )
+
+    for name, places in (("aten::convolution", (0, 1)), ("aten::convolution_backward", (0, 1, 2))):
+        once, twice = sizes(profile, name, places), sizes(bare, name, places)
+        assert once.total() == len(found)
+        assert twice == Counter({key: 2 * number for key, number in once.items()})
+    assert [one.needed for one in found].count(False) == 1  # the layer that reads the data
+
+
+def test_the_plain_loop_of_a_deep_model_trains(split):
+    torch.manual_seed(0)
+    model = plain(TINY_DEEP)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = [throughput.train_plain(model, optimizer, split, 8) for _ in range(5)]
+    assert losses[-1][0] < losses[0][0] and len(losses[0]) == 2 + 5
+    assert losses[-1][0] == pytest.approx(sum(losses[-1][1:]), rel=1e-5)
+
+
+def test_a_deep_model_needs_no_torchvision_for_any_of_its_variants(accelerator):
+    runs, missing = throughput.variants(
+        TINY_DEEP, RandomImages(16, None), accelerator, compiled=False
+    )
+    assert set(runs) == {"textbook", "ours", "bound"} and set(missing) == {"ours, compiled"}
+    assert all(torch.tensor(runs[name]()).isfinite().all() for name in ("textbook", "ours"))
+
+
+def test_the_cost_per_level_accounts_for_every_parameter_and_convolution(accelerator):
+    model = TINY_DEEP.build()
+    costs = throughput.cost_per_level(TINY_DEEP, accelerator, steps=1, rounds=1)
+    assert costs["level"].tolist() == [*range(6)]
+    assert costs["height"].tolist() == [14, 14, 14, 7, 7, 7]
+    assert costs["parameters"].sum() == sum(p.numel() for p in model.parameters())
+    assert (costs["ms"] > 0).all()
+    parts = costs.set_index("level")[["up", "posterior", "prior", "update", "likelihood"]]
+    found = throughput.convolutions(model, torch.rand(8, 784).round())
+    assert parts.to_numpy().sum() == pytest.approx(sum(one.products for one in found) / 1e6)
+    # level 2, of 8 channels, 2 of them inside, at 14 x 14: 1x1, 3x3, 3x3 and 1x1 by hand
+    assert parts.loc[2, "up"] == pytest.approx((8 * 2 + 2 * 36 + 2 * 8) * 14**2 / 1e6)
+    assert parts.loc[2, "posterior"] == pytest.approx((16 * 2 + 2 * 36 + 2 * 2) * 14**2 / 1e6)
+    assert parts.loc[2, "update"] == pytest.approx(parts.loc[2, "up"] + 8 * 14**2 / 1e6)
+    assert parts.loc[5, "prior"] == 0 and (parts.loc[1:4, "prior"] > 0).all()
+    assert parts.loc[0, "likelihood"] == pytest.approx(8 * 9 * 4 * 14**2 / 1e6)
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.recipe)
 def test_a_case_is_a_model_with_the_sizes_that_it_names(case):
     model = case.build()
     assert model.config["latent_sizes"] == list(case.latent_sizes)
     if case.reference == "textbook":
-        own = TextbookVAE(*case.hidden, case.latent_sizes)
+        own = TextbookVAE(*case.hidden, case.latent_sizes) if not case.stages else plain(case)
         count = [sum(p.numel() for p in m.parameters()) for m in (own, model)]
         assert count[0] == count[1]
 
@@ -208,7 +323,7 @@ def test_the_fastest_variant_is_one_in_full_precision():
 @pytest.fixture
 def tiny_program(monkeypatch, make_accelerator, to_tensor):
     monkeypatch.delenv("HVAE_DATA", raising=False)
-    monkeypatch.setattr(throughput, "CASES", (TINY, TINY_LADDER))
+    monkeypatch.setattr(throughput, "CASES", (TINY, TINY_LADDER, TINY_DEEP))
     monkeypatch.setattr(throughput, "make_accelerator", lambda machine: make_accelerator())
     return throughput.main
 
@@ -220,7 +335,7 @@ def test_the_quick_run_prints_each_ratio_and_writes_all_numbers(tiny_program, tm
     result = json.loads(path.read_text())
     assert {"threads", "torch", "processors"} <= result["machine"].keys()
     names = [list(case["variants"]) for case in result["cases"]]
-    assert names == [["textbook", "ours", "bound"], ["ours", "bound"]]
+    assert names == [["textbook", "ours", "bound"], ["ours", "bound"], names[0]]
     for case in result["cases"]:
         reference = case["case"]["reference"]
         value = ratio(case["variants"], "ours", reference)
@@ -240,6 +355,13 @@ def test_scaling_writes_a_row_for_every_size(tiny_program, tmp_path, monkeypatch
     sizes = frame[["levels", "width", "batch"]].to_numpy().tolist()
     assert sizes == [[1, 8, 8], [2, 8, 8], [2, 4, 8], [2, 8, 8], [2, 8, 4]]
     assert (frame[["ours_ms", "bound_ms"]] > 0).all(axis=None)
+
+
+def test_the_cost_per_level_is_printed_and_written(tiny_program, tmp_path, capsys):
+    path = tmp_path / "levels.csv"
+    tiny_program(["--steps", "1", "--rounds", "1", "--levels", str(path)])
+    assert pd.read_csv(path)["level"].tolist() == [*range(6)]
+    assert "likelihood" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["--rounds", "-1"], ["--steps", "0"]], ids="-".join)
