@@ -934,7 +934,7 @@ def page_files(tmp_path, monkeypatch, folder):
 
 def test_the_code_of_the_page_runs(page_files, monkeypatch, capsys):
     def fit_briefly(model, data, **settings):
-        small = {"epochs": 1, "batch_size": 20, "progress": False}
+        small = {"epochs": 1, "batch_size": 10, "progress": False}
         return fit(model, data, **settings | small)
 
     monkeypatch.setattr(hvae_course, "fit", fit_briefly, raising=False)
