@@ -54,6 +54,7 @@ SETTINGS = {"num_samples": DRAWS, "epochs": 2, "batch_size": 8, "progress": Fals
 SIZES = {"latent_sizes": (4, 3), "hidden": (8,)}
 OPTIONS = {
     "standard": {},
+    "normal": {},
     "mixture": {"num_components": 5},
     "vamp": {"num_components": 5, "start": "random"},
     "vhp": {"num_samples": 3, "hidden": (6,)},
