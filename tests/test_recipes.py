@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from recipe_kinds import PERCEPTRONS
+from recipe_kinds import DEEP, PERCEPTRONS
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
@@ -21,6 +21,7 @@ from hvae_course.recipes import LIKELIHOODS, RECIPES, build
 
 DEPTHS = {1: (4,), 2: (4, 3), 3: (4, 3, 2), 5: (5, 4, 3, 2, 1)}
 recipe_names = pytest.mark.parametrize("recipe", PERCEPTRONS)
+deep_names = pytest.mark.parametrize("recipe", DEEP)
 depths = pytest.mark.parametrize("sizes", DEPTHS.values(), ids=len)
 likelihood_names = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
@@ -215,6 +216,65 @@ def test_the_two_level_vae_is_the_bottom_up_vae_of_two_levels(tiny_data):
     settings = {"hidden": (8,), "latent_sizes": (4, 3)}
     model = recipes.two_level_vae(tiny_data, **settings)
     assert model.config == recipes.bottom_up_vae(tiny_data, **settings).config
+
+
+# Recipes of convolutional networks
+
+
+@deep_names
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+@pytest.mark.parametrize("batch", [1, 4])
+def test_constant_images_give_deep_recipes_finite_gradients(
+    recipe, normalisation, batch, make_model, assert_finite_gradients
+):
+    """The top level has maps of one position, which of a single image have no variance."""
+    options = {"stages": ((4, 2, 4), (1, 1, 4)), "zero_priors": False}
+    settings = {"latent_sizes": (4, 3, 2), "networks_options": options}
+    model = make_model(recipe, normalisation=normalisation, **settings).train()
+    for value in (0.0, 1.0):
+        x = torch.full((batch, 64), value)
+        assert_finite_gradients(model, -elbo(model(x), x).mean())
+    model.eval()
+    assert torch.isfinite(model(x, 3).log_weight(x)).all()
+
+
+@deep_names
+def test_every_weight_of_a_deep_recipe_receives_a_gradient(recipe, make_model):
+    model, x = make_model(recipe, latent_sizes=(4, 3, 2)), torch.rand(7, 64)
+    nn.init.normal_(model.top_down.initial.value)  # at zero, weights that read it have none
+    (-elbo(model(x), x).mean()).backward()
+    for name, parameter in model.named_parameters():
+        # a bias before batch normalisation has no effect
+        assert (parameter.grad != 0).any() or name.endswith(".bias"), name
+
+
+@deep_names
+def test_a_deep_model_is_rebuilt_from_what_json_holds(recipe, make_model):
+    model = make_model(recipe, latent_sizes=(4, 3, 2), likelihood="gaussian").eval()
+    again = build(json.loads(json.dumps(model.config))).eval()
+    again.load_state_dict(model.state_dict())
+    assert str(again) == str(model) and again.config == model.config
+    x, values = torch.rand(3, 64), []
+    for built in (model, again):
+        torch.manual_seed(1)
+        values.append(built(x).log_weight(x))
+    assert torch.equal(*values)
+
+
+@deep_names
+def test_under_autocast_every_density_of_a_deep_recipe_is_float32(recipe, make_model):
+    model, x = make_model(recipe, latent_sizes=(4, 3, 2)), torch.rand(5, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trace = model(x, 3)
+        log_px, log_w = trace.log_px(x), trace.log_weight(x)
+    expected = log_px.double()
+    for level in trace.levels:
+        q, p = (Normal(d.mean.double(), d.stddev.double()) for d in (level.q, level.p))
+        z = level.z.double()
+        expected += (p.log_prob(z) - q.log_prob(z)).flatten(1).sum(1)
+        assert level.z.dtype == level.information.dtype == torch.float32
+    assert log_px.dtype == log_w.dtype == torch.float32
+    torch.testing.assert_close(log_w.double(), expected, rtol=1e-5, atol=1e-4)
 
 
 # Likelihoods
