@@ -14,7 +14,15 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from hvae_course import data
-from hvae_course.config import Data, Experiment, Model, Objective, Training, differences
+from hvae_course.config import (
+    Data,
+    Experiment,
+    Machine,
+    Model,
+    Objective,
+    Training,
+    differences,
+)
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import make_objective
@@ -83,8 +91,37 @@ PRETRAINED: dict[str, Pretrained] = {
         spec=DataSpec((8, 8), num_values=17, num_classes=10),
         sha256="9ce59420924c2de16cec8ff9bdf6ac64a9132184c25a4f3db209e9f031ab5cd6",
     ),
+    "mnist_deep": Pretrained(
+        experiment=Experiment(
+            data=Data(data="mnist", binarisation="dynamic"),
+            model=Model(
+                recipe="vdvae",
+                latent_sizes=(2, 2, 8, 8, 8, 8, 8, 8, 32, 32),
+                networks_options={
+                    "stages": ((14, 2, 32), (7, 6, 64), (1, 2, 96)),
+                    "expansion": 0.5,
+                },
+                activation="silu",
+            ),
+            objective=Objective(free_bits=(0.5,)),
+            training=Training(
+                epochs=40,
+                batch_size=100,
+                learning_rate=2e-3,
+                decay=1.0,
+                decay_shape="cosine",
+                clip_norm=200.0,
+                averaging=0.999,
+                seed=0,
+            ),
+            machine=Machine(precision="bf16"),
+        ),
+        spec=DataSpec((28, 28), num_values=2, num_classes=10),
+        sha256="6ca782b634aa00fceae655400e661754da83681bf1de383ff1862b367ad623df",
+    ),
 }
-"""The models by name; the two of the nested shapes share their generative network.
+"""The models by name; the two of the nested shapes share their generative network, and
+``mnist_deep`` is that of chapter 8, which trains for three hours on one CPU core.
 
 :meta hide-value:
 """
