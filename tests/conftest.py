@@ -49,7 +49,8 @@ def make_model(tiny_data: DataSet) -> Callable[..., HierarchicalVAE]:
         deep = recipe.removesuffix("_vae") in DEEP_RECIPES
         small = {"channels": 8, "zero_priors": False}  # at zero a prior would read nothing yet
         usual = {"networks_options": small} if deep else {"hidden": (16,)}
-        settings = {**usual, "latent_sizes": (4, 3)} | settings
+        sizes = (4, 4, 3) if recipe == "biva" else (4, 3)  # a pair below the top
+        settings = {**usual, "latent_sizes": sizes} | settings
         torch.manual_seed(seed)
         return getattr(hvae_course.recipes, recipe)(data or tiny_data, **settings)
 
