@@ -320,9 +320,13 @@ def legend(panels: tuple[Panel, ...]) -> str:
         HTML.
     """
     used = {part.kind for panel in panels for part in (*panel.nodes, *panel.edges)}
+    operations = {
+        node.name for panel in panels for node in panel.nodes if node.kind == "operation"
+    }
     entries = []
     for kind, (text, picture) in KEYS.items():
         if kind in used:
+            text = "operation" if kind == "operation" and operations != {"×"} else text
             wide = 18 if picture else 34
             picture = picture or ARROW.format(kind)
             svg = f'<svg aria-hidden="true" viewBox="0 0 {wide} 18" width="{wide}" height="18">'
@@ -765,6 +769,141 @@ PRIORS = (
     ),
 )
 
+STATE = _feature("h", 0.9, 2)
+VDVAE_LEVEL = Panel(
+    "one level",
+    "One level of a VDVAE. A box h on top is the state, a box d r on the left a feature of x. A "
+    "solid arrow, P l, leads from h to z l. Dashed arrows, Q l, lead from d r and from h to z l. "
+    "Thin arrows lead to a diamond, a sum: from h, from h with Delta h l, and from z l through W "
+    "l. A thin arrow, R l, leads from the sum to a box h prime, the state of the level below.",
+    (
+        _feature("h", 1, 2.2),
+        _feature("d_r", -0.55, 1.15),
+        _latent("z_l", 1, 1.15),
+        Node("+", 2.3, 1.15, "operation"),
+        _feature("h′", 2.3, 0),
+    ),
+    (
+        Edge("posterior", "h", "z_l", "Q_l", "left", bend=0.16),
+        Edge("posterior", "d_r", "z_l", "Q_l", "above"),
+        Edge("prior", "h", "z_l", "P_l", bend=-0.16),
+        Edge("path", "h", "+", "Δh_l", bend=-0.14),
+        Edge("path", "z_l", "+", "W_l", "below"),
+        Edge("path", "+", "h′", "R_l"),
+    ),
+)
+CONV_LADDER = Panel(
+    "ladder",
+    "Ladder: a solid arrow leads from the state h to a diamond, a product, and a dashed arrow "
+    "from the feature d l; a dashed arrow leads from the product to z l. Thin arrows lead from h "
+    "and z l to the state h prime below.",
+    (
+        STATE,
+        _feature("d_l", -0.2, 1),
+        Node("×", 0.9, 1, "operation"),
+        _latent("z_l", 2, 1),
+        _feature("h′", 2, 0),
+    ),
+    (
+        Edge("prior", "h", "×"),
+        Edge("posterior", "d_l", "×"),
+        Edge("posterior", "×", "z_l"),
+        Edge("path", "z_l", "h′"),
+        Edge("path", "h", "h′", bend=-0.48),
+    ),
+)
+RESNET = Panel(
+    "ResNet-VAE",
+    "ResNet-VAE with a flow: dashed arrows lead from the feature d l and from the state h to a "
+    "diamond, a sum, from there to a diamond f, the flow, and to z l. A solid arrow leads from h "
+    "to z l. Thin arrows lead from z l and h to the state h prime below.",
+    (
+        _feature("h", 1.4, 2),
+        _feature("d_l", -0.25, 1),
+        Node("+", 0.55, 1, "operation"),
+        Node("f", 1.4, 1, "operation"),
+        _latent("z_l", 2.3, 1),
+        _feature("h′", 2.3, 0),
+    ),
+    (
+        Edge("posterior", "d_l", "+"),
+        Edge("posterior", "h", "+"),
+        Edge("posterior", "+", "f"),
+        Edge("posterior", "f", "z_l"),
+        Edge("prior", "h", "z_l"),
+        Edge("path", "z_l", "h′"),
+        Edge("path", "h", "h′", bend=-0.42),
+    ),
+)
+BIVA_LEVEL = Panel(
+    "BIVA",
+    "BIVA, two latents per level: solid arrows lead from the state h to z l bottom-up and to z l "
+    "top-down. A dashed arrow leads from the feature d l to z l bottom-up, and from there a thin "
+    "one to the feature d l+1 above. Dashed arrows lead from h and from d l to z l top-down. "
+    "Thin arrows lead from both latents and from h to the state h prime below.",
+    (
+        _feature("h", 1.3, 2),
+        _feature("d_{l+1}", -0.1, 2),
+        _feature("d_l", -0.1, 0),
+        _latent("z_l^{BU}", 0.5, 1),
+        _latent("z_l^{TD}", 2.1, 1),
+        _feature("h′", 1.3, 0),
+    ),
+    (
+        Edge("posterior", "d_l", "z_l^{BU}"),
+        Edge("path", "z_l^{BU}", "d_{l+1}"),
+        Edge("prior", "h", "z_l^{BU}"),
+        Edge("prior", "h", "z_l^{TD}", bend=-0.14),
+        Edge("posterior", "h", "z_l^{TD}", bend=0.14),
+        Edge("posterior", "d_l", "z_l^{TD}"),
+        Edge("path", "z_l^{BU}", "h′"),
+        Edge("path", "z_l^{TD}", "h′"),
+        Edge("path", "h", "h′"),
+    ),
+)
+NVAE_LEVEL = Panel(
+    "NVAE",
+    "NVAE: a solid arrow leads from the state h to a diamond, a sum, and dashed arrows from a "
+    "box, the change Delta, which reads the feature d l and h. A dashed arrow leads from the sum "
+    "to z l. Thin arrows lead from z l and h to the state h prime below.",
+    (
+        _feature("h", 1.3, 2),
+        _feature("d_l", -0.25, 2),
+        _feature("Δ", 0.3, 1),
+        Node("+", 1.3, 1, "operation"),
+        _latent("z_l", 2.3, 1),
+        _feature("h′", 2.3, 0),
+    ),
+    (
+        Edge("posterior", "d_l", "Δ"),
+        Edge("posterior", "h", "Δ"),
+        Edge("posterior", "Δ", "+"),
+        Edge("prior", "h", "+"),
+        Edge("posterior", "+", "z_l"),
+        Edge("path", "z_l", "h′"),
+        Edge("path", "h", "h′", bend=-0.42),
+    ),
+)
+VDVAE_SHORT = Panel(
+    "VDVAE",
+    "VDVAE: a solid and a dashed arrow lead from the state h to z l, and a dashed one from the "
+    "feature d r, which all levels of a resolution share. Thin arrows lead from z l and h to the "
+    "state h prime below.",
+    (
+        _feature("h", 1, 2),
+        _feature("d_r", -0.2, 1),
+        _latent("z_l", 1, 1),
+        _feature("h′", 1, 0),
+    ),
+    (
+        Edge("posterior", "h", "z_l", bend=0.16),
+        Edge("prior", "h", "z_l", bend=-0.16),
+        Edge("posterior", "d_r", "z_l"),
+        Edge("path", "z_l", "h′"),
+        Edge("path", "h", "h′", "Δh_l", bend=-0.36),
+    ),
+)
+
 GRAPHS: dict[str, tuple[Panel, ...]] = {
     "two_level": (GENERATION, BOTTOM_UP),
     "mean_field": (GENERATION, MEAN_FIELD),
@@ -785,6 +924,8 @@ GRAPHS: dict[str, tuple[Panel, ...]] = {
         replace(LADDER, title="merge"),
     ),
     "biva": (BIVA_GENERATION, BIVA_INFERENCE),
+    "vdvae_level": (VDVAE_LEVEL,),
+    "deep_models": (CONV_LADDER, RESNET, BIVA_LEVEL, NVAE_LEVEL, VDVAE_SHORT),
     "diffusion": (DENOISING, NOISING),
     "standard_prior": (STANDARD_GENERATION, ENCODE),
     "mixture": (MIXTURE_GENERATION, ENCODE),
