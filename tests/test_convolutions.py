@@ -803,3 +803,24 @@ def test_two_resolutions_give_the_same_probability_from_prior_and_posterior(asse
             error = math.hypot(a.std().item(), b.std().item()) / math.sqrt(100_000)
             assert error < 0.05
             assert abs(a.mean() - b.mean()).item() < 5 * error
+
+
+@pytest.mark.parametrize("recipe", ["vdvae", "ladder", "biva", "resnet"])
+def test_no_normalisation_ends_the_network_of_a_distribution(recipe):
+    sizes = (2, 2, 2)
+    options = {"cell": "depthwise", "channels": 4}
+    model = build(
+        Model(
+            recipe=recipe,
+            latent_sizes=sizes,
+            networks="convolutional",
+            normalisation="batch",
+            networks_options=options,
+        ),
+        DataSpec((8, 8), num_values=2),
+    )
+    heads = [*model.posterior.modules(), *model.top_down.conditionals.modules()]
+    ends = [
+        part.net[-1] for part in heads if isinstance(getattr(part, "net", None), nn.Sequential)
+    ]
+    assert ends and all(isinstance(end, nn.Conv2d) for end in ends)

@@ -487,8 +487,19 @@ class Convolutions(Networks):
     def _blocks(self, stage: Stage, *, generative: bool) -> list[nn.Module]:
         """Residual blocks of one level on the path up or down."""
         channels, blocks = stage.channels, []
+        usual = "bottleneck"
+        if self.is_nvae:
+            usual = "depthwise" if generative else "plain"
+        cell = self.options.cell or usual
         for _ in range(self.options.blocks):
-            body = self._cell(stage, channels, channels, generative=generative)
+            body = self._cell(
+                stage,
+                cell,
+                channels,
+                channels,
+                generative=generative,
+                inside=self.options.expansion,
+            )
             if self.options.depth_scaled:
                 scale_last(body, 1 / math.sqrt(self.options.blocks * self.model.num_levels))
             blocks.append(Residual(body, channels, channels))
@@ -502,16 +513,25 @@ class Convolutions(Networks):
             kernel = 1 if generative else self.stage(l).kernel
             convolution = nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
             return nn.Sequential(ACTIVATIONS[self.model.activation](), convolution)
-        return self._cell(self.stage(l), channels_in, channels_out, generative=generative)
+        kind, expansion = self.options.cell or "bottleneck", self.options.expansion
+        if kind == "depthwise":  # ends in a normalisation, which must not scale the parameters
+            kind, expansion = "bottleneck", None
+        return self._cell(
+            self.stage(l), kind, channels_in, channels_out, generative=generative, inside=expansion
+        )
 
     def _cell(
-        self, stage: Stage, channels_in: int, channels_out: int, *, generative: bool
+        self,
+        stage: Stage,
+        cell: str,
+        channels_in: int,
+        channels_out: int,
+        *,
+        generative: bool,
+        inside: float | None,
     ) -> nn.Sequential:
         own = self.model.generative_normalisation if generative else None
-        cell = self.options.cell or "bottleneck"
-        if self.is_nvae and self.options.cell is None:
-            cell = "depthwise" if generative else "plain"
-        expansion = self.options.expansion or USUAL_EXPANSIONS[cell]
+        expansion = inside or USUAL_EXPANSIONS[cell]
         make: Callable[..., nn.Sequential] = CELLS[cell]
         kernel = min(stage.size[0] | 1, 5) if cell == "depthwise" else stage.kernel
         return make(
