@@ -309,6 +309,33 @@ def test_objectives_and_diagnosis_take_the_log_ratio_of_the_draw(tiny_data):
         torch.testing.assert_close(value, expected.mean() - raised, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("weights", "is_bound"),
+    [
+        ((1, 1, 1, 1, 3), True),
+        ((1, 3, 1, 1, 1), True),
+        ((1, 1, 1, 3, 1), True),
+        ((2, 1, 2, 2, 2), True),  # no level below T_1 reads it in its prior
+        ((1, 1, 2, 3, 2), True),
+        ((2, 1, 1, 1, 1), False),
+    ],
+)
+def test_weights_of_at_least_one_give_a_bound_if_no_b_weighs_more_than_what_is_above_it(
+    weights, is_bound, monkeypatch
+):
+    """Where x says little and z_>1 much about B_1, its term of the ELBO is negative."""
+    variances = torch.tensor([4.0, 4.0, 0.05, 0.6, 0.05, 0.3, 1.0], dtype=D)
+    monkeypatch.setitem(globals(), "VARIANCES", variances)
+    x = draw_x(APART, 1).expand(20_000, 2)
+    trace, expected = exact(APART)(x), log_px(APART, x[:1])
+    assert (trace.levels[0].information.mean() < -1) and torch.allclose(elbo(trace, x), expected)
+    above = Weighted(tuple(map(float, weights)))(trace, x) - expected
+    if is_bound:
+        assert above.mean() < 5 * standard_error(above)
+    else:
+        assert above.mean() > 50 * standard_error(above)
+
+
 # Scales
 
 

@@ -6,7 +6,9 @@ r"""Bounds with a KL weight per level (:eq:`eq-weighted`).
 With every :math:`\beta_l = 1` this is the ELBO. With a weight below 1 it need not be a bound on
 log p(x). For top-down inference it is one whenever no weight is below 1. For bottom-up inference,
 where the term of a single level may be negative, it is one if the weights also do not fall on the
-way up, :math:`1 \le \beta_1 \le \dots \le \beta_L`.
+way up, :math:`1 \le \beta_1 \le \dots \le \beta_L`. Where some levels are drawn on the way up and
+others on the way down, it is enough that no weight is below 1 and that no level of the first kind
+weighs more than a level above it.
 """
 
 import copy
