@@ -413,12 +413,14 @@ class Diagnose(Options):
     """Nats per example above which a level counts as active."""
     unit_threshold: float = 0.01
     """Variance, or nats, above which a unit counts as active, or informative."""
+    num_others: int | None = None
+    """Other examples that each draw is compared with, for large models; all unless given."""
     seed: int = 0
     """Seed of the draws."""
     json: str | None = None
     """File for the table."""
     source: Source = field(default_factory=Source)
-    positive = ("num_samples", "max_examples")
+    positive = ("num_samples", "max_examples", "num_others")
     not_negative = ("seed", "threshold", "unit_threshold")
     memory: ClassVar[str] = "--max-examples or --num-samples"
 
@@ -434,6 +436,8 @@ class Diagnose(Options):
 
         names = ("split", "num_samples", "max_examples", "threshold", "unit_threshold", "seed")
         settings = {name: getattr(self, name) for name in names}
+        if self.num_others is not None:
+            settings["num_others"] = self.num_others
         path = _file(self.json, "json", ".json")
         with _refusing():
             device = make_accelerator(Machine(device=self.source.device)).device

@@ -8,7 +8,7 @@ from linear_gaussian import D, agree, wrong_posterior
 from torch.distributions import Normal
 
 from hvae_course.analysis import aggregate_split
-from hvae_course.analysis.diagnostics import _active_units
+from hvae_course.analysis.diagnostics import _units
 from hvae_course.gaussians import diag_normal, kl_normal
 from hvae_course.hierarchy import Level
 from hvae_course.oracles import LinearGaussian, LinearGaussianLayer
@@ -113,7 +113,7 @@ def test_a_unit_is_active_if_its_mean_moves_with_the_data_and_not_with_other_dra
     # moves with the data; with the data and the noise; with the noise alone; hardly; not
     mean = torch.cat([data, data + noise, noise, 0.05 * data, still], dim=1)
     q = diag_normal(mean, torch.zeros(5, dtype=D))
-    assert _active_units(Level(mean, q, q), k, 0.01) == 2
+    assert _units(Level(mean, q, q), k).active(k, 0.01) == 2
     assert noise.unflatten(0, (n, k)).mean(dim=1).var() > 0.02  # what the draws alone add
     few = diag_normal(mean[:, 3:], torch.zeros(2, dtype=D))
-    assert _active_units(Level(few.mean, few, few), k, 0.001) == 1
+    assert _units(Level(few.mean, few, few), k).active(k, 0.001) == 1

@@ -3,6 +3,7 @@
 from hvae_course.analysis.classification import Classification, classify
 from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate
+from hvae_course.analysis.held import bound_above, hold_top, ood_score, progressive
 from hvae_course.analysis.latent_graph import (
     LatentGraph,
     NoPathError,
@@ -21,6 +22,7 @@ from hvae_course.analysis.layers import (
     vary,
 )
 from hvae_course.analysis.paths import Smoothness, angle_steps, smoothness
+from hvae_course.analysis.resolutions import information_by_level, information_by_resolution
 from hvae_course.analysis.topology import RingTest, persistence, ring_test
 
 __all__ = [
@@ -35,15 +37,21 @@ __all__ = [
     "aggregate_split",
     "angle_steps",
     "bits_per_dim",
+    "bound_above",
     "classify",
     "diagnose",
     "evaluate",
+    "hold_top",
     "infer",
+    "information_by_level",
+    "information_by_resolution",
     "interpolate",
     "latent_graph",
     "latent_shapes",
     "latent_sizes",
+    "ood_score",
     "persistence",
+    "progressive",
     "prune_sparse",
     "reconstruct",
     "resample",

@@ -5,6 +5,8 @@ A level can be unused in more than one way, and no single number shows all of th
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Real
 
 import pandas as pd
@@ -24,24 +26,72 @@ MAX_PAIRS = 50_000
 """Largest number of pairs of examples that a diagnosis holds at a time, if memory allows."""
 
 
-def _informative_units(level: Level, threshold: float) -> int | None:
-    """Count latent dimensions that carry more nats; None where q and p do not factorise."""
-    if not (is_diag_normal(level.q) and is_diag_normal(level.p)):
-        return None
-    ratio = level.q.base_dist.log_prob(level.z) - level.p.base_dist.log_prob(level.z)
-    return int((ratio.mean(dim=0) > threshold).sum())
+@dataclass
+class _Units:
+    """Statistics of the units of one level over some examples, each ``(*event)``."""
+
+    count: int
+    """Number of examples."""
+    size: int
+    """Number of units Z_l."""
+    ratio: Tensor | None
+    """Mean log-ratio of every unit; None where q and p do not factorise."""
+    mean: Tensor | None
+    """Mean of the posterior mean; None if that has no closed form."""
+    variance: Tensor | None
+    """Variance over examples of the posterior mean, each averaged over its draws."""
+    noise: Tensor | None
+    """Variance of the posterior mean over the draws of one example, averaged over examples."""
+
+    def merge(self, other: "_Units") -> "_Units":
+        """Give the statistics over the examples of both."""
+        n, m = self.count, other.count
+
+        def average(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+            return None if a is None or b is None else torch.lerp(a, b, m / (n + m))
+
+        variance = None
+        if self.mean is not None and other.mean is not None:
+            squares = (n - 1) * self.variance + (m - 1) * other.variance
+            apart = (other.mean - self.mean).square() * (n * m / (n + m))
+            variance = (squares + apart) / (n + m - 1)
+        return _Units(
+            n + m,
+            self.size,
+            average(self.ratio, other.ratio),
+            average(self.mean, other.mean),
+            variance,
+            average(self.noise, other.noise),
+        )
+
+    def informative(self, threshold: float) -> int | None:
+        """Count units that carry more nats."""
+        return None if self.ratio is None else int((self.ratio > threshold).sum())
+
+    def active(self, num_samples: int, threshold: float) -> int | None:
+        """Count units whose mean varies over the data (:eq:`eq-active-unit`)."""
+        if self.variance is None:
+            return None
+        variance = self.variance
+        if num_samples > 1:  # the sampling noise that a mean over K draws still has
+            variance = variance - self.noise / num_samples
+        return int((variance > threshold).sum())
 
 
-def _active_units(level: Level, num_samples: int, threshold: float) -> int | None:
-    """Count dimensions whose mean varies over the data (:eq:`eq-active-unit`), if q has one."""
+def _units(level: Level, num_samples: int) -> _Units:
+    """Statistics of the units of a level, from K draws per example."""
+    count, size, ratio = len(level.z) // num_samples, level.z[0].numel(), None
+    if is_diag_normal(level.q) and is_diag_normal(level.p):
+        ratio = level.q.base_dist.log_prob(level.z) - level.p.base_dist.log_prob(level.z)
+        ratio = ratio.mean(dim=0)
     try:
         means = mean_of(level.q).unflatten(0, (-1, num_samples))  # (N K, ...) -> (N, K, ...)
     except TypeError:
-        return None
-    variance = means.mean(dim=1).var(dim=0)
-    if num_samples > 1:  # the sampling noise that a mean over K draws still has
-        variance = variance - means.var(dim=1).mean(dim=0) / num_samples
-    return int((variance > threshold).sum())
+        return _Units(count, size, ratio, None, None, None)
+    noise = means.var(dim=1).mean(dim=0) if num_samples > 1 else None
+    means = means.mean(dim=1)
+    variance = means.var(dim=0) if count > 1 else torch.zeros_like(means[0])
+    return _Units(count, size, ratio, means.mean(dim=0), variance, noise)
 
 
 def _draw(
@@ -55,44 +105,146 @@ def _draw(
     return model.top_down.walk(model.top_prior(), choose, n, label)[0]
 
 
+def _describe(
+    model: HierarchicalVAE, x: Tensor, y: Tensor | None, num_samples: int
+) -> tuple[list[float], list[_Units]]:
+    """Mean information and units of every level, as many examples at a time as fit into memory."""
+
+    def run(
+        examples: int,
+    ) -> list[_Units]:  # the density of a prior may be random, and is left out
+        levels = _draw(model, *_first(x, y, examples), num_samples)
+        return [_units(level, num_samples) for level in levels]
+
+    with isolated_random(x.device):
+        chunk = rows_in_memory(run, x.device, most=len(x))
+    information, units = [], []
+    for start in range(0, len(x), chunk):
+        some = slice(start, start + chunk)
+        levels = _draw(model, x[some], None if y is None else y[some], num_samples)
+        information.append([level.information for level in levels])
+        new = [_units(level, num_samples) for level in levels]
+        units = [a.merge(b) for a, b in zip(units, new, strict=True)] if units else new
+        del levels  # before the next are drawn
+    means = [torch.cat(parts).mean().item() for parts in zip(*information, strict=True)]
+    return means, units
+
+
 def _repeat(values: Tensor, times: int) -> Tensor:
     return values.repeat(times, *[1] * (values.dim() - 1))
 
 
-def _densities(
-    model: HierarchicalVAE, x: Tensor, y: Tensor | None, max_rows: int | None
+def _first(x: Tensor, y: Tensor | None, times: int) -> tuple[Tensor, Tensor | None]:
+    """Give the first example, repeated, to measure what a row takes."""
+    return _repeat(x[:1], times), None if y is None else _repeat(y[:1], times)
+
+
+def _draw_once(
+    model: HierarchicalVAE, x: Tensor, y: Tensor | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Score one draw per example under the posterior of every example.
+    """Draw once per example, as many examples at a time as fit into memory.
 
     Returns:
-        Per level ``log q(z_l^n | x_m, .)``, ``(N, N)``, and ``log p(z_l^n | .)``, ``(N,)``.
+        Per level z_l, ``(N, *event)``, and ``log p(z_l | .)``, ``(N,)``.
     """
-    n, prior, features = len(x), model.top_prior(), model.features(x, y)
-    label = model.one_hot(y, n)
-    levels, _ = model.top_down.walk(prior, model.posterior(features), n, label)
-    log_p = [level.p.log_prob(level.z) for level in levels]
 
-    def score(held: list[Tensor], examples: slice, times: int) -> list[Tensor]:
-        """Density of latents under the posteriors of some examples, repeated."""
-        repeated = [_repeat(d[examples], times) for d in features]
-        choose = model.posterior.score(repeated, held)
-        labels = None if label is None else _repeat(label[examples], times)
-        scored, _ = model.top_down.walk(prior, choose, len(held[0]), labels)
-        return [level.q.log_prob(level.z) for level in scored]
+    def draw(x: Tensor, y: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+        levels = _draw(model, x, y, 1)
+        return [(level.z, level.p.log_prob(level.z)) for level in levels]
 
+    with isolated_random(x.device):
+        chunk = rows_in_memory(lambda n: draw(*_first(x, y, n)), x.device, most=MAX_PAIRS)
+    chunks = [slice(start, start + chunk) for start in range(0, len(x), chunk)]
+    drawn = [draw(x[some], None if y is None else y[some]) for some in chunks]
+    levels = [[*zip(*parts, strict=True)] for parts in zip(*drawn, strict=True)]
+    return [torch.cat(z) for z, _ in levels], [torch.cat(log_p) for _, log_p in levels]
+
+
+def _densities(
+    model: HierarchicalVAE,
+    x: Tensor,
+    y: Tensor | None,
+    max_rows: int | None,
+    num_others: int | None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Score one draw per example under the posteriors of all examples, or of itself and others.
+
+    Args:
+        model: the model, in evaluation mode.
+        x: the examples.
+        y: their labels.
+        max_rows: largest number of pairs at a time.
+        num_others: M, the other examples that each draw is scored under; None for all.
+
+    Returns:
+        Per level ``log q(z_l^n | x_m, .)``, ``(N, N)``, or ``(N, 1 + M)`` with the draw's own
+        example first, and ``log p(z_l^n | .)``, ``(N,)``.
+    """
+    n, prior, label = len(x), model.top_prior(), model.one_hot(y, len(x))
+    z, log_p = _draw_once(model, x, y)
+    others = None if num_others is None else _choose_others(n, num_others, x.device)
+
+    def score(
+        features: Sequence[Tensor], label: Tensor | None, draws: Tensor, examples: Tensor
+    ) -> Tensor:
+        """Density of some draws under the posteriors of some examples, (L, pairs)."""
+        choose = model.posterior.score([d[examples] for d in features], [v[draws] for v in z])
+        label = None if label is None else label[examples]
+        scored, _ = model.top_down.walk(prior, choose, len(draws), label)
+        return torch.stack([level.q.log_prob(level.z) for level in scored])
+
+    def features_of(some: slice) -> tuple[Sequence[Tensor], Tensor | None]:
+        of_label = None if label is None else label[some]
+        return model.features(x[some], None if y is None else y[some]), of_label
+
+    at = torch.arange(n, device=x.device)
+    block = n  # of examples whose features are held at a time
     if max_rows is None:
-        one = [level.z[:1] for level in levels]
+        first, first_label = features_of(slice(0, 1))
         max_rows = rows_in_memory(
-            lambda rows: score([_repeat(z, rows) for z in one], slice(0, 1), rows),
+            lambda rows: score(first, first_label, at.new_zeros(rows), at.new_zeros(rows)),
             x.device,
             most=MAX_PAIRS,
         )
-    chunk, rows = max(1, max_rows // n), []
-    for start in range(0, n, chunk):  # each draw of the chunk, with the features of all examples
-        held = [level.z[start : start + chunk].repeat_interleave(n, dim=0) for level in levels]
-        scored = score(held, slice(None), len(held[0]) // n)
-        rows.append([log_q.unflatten(0, (-1, n)) for log_q in scored])
-    return [torch.cat(level) for level in zip(*rows, strict=True)], log_p
+        run = lambda rows: model.features(*_first(x, y, rows))  # noqa: E731
+        block = rows_in_memory(run, x.device, most=n)
+    block = min(block, max_rows, n)
+    columns = []
+    if others is None:
+        draws = max(1, max_rows // block)
+        for start in range(0, n, block):
+            some = at[start : start + block]
+            features, of_label = features_of(slice(start, start + block))
+            rows = []
+            for first in range(0, n, draws):  # each draw, with the features of all examples
+                chunk = at[first : first + draws]
+                i, j = chunk.repeat_interleave(len(some)), (some - start).repeat(len(chunk))
+                rows.append(score(features, of_label, i, j).unflatten(1, (-1, len(some))))
+            columns.append(torch.cat(rows, dim=1))
+        return [*torch.cat(columns, dim=2)], log_p
+    pairs = torch.cat([at[:, None], others], dim=1)  # (N, 1 + M)
+    order = pairs.flatten().argsort()  # by example, whose features are computed once
+    examples, draws = pairs.flatten()[order], order // pairs.shape[1]
+    for start in range(0, len(order), block):
+        some = slice(start, start + block)
+        low, high = examples[some][0].item(), examples[some][-1].item()
+        features, of_label = features_of(slice(low, high + 1))
+        columns.append(score(features, of_label, draws[some], examples[some] - low))
+    sorted_log_q = torch.cat(columns, dim=1)  # (L, N (1 + M))
+    log_q = torch.empty_like(sorted_log_q)
+    log_q[:, order] = sorted_log_q
+    return [*log_q.unflatten(1, pairs.shape)], log_p
+
+
+def _choose_others(n: int, num_others: int, device: torch.device) -> Tensor:
+    """Choose other examples for each of n, without repeats, (n, M)."""
+    if not 1 <= num_others < n:
+        raise ValueError(
+            f"each of {n} draws can be scored under 1 to {n - 1} other examples, got "
+            f"num_others={num_others}; leave it out for all of them"
+        )
+    chosen = torch.stack([torch.randperm(n - 1)[:num_others] for _ in range(n)])
+    return (chosen + (chosen >= torch.arange(n)[:, None])).to(device)  # leaves the own one out
 
 
 def aggregate_split(
@@ -101,6 +253,7 @@ def aggregate_split(
     *,
     y: Labels | None = None,
     max_rows: int | None = None,
+    num_others: int | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     r"""Split every level's information at the aggregated posterior (:eq:`eq-aggregate-split`).
 
@@ -118,38 +271,57 @@ def aggregate_split(
     different conditions, and the term may be negative. In a conditional model an example is x
     with its label, and the average runs over both.
 
+    All pairs of examples are N squared rows of the top-down path. For large models give
+    ``num_others``: each draw is scored under its own example and under M others, chosen at random
+    without repeats, which stand for all others.
+
+    .. math:: \hat q(z^n) = \frac1N\, q(z^n \mid x_n)
+              + \frac{N - 1}{N M} \sum_{m \in S_n} q(z^n \mid x_m)
+
+    This is an unbiased estimate of the average. Its logarithm is too small in expectation, so the
+    sum of the index codes over levels is too large, by about half the relative variance of the
+    estimate. It still does not exceed log N for any draw.
+
     Args:
         model: the model; used in evaluation mode.
         x: the examples, data as for `hvae_course.analysis.layers.infer`.
         y: their labels for a conditional model.
-        max_rows: largest number of pairs of examples in memory at a time, at least N; None for
-            50,000, or as many as fit into the budget of `hvae_course.analysis.memory`.
+        max_rows: largest number of pairs of examples in memory at a time; None for 50,000, or as
+            many as fit into the budget of `hvae_course.analysis.memory`.
+        num_others: M, other examples that each draw is scored under; None for all N - 1.
 
     Returns:
         Two lists, bottom to top, of tensors ``(N,)`` in nats: the index code and the marginal
         term, from one draw per example.
 
     Raises:
-        ValueError: if x or y do not fit the model.
-        TypeError: if x or y have another type.
+        ValueError: if x or y do not fit the model, or there are not so many other examples.
+        TypeError: if x or y have another type, or the number of others is not a whole number.
 
     Source:
         Hoffman and Johnson (2016), ELBO surgery, NIPS workshop; here per level by the chain rule.
     """
     x = as_rows(model, x)
-    labels = as_labels(model, y, len(x), name="y")
+    labels, n = as_labels(model, y, len(x), name="y"), len(x)
+    if num_others is not None:
+        check_whole(num_others=num_others)
     with evaluating(model):
-        log_q, log_p = _densities(model, x, labels, max_rows)
-    levels = range(model.num_levels)
+        log_q, log_p = _densities(model, x, labels, max_rows, num_others)
+    levels, rows = range(model.num_levels), torch.arange(n, device=x.device)
+    own = rows  # the column of a draw's own example
+    stands_for = torch.zeros_like(log_q[0])  # log of how many examples an entry stands for
+    if num_others is not None:
+        own = torch.zeros_like(rows)
+        stands_for[:, 1:] = math.log((n - 1) / num_others)
     index: dict[int, Tensor] = {}
     marginal: dict[int, Tensor] = {}
-    joint = torch.zeros_like(log_q[0])  # log q of the levels drawn so far, (N, N)
+    joint = stands_for  # log q of the levels drawn so far, (N, N) or (N, 1 + M)
     before = torch.zeros_like(log_p[0])  # the same for the average of q over the examples
     for l in draw_order(model):
         joint = joint + log_q[l]
-        aggregate = joint.logsumexp(dim=1) - math.log(len(x))
+        aggregate = joint.logsumexp(dim=1) - math.log(n)
         conditional = aggregate - before  # log q(z_l | drawn before), (N,)
-        index[l] = log_q[l].diagonal() - conditional
+        index[l] = log_q[l][rows, own] - conditional
         marginal[l] = conditional - log_p[l]
         before = aggregate
     return [index[l] for l in levels], [marginal[l] for l in levels]
@@ -165,6 +337,7 @@ def diagnose(
     num_samples: int = 10,
     max_examples: int = 1000,
     index_code: bool = True,
+    num_others: int | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Tabulate what every level of a model carries, one row per level from z_1 upward.
@@ -184,6 +357,8 @@ def diagnose(
       it was drawn for;
     - ``marginal_kl``: the rest of the information, the marginal term of `aggregate_split`. For a
       lower level of a chain it is not a KL divergence and may be negative;
+    - ``index_code_error``: with ``num_others``, the standard error of the index code over
+      examples;
     - ``status``: "active" if the information exceeds ``threshold``, else "collapsed"; "not finite"
       where the model gives NaN or infinity.
 
@@ -199,6 +374,8 @@ def diagnose(
         index_code: whether to compute the columns ``index_code`` and ``marginal_kl``, for which
             the draw of each example is scored under the posterior of every other, at the cost of
             ``max_examples`` squared rows.
+        num_others: number of other examples that stand for all of them in these columns, see
+            `aggregate_split`; for models whose ``max_examples`` squared rows take too long.
         seed: seed of the draws; the caller's generators are left unchanged.
 
     Returns:
@@ -224,30 +401,37 @@ def diagnose(
             "a diagnosis compares examples and averages draws: it needs at least two examples and "
             f"one draw, got {min(len(part), max_examples)} and {num_samples}"
         )
+    if num_others is not None and not index_code:
+        raise ValueError(
+            f"num_others={num_others} is a setting of the index code; leave it out, or set "
+            "index_code=True"
+        )
     part = part.select(slice(0, max_examples))
     with evaluating(model), isolated_random(device):
         check_data(model, data, part)
         seed_all(seed)
         x = part.batch(slice(None)).to(model.dtype)  # may draw binary pixels
         y = None if model.num_classes is None else part.labels
-        levels = _draw(model, x, y, num_samples)
-        information = [level.information.mean().item() for level in levels]
-        index = aggregate_split(model, x, y=y)[0] if index_code else []
+        information, units = _describe(model, x, y, num_samples)
+        index = aggregate_split(model, x, y=y, num_others=num_others)[0] if index_code else []
     total = sum(information) or math.nan
     table = pd.DataFrame(
         {
             "level": l + 1,
             "information": information[l],
             "share": information[l] / total,
-            "units": level.z[0].numel(),
-            "active_units": _active_units(level, num_samples, unit_threshold),
-            "informative_units": _informative_units(level, unit_threshold),
+            "units": level.size,
+            "active_units": level.active(num_samples, unit_threshold),
+            "informative_units": level.informative(unit_threshold),
         }
-        for l, level in enumerate(levels)
+        for l, level in enumerate(units)
     )
     if index_code:
         table["index_code"] = [code.mean().item() for code in index]
         table["marginal_kl"] = table["information"] - table["index_code"]
+    if num_others is not None:
+        root = math.sqrt(len(part))
+        table["index_code_error"] = [code.std().item() / root for code in index]
     table["status"] = [
         "not finite" if not math.isfinite(i) else "active" if i > threshold else "collapsed"
         for i in information

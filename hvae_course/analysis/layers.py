@@ -8,6 +8,7 @@ from numbers import Integral
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from hvae_course.analysis.inputs import (
     Examples,
@@ -20,6 +21,7 @@ from hvae_course.analysis.inputs import (
 from hvae_course.hierarchy import (
     Choose,
     HierarchicalVAE,
+    State,
     Trace,
     common_noise,
     draw_noise,
@@ -127,11 +129,21 @@ def _posterior_means(model: HierarchicalVAE, x: Tensor, y: Tensor | None) -> lis
     with evaluating(model):
         features, label, prior = model.features(x, y), model.one_hot(y, len(x)), model.top_prior()
         means = [x.new_zeros(len(x), *shape) for shape in latent_shapes(model)]
-        for l in draw_order(model):  # a walk per level, since q of a level needs those before it
-            choose = model.posterior.score(features, means)
+        upward = model.posterior.draws_bottom_up
+        for l in draw_order(model):
+            if not upward[l]:
+                break  # the walk down reaches those that are left in their order
+            choose = model.posterior.score(features, means)  # q needs the means before it
             levels, _ = model.top_down.walk(prior, choose, len(x), label)
             means[l] = mean_of(levels[l].q)
-    return means
+        given = model.posterior.score(features, means)
+
+        def take_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+            q, z = given(l, h, p)
+            return q, z if upward[l] else mean_of(q)
+
+        levels, _ = model.top_down.walk(prior, take_mean, len(x), label)
+    return [level.z for level in levels]
 
 
 def reconstruct(

@@ -8,6 +8,7 @@ from hvae_course.hierarchy.choices import (
     hold,
     mean_of,
     prior_mean,
+    switch,
     tempered,
 )
 from hvae_course.hierarchy.model import HierarchicalVAE, evaluating
@@ -40,6 +41,7 @@ __all__ = [
     "join",
     "mean_of",
     "prior_mean",
+    "switch",
     "tempered",
     "with_label",
 ]

@@ -137,6 +137,25 @@ def hold(values: Mapping[int, Tensor], below: Choose = from_prior) -> Choose:
     return choose
 
 
+def switch(level: int, above: Choose, below: Choose = from_prior) -> Choose:
+    """Pick a level and those above it in one way, and the levels below it in another.
+
+    Args:
+        level: the book's number, from 1 next to the data; 1 picks every level as ``above`` does,
+            and L + 1 none.
+        above: how to pick this level and those above, for instance ``model.posterior(features)``.
+        below: how to pick the levels below; by default they are drawn from their priors.
+
+    Returns:
+        A choice for the top-down path.
+    """
+
+    def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
+        return above(l, h, p) if l + 1 >= level else below(l, h, p)
+
+    return choose
+
+
 def draw_noise(
     latent_shapes: Sequence[int | Sequence[int]], *, seed: int, like: Tensor
 ) -> list[Tensor]:
