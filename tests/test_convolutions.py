@@ -315,6 +315,27 @@ def test_levels_are_shared_out_over_the_halves_of_a_height():
     assert usual_stages(7, 3, 4) == ((7, 3, 4),)
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ((28, 30), [(14, 15)]),
+        ((3, 30, 28), [(15, 14)]),
+        ((10, 5), [(10, 5)]),
+        ((32, 12), [(16, 6), (8, 3)]),
+        ((16, 4), [(8, 2), (4, 1)]),
+        ((4, 64), [(4, 64)]),
+    ],
+    ids=str,
+)
+def test_heights_are_halved_only_where_widths_are_even_too(shape, sizes):
+    """Without named stages every image has a model."""
+    spec = DataSpec(shape, 2)
+    for recipe in ("vdvae", "biva"):
+        model = make(recipe, spec, sizes=(1, 1, 1), networks={"channels": 4})
+        levels = model.generate(1).levels
+        assert list(dict.fromkeys(tuple(level.z.shape[2:]) for level in levels)) == sizes
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_latents_are_maps_of_the_resolution_of_their_level(recipe):
     model, x = make(recipe), binary(3)

@@ -56,13 +56,16 @@ class Stage:
         return 1 if max(self.size) <= 2 else 3
 
 
-def usual_stages(height: int, num_levels: int, channels: int) -> tuple[tuple[int, int, int], ...]:
+def usual_stages(
+    height: int, num_levels: int, channels: int, *, width: int | None = None
+) -> tuple[tuple[int, int, int], ...]:
     """Share levels out over the halves of a height, the most to the highest resolution.
 
     Args:
         height: of the data.
         num_levels: L.
         channels: of every map.
+        width: of the data, which is halved as often as the height; None for squares.
 
     Returns:
         Stages as in `hvae_course.config.Convolutional`.
@@ -71,10 +74,11 @@ def usual_stages(height: int, num_levels: int, channels: int) -> tuple[tuple[int
         >>> usual_stages(28, 5, 32)
         ((14, 3, 32), (7, 2, 32))
     """
-    heights = [height // 2 if height % 2 == 0 and height > 8 else height]
-    while heights[-1] % 2 == 0 and heights[-1] > 4:
-        heights.append(heights[-1] // 2)
-    heights = heights[:num_levels]
+    width = height if width is None else width
+    halves = [height]
+    while halves[-1] % 2 == 0 and halves[-1] > 4 and width % (2 * height // halves[-1]) == 0:
+        halves.append(halves[-1] // 2)
+    heights = (halves[1:] if height > 8 and len(halves) > 1 else halves)[:num_levels]
     share, rest = divmod(num_levels, len(heights))
     return tuple((height, share + (i < rest), channels) for i, height in enumerate(heights))
 
@@ -252,7 +256,7 @@ class Convolutions(Networks):
             )
         *colours, height, width = spec.shape
         self.colours, self.size = math.prod(colours), (height, width)
-        stages = self.options.stages or self._usual_stages(height)
+        stages = self.options.stages or self._usual_stages()
         ends = [0, *accumulate(levels for _, levels, _ in stages)]
         self.stages = [
             Stage(self._size_at(rows), range(*between), channels)
@@ -444,12 +448,14 @@ class Convolutions(Networks):
         blocks = nn.Sequential(*self._blocks(stage, generative=False))
         return MapEntry(reduce, enter, blocks)
 
-    def _usual_stages(self, height: int) -> tuple[tuple[int, int, int], ...]:
+    def _usual_stages(self) -> tuple[tuple[int, int, int], ...]:
         """Stages of a model that names none; pairs of levels stay together."""
-        num_levels, channels = self.model.num_levels, self.options.channels
+        (height, width), num_levels = self.size, self.model.num_levels
+        channels = self.options.channels
         if not self.has_pairs:
-            return usual_stages(height, num_levels, channels)
-        *lower, (top, pairs, _) = usual_stages(height, (num_levels + 1) // 2, channels)
+            return usual_stages(height, num_levels, channels, width=width)
+        together = (num_levels + 1) // 2
+        *lower, (top, pairs, _) = usual_stages(height, together, channels, width=width)
         stages = [(size, 2 * number, channels) for size, number, _ in lower]
         return (*stages, (top, 2 * pairs - 1, channels))
 

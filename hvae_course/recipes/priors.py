@@ -67,7 +67,7 @@ def _vector(name: str, shape: Shape) -> int:
     if len(shape) != 1:
         raise ValueError(
             f"the prior {name!r} is over vectors, and the top level has the shape {shape}; choose "
-            "'standard' or 'vamp'"
+            "'standard', 'normal' or 'vamp'"
         )
     return shape[0]
 
