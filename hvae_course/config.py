@@ -534,7 +534,8 @@ class Convolutional(Options):
 
     stages: tuple[tuple[int, ...], ...] | None = None
     """Resolutions from the data upward, each as (height of the maps, number of levels, channels);
-    None for half the height of the data and further halves, with levels shared out evenly."""
+    None for half the height of the data and further halves, as far as the width can be halved
+    too, with levels shared out evenly."""
     channels: int = 32
     """Channels of every map, unless stages name them."""
     blocks: int = 1
@@ -815,7 +816,8 @@ class Model(Options):
         if self.prior == "vamp" and self.conditional:
             raise ValueError(
                 "the pseudo-inputs of the prior 'vamp' have no labels, so a conditional model "
-                "cannot read them; choose 'standard', 'mixture' or 'vhp'"
+                "cannot read them; choose 'standard' or 'normal', or 'mixture' or 'vhp' with "
+                "perceptrons"
             )
         if self.prior == "vamp" and self.normalisation == "batch":
             raise ValueError(

@@ -593,10 +593,12 @@ def test_every_recipe_takes_the_learned_normal_prior(recipe, assert_finite_gradi
 # Labels, missing values, colours
 
 
+@pytest.mark.parametrize("group", [1, 2])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_labels_reach_every_posterior_every_conditional_prior_and_the_likelihood(recipe):
+def test_labels_reach_every_posterior_every_conditional_prior_and_the_likelihood(recipe, group):
     spec = replace(BINARY, num_classes=3)
-    model, x = make(recipe, spec, conditional=True), binary(2)
+    model = make(recipe, spec, conditional=True, networks=options(group=group))
+    x = binary(2)
     latents = [level.z.detach() for level in model(x, y=torch.tensor([0, 0])).levels]
     walks = []
     for y in (torch.tensor([0, 0]), torch.tensor([0, 2])):
@@ -746,11 +748,6 @@ def test_perceptrons_have_no_options_of_their_own():
         (DataSpec((6, 6), 2), {}, "maps of height 4 do not divide images of 6 x 6 evenly"),
         (DataSpec((8, 7), 2), {}, "maps of height 4 do not divide images of 8 x 7 evenly"),
         (
-            DataSpec((8, 8), 2, num_classes=3),
-            {"networks_options": STAGE | {"group": 2}, "conditional": True},
-            "a conditional model reads every state; choose group=1",
-        ),
-        (
             DataSpec((4, 4), None),
             {"likelihood": "mixed", "likelihood_options": {"blocks": BLOCKS}},
             "the likelihood 'mixed' scores the columns of a table",
@@ -758,7 +755,7 @@ def test_perceptrons_have_no_options_of_their_own():
         (DataSpec((8, 8), 2), {"prior": "mixture"}, "the prior 'mixture' is over vectors"),
         (DataSpec((8, 8), 2), {"prior": "vhp"}, "the prior 'vhp' is over vectors"),
     ],
-    ids="table axes rows columns groups mixed mixture vhp".split(),
+    ids="table axes rows columns mixed mixture vhp".split(),
 )
 def test_data_that_do_not_fit_are_refused_where_the_model_is_built(spec, settings, message):
     settings = {"networks_options": STAGE, "latent_sizes": (1, 1)} | settings

@@ -262,8 +262,6 @@ class Convolutions(Networks):
             Stage(self._size_at(rows), range(*between), channels)
             for (rows, _, channels), between in zip(stages, pairwise(ends), strict=True)
         ]
-        if self.options.group > 1 and model.conditional:
-            raise ValueError("a conditional model reads every state; choose group=1")
 
     def latent_shape(self, l: int) -> tuple[int, ...]:  # noqa: D102
         return (self.model.latent_sizes[l], *self.stage(l).size)
