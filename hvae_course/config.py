@@ -548,10 +548,12 @@ class Convolutional(Options):
     bottleneck, 1 in a plain block and 6 in a depthwise one."""
     shared_features: bool | None = None
     """Whether all levels of a resolution read the last bottom-up feature of that resolution; else
-    each reads its own, which None means with nvae."""
+    each reads its own, which None means with nvae. Not for bottom_up and biva, in which one
+    feature of the data is read."""
     depth_scaled: bool = True
     """Whether the last convolution of each residual block starts divided by the square root of
-    the number of blocks on its path."""
+    the number of blocks in all levels, and the one that reads a latent by that of the number of
+    levels."""
     zero_priors: bool = True
     """Whether conditional priors, deltas and residual posteriors start at zero, so that every
     p(z_l | z_>l) starts as N(0, I), or N(0, 1.01^2 I) with nvae."""
@@ -850,6 +852,8 @@ class Model(Options):
                 "the activation 'glu' doubles layers and is not built into convolutional "
                 "networks; choose 'gelu' or 'silu'"
             )
+        if self.recipe in ("bottom_up", "biva"):
+            self._check_one_feature()
         stages = self.make_networks_options().stages
         levels = sum(stage[1] for stage in stages or ())
         if stages and levels != self.num_levels:
@@ -859,6 +863,14 @@ class Model(Options):
             )
         if self.recipe == "biva":
             self._check_pairs()
+
+    def _check_one_feature(self) -> None:
+        """Refuse to say which feature a level reads where there is one."""
+        if self.make_networks_options().shared_features is not None:
+            raise ValueError(
+                f"{self.recipe} reads one bottom-up feature, so levels have none to share; leave "
+                "shared_features out"
+            )
 
     def _check_pairs(self) -> None:
         """Require two latents per level below the top."""

@@ -717,6 +717,16 @@ REFUSED = {
         "the stages have 3 levels and latent_sizes 2",
     ),
     "an unknown option": ({"width": 3}, {}, "unknown option 'width'"),
+    "features to share of a chain": (
+        {"shared_features": True},
+        {"recipe": "bottom_up", "networks": "convolutional"},
+        "bottom_up reads one bottom-up feature.*leave shared_features out",
+    ),
+    "features to share of pairs": (
+        {"shared_features": False, "stages": ((4, 3, 8),)},
+        {"recipe": "biva", "latent_sizes": (1, 1, 1)},
+        "biva reads one bottom-up feature.*leave shared_features out",
+    ),
     "an unknown cell": ({"cell": "dense"}, {}, "unknown cell 'dense'"),
     "a group of none": ({"group": 0}, {}, "group must be positive"),
     "hidden layers": (STAGE, {"hidden": (64,)}, "hidden is an option of multilayer perceptrons"),
@@ -731,8 +741,9 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_wrong_options_are_refused_where_the_configuration_is_made(name):
     networks, settings, message = REFUSED[name]
+    settings = {"recipe": "vdvae", "latent_sizes": (1, 1)} | settings
     with pytest.raises(ValueError, match=message):
-        Model(recipe="vdvae", latent_sizes=(1, 1), networks_options=networks, **settings)
+        Model(networks_options=networks, **settings)
 
 
 def test_perceptrons_have_no_options_of_their_own():

@@ -420,7 +420,7 @@ def biva(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: 
     Args:
         data: the data set or its specification, of images.
         **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
-            `hvae_course.config.Convolutional`, of which group and shared_features have no meaning
+            `hvae_course.config.Convolutional`, of which group and shared_features are refused
             here.
 
     Returns:
