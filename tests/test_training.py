@@ -11,7 +11,7 @@ from waits import Waits
 from hvae_course import Trace, fit
 from hvae_course.config import Training
 from hvae_course.objectives import elbo, importance_weighted
-from hvae_course.training import History
+from hvae_course.training import History, loop
 from hvae_course.training.guards import check_sizes
 from hvae_course.training.history import QUANTITIES, batch_statistics
 
@@ -270,3 +270,9 @@ def test_the_best_information_is_that_of_a_level(make_model, train):
     assert [history.best("information", level) for level in (1, 2)] == list(best)
     with pytest.raises(KeyError, match="no 'information' of level None was recorded in epoch"):
         history.best("information")
+
+
+def test_a_progress_bar_of_many_levels_shows_their_sum():
+    few, many = ([-1.0, -9.0, -5.0, *[0.5] * levels] for levels in (6, 7))
+    assert list(loop._describe(few)) == ["elbo", *(f"z_{l}" for l in range(1, 7))]
+    assert loop._describe(many) == {"elbo": "-9.0", "information": "3.5"}

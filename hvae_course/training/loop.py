@@ -62,6 +62,12 @@ WRAPPING = ("forward", "_original_forward", "_is_accelerate_prepared")
 :meta hide-value:
 """
 
+LEVELS_SHOWN = 6
+"""Largest number of levels whose information the progress bar shows one by one.
+
+:meta hide-value:
+"""
+
 AfterEpoch = Callable[[int, HierarchicalVAE, History], object]
 """A function that is called with the number of an epoch, the model and the history so far."""
 
@@ -150,9 +156,12 @@ def _validate(
 
 
 def _describe(statistics: list[float]) -> dict[str, str]:
-    """Format the bound and the information per level for the progress bar."""
-    shown = {"elbo": statistics[1]}
-    shown |= {f"z_{l}": value for l, value in enumerate(statistics[3:], start=1)}
+    """Format the bound and the information for the progress bar, per level if they fit."""
+    shown, levels = {"elbo": statistics[1]}, statistics[3:]
+    if len(levels) > LEVELS_SHOWN:
+        shown["information"] = sum(levels)
+    else:
+        shown |= {f"z_{l}": value for l, value in enumerate(levels, start=1)}
     return {name: f"{value:.1f}" for name, value in shown.items()}
 
 
