@@ -26,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 OPTIONS = {
     "standard": {},
+    "normal": {},
     "mixture": {"num_components": 5},
     "vamp": {"num_components": 5, "start": "random"},
     "vhp": {"num_samples": 4, "hidden": (6,)},
@@ -266,6 +267,18 @@ def test_a_model_of_larger_images_holds_fewer_draws_and_stays_within_the_budget(
     with Memory() as used:
         evaluate(model, data, num_samples=100, batch_size=24)
     assert 2**24 < used.most < 1.15 * 2**25  # with the data
+
+
+def test_the_way_up_counts_where_it_takes_more_than_the_way_down(monkeypatch):
+    """With one draw per example, as many examples as draws pass the bottom-up path."""
+    data = images((8, 8), 17, size=900)
+    model = hvae_course.recipes.vae(
+        data, hidden=(8,), inference_hidden=(20_000,), likelihood="discretized_logistic"
+    )
+    monkeypatch.setattr(memory, "CPU_BUDGET", 2**26)  # 64 MB
+    with Memory() as used:
+        evaluate(model, data, num_samples=1, batch_size=900)
+    assert 2**25 < used.most < 1.15 * 2**26  # with weights that are seen transposed
 
 
 def test_memory_counts_what_a_mixed_type_takes(tiny_data):

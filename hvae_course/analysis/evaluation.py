@@ -152,7 +152,8 @@ def usual_rows(model: HierarchicalVAE, x: Tensor, y: Tensor | None = None) -> in
     Returns:
         `MAX_ROWS`, or fewer if they would take more than the budget of
         `hvae_course.analysis.memory`, 512 MB on a CPU and 2 GB on a GPU; counted with the draws
-        that the prior's density takes.
+        that the prior's density takes. At least one example is held per draw, so the features of
+        so many examples fit too.
     """
 
     def run(rows: int) -> Tensor:
@@ -162,8 +163,13 @@ def usual_rows(model: HierarchicalVAE, x: Tensor, y: Tensor | None = None) -> in
         trace = model.forward(some, 2, features=features, y=labels)  # unseen by hooks
         return torch.stack(trace.terms(some))
 
+    def read(rows: int) -> tuple[Tensor, ...]:  # where the way up takes more than the way down
+        some, labels = x.expand(rows, *x.shape[1:]), None if y is None else y.expand(rows)
+        return model.features(some, labels)
+
     prior = model.prior.num_samples
-    return max(prior, min(MAX_ROWS, prior * rows_in_memory(run, x.device, most=MAX_ROWS)))
+    rows = min(rows_in_memory(what, x.device, most=MAX_ROWS) for what in (run, read))
+    return max(prior, min(MAX_ROWS, prior * rows))
 
 
 def evaluate(

@@ -57,6 +57,11 @@ def _series(run: Callable[[int], object], rows: int) -> list[int]:
 def rows_in_memory(run: Callable[[int], object], device: torch.device, *, most: int) -> int:
     """Measure how many rows a computation can hold at a time.
 
+    What counts are the tensors that the computation makes, such as the maps between the layers of
+    a convolutional network, and not the size of its inputs or the number of its weights. The
+    working memory inside one operation does not count. It is small but for convolutions in double
+    precision on a CPU, which copy every map once for each place of their kernel.
+
     The bytes that two and four rows keep alive are compared operation by operation, so what does
     not depend on the number of rows, such as the pseudo-inputs of a prior, does not count.
 
