@@ -45,8 +45,8 @@ ALLOWED = {
         "training": "compatibility config data files hierarchy machine objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
         "oracles": "gaussians hierarchy likelihoods posteriors priors",
-        "checks": "analysis config data gaussians hierarchy likelihoods objectives oracles "
-        "posteriors priors recipes seeding training",
+        "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
+        "oracles posteriors priors recipes seeding training",
         "plots": "",
         "recipes": "config convolutions data flows gaussians hierarchy likelihoods nets posteriors "
         "priors",

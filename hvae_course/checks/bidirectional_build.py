@@ -16,6 +16,7 @@ from hvae_course.checks.levels import (
     WRONG_PIXELS,
     WRONG_RATIOS,
     WRONG_SPLITS,
+    AnyWidth,
     Level,
     Networks,
     Pair,
@@ -40,26 +41,12 @@ from hvae_course.recipes import bidirectional_vae
 _EQUAL, _SIZES = (6, 6, 6, 6), (5, 4, 3, 2)
 
 
-class _AnyWidth(nn.Module):
-    """A layer that reads inputs of any width, column by column."""
-
-    def __init__(self, size_out: int, *, largest: float = 2.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(0.3 * largest * normal(64, size_out))
-        self.bias = nn.Parameter(0.5 * normal(size_out))
-        self.largest = largest
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        mixed = inputs @ self.weight[: inputs.shape[1]].to(inputs) + self.bias.to(inputs)
-        return self.largest * torch.tanh(mixed / self.largest)
-
-
 def _networks(sizes: Sequence[int]) -> tuple[Networks, Networks, Networks, nn.Module]:
     """Upward networks, posterior heads, prior networks and decoder that read any width."""
-    up = [_AnyWidth(PIXELS) for _ in sizes]
-    heads = [_AnyWidth(2 * size) for size in sizes]
-    priors = [_AnyWidth(2 * size) for size in sizes[:-1]]
-    return up, heads, priors, _AnyWidth(PIXELS)
+    up = [AnyWidth(PIXELS) for _ in sizes]
+    heads = [AnyWidth(2 * size) for size in sizes]
+    priors = [AnyWidth(2 * size) for size in sizes[:-1]]
+    return up, heads, priors, AnyWidth(PIXELS)
 
 
 @checked
@@ -79,7 +66,7 @@ def features(answer: Answer) -> str:
         compare_nested(
             answer,
             _features(),
-            ([_AnyWidth(PIXELS) for _ in range(number)], normal(batch, PIXELS)),
+            ([AnyWidth(PIXELS) for _ in range(number)], normal(batch, PIXELS)),
             names=[f"feature {l}" for l in range(1, number + 1)],
             mistakes=hints,
             gradients={1: "x"},
@@ -149,7 +136,7 @@ def infer(answer: Answer) -> str:
     """
     names = ("z", "the mean of q", "the log std of q")
     for size, batch, width in ((3, 8, 6), (3, 5, 3), (2, 1, 4), (3, 8, 0)):
-        head = _AnyWidth(2 * size, largest=12.0)
+        head = AnyWidth(2 * size, largest=12.0)
         compare_nested(
             answer,
             _infer(),

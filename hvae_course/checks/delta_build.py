@@ -19,6 +19,7 @@ from hvae_course.checks.levels import (
     Level,
     Networks,
     Pair,
+    compare_with_recipe,
     images,
     level_names,
     levels,
@@ -32,12 +33,7 @@ from hvae_course.checks.levels import (
     small_package,
     sure_of_the_wrong,
 )
-from hvae_course.checks.nested import (
-    compare_models,
-    compare_nested,
-    package_log_weight,
-    split_gaussian,
-)
+from hvae_course.checks.nested import compare_nested, split_gaussian
 from hvae_course.checks.verdict import Answer, checked, over_the_batch
 from hvae_course.gaussians import diag_normal
 from hvae_course.posteriors.delta import kl_delta
@@ -458,20 +454,8 @@ def DeltaVAE(answer: Answer) -> str:  # noqa: N802
     Returns:
         What was verified.
     """
-    for sizes, batch, hints in (
-        (_EQUAL, 8, DeltaVAE.mistakes),
-        (_SIZES, 5, ()),
-        ((3,), 1, ()),
-    ):
-        model = small_package(delta_vae, sizes, scale=1.6)
-        compare_models(
-            answer,
-            package_log_weight(model),
-            plain_parts(model),
-            (images(batch), noises(sizes, batch)),
-            name="the log-weight",
-            mistakes=hints,
-        )
+    cases = ((_EQUAL, 8), (_SIZES, 5), ((3,), 1))
+    compare_with_recipe(answer, delta_vae, cases, scale=1.6, mistakes=DeltaVAE.mistakes)
     return (
         "given the same weights and noise, log-weights and gradients are those of "
         "recipes.delta_vae to 1e-4, for 1 and 3 levels"

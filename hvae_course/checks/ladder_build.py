@@ -19,6 +19,7 @@ from hvae_course.checks.levels import (
     Level,
     Networks,
     Pair,
+    compare_with_recipe,
     images,
     level_names,
     levels,
@@ -31,12 +32,7 @@ from hvae_course.checks.levels import (
     small_package,
     sure_of_the_wrong,
 )
-from hvae_course.checks.nested import (
-    compare_models,
-    compare_nested,
-    package_log_weight,
-    split_gaussian,
-)
+from hvae_course.checks.nested import compare_nested, split_gaussian
 from hvae_course.checks.verdict import Answer, Known, checked
 from hvae_course.posteriors import merge_parameters
 from hvae_course.recipes import ladder_vae
@@ -471,16 +467,8 @@ def Ladder(answer: Answer) -> str:  # noqa: N802
     Returns:
         What was verified.
     """
-    for sizes, batch, hints in ((_EQUAL, 8, Ladder.mistakes), (_SIZES, 5, ()), ((3,), 1, ())):
-        model = small_package(ladder_vae, sizes, scale=2)
-        compare_models(
-            answer,
-            package_log_weight(model),
-            plain_parts(model),
-            (images(batch), noises(sizes, batch)),
-            name="the log-weight",
-            mistakes=hints,
-        )
+    cases = ((_EQUAL, 8), (_SIZES, 5), ((3,), 1))
+    compare_with_recipe(answer, ladder_vae, cases, scale=2, mistakes=Ladder.mistakes)
     return (
         "the log-weights of 14 draws are those of the package's ladder, for 1 and 5 levels, and "
         "so are the gradients of all parameters"

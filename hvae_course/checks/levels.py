@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvae_course.checks.building import plain
-from hvae_course.checks.nested import log_normal, split_gaussian
+from hvae_course.checks.nested import (
+    compare_models,
+    log_normal,
+    package_log_weight,
+    split_gaussian,
+)
+from hvae_course.checks.verdict import Answer, Known
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
 
@@ -115,6 +121,27 @@ def level_names(number: int) -> list[str]:
     return [pattern.format(l) for l in range(1, number + 1) for pattern in patterns]
 
 
+class AnyWidth(nn.Module):
+    """A layer that reads inputs of any width, column by column, or channel by channel.
+
+    Args:
+        size_out: width of its output.
+        largest: bound of its output's magnitude.
+    """
+
+    def __init__(self, size_out: int, *, largest: float = 2.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.3 * largest * normal(64, size_out))
+        self.bias = nn.Parameter(0.5 * normal(size_out))
+        self.largest = largest
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(B, C, ...)`` to ``(B, size_out, ...)``."""
+        inputs = inputs.movedim(1, -1)
+        mixed = inputs @ self.weight[: inputs.shape[-1]].to(inputs) + self.bias.to(inputs)
+        return (self.largest * torch.tanh(mixed / self.largest)).movedim(-1, 1)
+
+
 def small_package(
     recipe: Callable[..., HierarchicalVAE],
     sizes: Sequence[int],
@@ -156,6 +183,38 @@ def plain_parts(model: HierarchicalVAE) -> tuple[Networks, Networks, Networks, n
         [plain(conditional) for conditional in model.top_down.conditionals],
         plain(model.top_down.likelihood.net),
     )
+
+
+def compare_with_recipe(
+    answer: Answer,
+    recipe: Callable[..., HierarchicalVAE],
+    cases: Sequence[tuple[Sequence[int], int]],
+    *,
+    scale: float,
+    mistakes: Sequence[Known],
+) -> None:
+    """Compare log-weights and gradients of the student's model with those of a recipe.
+
+    Args:
+        answer: the student's class, which takes `plain_parts`.
+        recipe: a recipe of the package.
+        cases: latent dimensions and batch size, case by case.
+        scale: factor of the initial weights.
+        mistakes: known mistakes, which the first case tells apart.
+
+    Raises:
+        Mistake: if a value or a gradient is wrong.
+    """
+    for number, (sizes, batch) in enumerate(cases):
+        model = small_package(recipe, sizes, scale=scale)
+        compare_models(
+            answer,
+            package_log_weight(model),
+            plain_parts(model),
+            (images(batch), noises(sizes, batch)),
+            name="the log-weight",
+            mistakes=() if number else mistakes,
+        )
 
 
 def log_px(x: Tensor, logits: Tensor) -> Tensor:

@@ -215,10 +215,10 @@ class _WithNoise(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor, noise: Sequence[Tensor]) -> Tensor:
-        features, rules = self.model.features(x), self.model.posterior.rules
+        features, posterior = self.model.features(x), self.model.posterior
 
         def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-            q = rules[l](features[l], h, p)
+            q = posterior.rules[l](features[posterior.reads[l] - 1], h, p)
             return q, q.mean + q.stddev * noise[l]
 
         return self.model.top_down(self.model.top_prior(), choose, len(x)).log_weight(x)
