@@ -239,6 +239,7 @@ def draw_x(slopes: dict, n: int) -> Tensor:
     return torch.randn(n, 2, generator=generator, dtype=D) @ root.T
 
 
+@pytest.mark.equation("eq-biva")
 def test_with_the_exact_posterior_every_draw_gives_the_evidence():
     """Where B and T explain different parts of x, the family holds the exact posterior."""
     x = draw_x(APART, 64)

@@ -115,6 +115,7 @@ def test_the_last_channel_sums_to_the_probability_of_the_channels_before_it(num_
         torch.testing.assert_close(total, expected, rtol=1e-10, atol=0)
 
 
+@pytest.mark.equation("eq-logistic-mixture")
 def test_probabilities_are_sums_over_components_of_products_over_channels():
     """One pixel, component and channel at a time, by differences of two sigmoids."""
     p, x = mixture(3, 256, components=4, pixels=5), torch.randint(256, (2, 3, 5)).to(D) / 255

@@ -443,6 +443,7 @@ def test_only_the_vdvae_has_a_feature_in_its_priors():
     assert widths == {"bidirectional": 2 * 3, "vdvae": 2 * 3 + 12}
 
 
+@pytest.mark.equation("eq-residual-state")
 def test_the_feature_enters_the_state_beside_the_latent():
     """One level below the top, computed by hand: h <- R(h + f + W z)."""
     model = make(sizes=(2, 2), networks=options(stages=((2, 2, 8),)))

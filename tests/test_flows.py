@@ -83,6 +83,7 @@ def test_a_masked_convolution_reads_its_own_position_by_degree():
 # The density
 
 
+@pytest.mark.equation("eq-iaf")
 @shapes
 def test_the_density_has_the_determinant_of_the_jacobian(shape):
     q, n = flow(shape), math.prod(shape)

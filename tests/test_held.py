@@ -51,6 +51,7 @@ def test_all_levels_held_are_the_posterior_and_none_are_ancestral_samples(make_m
     assert sum(level.information.abs().sum() for level in trace.levels) == 0
 
 
+@pytest.mark.equation("eq-held-top")
 @kinds
 @pytest.mark.parametrize("num_held", [0, 1, 2, 3])
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
@@ -158,6 +159,7 @@ def bound_by_hand(chain, x, k):
     return -0.5 * terms.sum(dim=1) - kl
 
 
+@pytest.mark.equation("eq-llr")
 @pytest.mark.parametrize("k", [0, 1, 2, 3])
 def test_the_bound_of_the_upper_levels_is_the_exact_one_and_below_log_px(k, assert_mean):
     expected, model = bound_by_hand(CHAIN, X, k), exact(CHAIN, "top-down")

@@ -89,6 +89,7 @@ def test_raw_parameters_are_kept_in_single_precision_and_in_every_row():
 # The rule
 
 
+@pytest.mark.equation("eq-clamped")
 def test_the_sum_of_prior_and_change_is_squashed():
     q, _ = pair(2.0, -1.5, mean=4.0, log_scale=-3.0)
     assert q.mean.item() == pytest.approx(5 * math.tanh(6 / 5))

@@ -192,6 +192,7 @@ def taken(norms: list[float], **settings) -> list[bool]:
     return [skipping.takes(torch.tensor(norm)) for norm in norms]
 
 
+@pytest.mark.equation("eq-skip")
 @pytest.mark.parametrize(
     ("norms", "expected"),
     [
