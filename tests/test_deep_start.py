@@ -1,4 +1,4 @@
-"""Two formulas of chapter 8: the variance of a long residual sum, and the temperature of samples."""
+"""Two formulas of chapter 8: variance of a long residual sum, and temperature of samples."""
 
 import math
 
