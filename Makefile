@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison mnist pendulum motion pretrained likelihoods explorer colab-check lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison deep mnist pendulum motion pretrained likelihoods explorer colab-check lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ figures: $(VENV)/.installed ## redraw the book's figures
 comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 and its controls; runs in the tables are not repeated
 	$(BIN)/python -m benchmarks.posterior_rules
 	$(BIN)/python -m benchmarks.merge_controls
+
+deep: $(VENV)/.installed ## run the experiments of chapter 8; runs in the tables are not repeated
+	for name in starts changes splits tricks; do $(BIN)/python -m benchmarks.deep_hierarchies --experiment $$name; done
 
 collapse: $(VENV)/.installed ## record the trainings of chapter 2's explorer
 	$(BIN)/python -m benchmarks.collapse_recording
