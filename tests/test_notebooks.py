@@ -35,6 +35,7 @@ SMALL = {
     "05_bidirectional_inference": {"epochs": 2, "num_pairs": 20},
     "06_vhp_priors": {"epochs": 2, "pendulum_epochs": 1},
     "07_latent_graphs": {"pendulum_epochs": 1, "num_pairs": 5, "motion_epochs": 1},
+    "08_deep_hierarchies": {"epochs": 1, "num_images": 20},
     "results": {},
 }
 """Small settings of the notebooks; the sheets have theirs in `test_sheets`."""
