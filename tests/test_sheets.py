@@ -31,6 +31,7 @@ SMALL_BUILDS = {
     "04_ladder_build": {"epochs": 1},
     "06_vhp_build": {"epochs": 1},
     "07_graph_build": {"epochs": 1, "kappa": 1.0},
+    "08_deep_build": {"epochs": 1},
 }
 """Parameters of the free parts of builds."""
 ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
@@ -112,7 +113,9 @@ def test_a_copy_with_the_solutions_passes(sheet):
     assert not [line for line in lines if "waits for" in line]
 
 
-@pytest.mark.parametrize("sheet", ["delta_build", "ladder_build", "bidirectional_build"])
+@pytest.mark.parametrize(
+    "sheet", ["delta_build", "ladder_build", "bidirectional_build", "deep_build"]
+)
 def test_the_free_part_of_a_build_works_with_other_right_answers(sheet):
     others = {
         name: answers[-1]

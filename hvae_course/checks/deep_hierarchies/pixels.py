@@ -46,7 +46,7 @@ def pixel_log_prob(answer: Answer) -> str:
     Write ``pixel_log_prob(x, logits, means, log_scales, num_values) -> (N,)``, in nats: that of N
     values of one pixel, ``x`` ``(N, C)`` on the grid 0, 1/(V-1), ..., 1. ``logits`` ``(K,)`` are
     unnormalised log-weights of the components; ``means`` and logarithms of the scales are ``(K,
-    C)``. Channels do not shift one another here, so that :math:`m'_{kc} = m_{kc}`. Values and
+    C)``. Channels do not shift one another here, so that :math:`\mu'_{ic} = \mu_{ic}`. Values and
     gradients have to stay right far from all components.
 
     Args:
@@ -180,9 +180,8 @@ for _hint, _wrong in {
     "the bins are 1/V wide, which leaves gaps; the V values are 1/(V-1) apart": _log_prob(
         _tails(half=lambda v: 0.5 / v)
     ),
-    "the bins are twice as wide as the distance of the values, so they overlap; D is half of it": (
-        _log_prob(_tails(half=lambda v: 1 / (v - 1)))
-    ),
+    "the bins are twice as wide as the distance of the values, so they overlap; an edge is half "
+    "of it away": (_log_prob(_tails(half=lambda v: 1 / (v - 1)))),
     "every channel has a mixture of its own; take the product over the channels first, then the "
     "sum over the components": _log_prob(
         mix=lambda each, logits: (logits.log_softmax(0)[:, None] + each).logsumexp(1).sum(1)

@@ -1,4 +1,4 @@
-"""Check of the KL divergence of a residual posterior whose sums are clamped."""
+"""Check of the KL divergence of a residual posterior whose sums are squashed."""
 
 from collections.abc import Callable
 
@@ -20,16 +20,17 @@ from hvae_course.gaussians import kl_normal
 from hvae_course.posteriors import squashed_normal
 from hvae_course.posteriors.delta import kl_delta
 
-_ARGUMENTS = ("m", "s", "shift_m", "shift_s")
+_ARGUMENTS = ("mean", "raw", "mean_shift", "raw_shift")
 
 
 @checked
 def squashed_kl(answer: Answer) -> str:
-    r"""The KL divergence of a clamped residual posterior from its prior (:eq:`eq-clamped`).
+    r"""The KL divergence of a squashed residual posterior from its prior (:eq:`eq-clamped`).
 
-    Write ``squashed_kl(m, s, shift_m, shift_s) -> (B,)``, in nats: KL(q || p) of
-    :math:`q = N(c(m + \Delta m), (e^{c(s + \Delta s)} + 0.01)^2)` and :math:`p = N(c(m), (e^{c(s)}
-    + 0.01)^2)` with :math:`c(a) = 5 \tanh(a / 5)`. All arguments have the shape ``(B, Z)``, or
+    Write ``squashed_kl(mean, raw, mean_shift, raw_shift) -> (B,)``, in nats: KL(q || p) of
+    :math:`q = N(\mathrm{sq}(\mu_p + \Delta\mu), (e^{\mathrm{sq}(\xi + \Delta\xi)} + 0.01)^2)` and
+    :math:`p = N(\mathrm{sq}(\mu_p), (e^{\mathrm{sq}(\xi)} + 0.01)^2)` with :math:`\mathrm{sq}(a) =
+    5 \tanh(a / 5)`. All arguments have the shape ``(B, Z)``, or
     ``(B, C, H, W)`` for maps.
 
     Args:
@@ -49,7 +50,7 @@ def squashed_kl(answer: Answer) -> str:
     if zero.abs().max() > 1e-6:
         raise Mistake(f"without a shift q is p, and the KL divergence 0; yours is {zero[0]:.2g}")
     far = torch.tensor([[-60.0, 60.0]]).float()
-    compare(answer, _right, (far, far.flip(1), -far, far), name=f"{name} far beyond the clamp")
+    compare(answer, _right, (far, far.flip(1), -far, far), name=f"{name} far beyond the bound")
     wrong = (_closed(*vectors.unbind()) - _right(*vectors.unbind())).abs().mean()
     return (
         "right for vectors and for maps, 0 without a shift, and finite for raw values of 60; the "
@@ -57,13 +58,13 @@ def squashed_kl(answer: Answer) -> str:
     )
 
 
-def _clamp(a: Tensor) -> Tensor:
+def _squash(a: Tensor) -> Tensor:
     return 5 * torch.tanh(a / 5)
 
 
 def _kl(
-    mean: Callable[[Tensor, Tensor], Tensor] = lambda m, d: _clamp(m + d),
-    scale: Callable[[Tensor, Tensor], Tensor] = lambda s, d: _clamp(s + d),
+    mean: Callable[[Tensor, Tensor], Tensor] = lambda m, d: _squash(m + d),
+    scale: Callable[[Tensor, Tensor], Tensor] = lambda s, d: _squash(s + d),
     std: Callable[[Tensor], Tensor] = lambda log: log.exp() + 0.01,
     result: Callable[..., Tensor] = lambda t, ratio: (t.exp() - 1 - t + ratio**2) / 2,
     total: Callable[[Tensor], Tensor] = lambda each: each.flatten(1).sum(dim=1),
@@ -88,21 +89,21 @@ def _closed(m: Tensor, s: Tensor, shift_m: Tensor, shift_s: Tensor) -> Tensor:
 
 
 squashed_kl.mistake(
-    "this is the closed form of a delta with shift_m and shift_s; the clamp acts on the sums, so "
+    "this is the closed form of a delta with the two shifts; the sums are squashed, so "
     "q is not p, shifted and scaled: use the general KL divergence",
     _closed,
 )
 for _hint, _wrong in {
-    "the shifts are clamped by themselves; clamp the sums m + shift_m and s + shift_s": _kl(
-        lambda m, d: _clamp(m) + _clamp(d), lambda s, d: _clamp(s) + _clamp(d)
+    "the shifts are squashed by themselves; squash mean + mean_shift and raw + raw_shift": _kl(
+        lambda m, d: _squash(m) + _squash(d), lambda s, d: _squash(s) + _squash(d)
     ),
-    "the clamp acts on m and s alone; clamp the sums m + shift_m and s + shift_s": _kl(
-        lambda m, d: _clamp(m) + d, lambda s, d: _clamp(s) + d
+    "only mean and raw are squashed; squash mean + mean_shift and raw + raw_shift": _kl(
+        lambda m, d: _squash(m) + d, lambda s, d: _squash(s) + d
     ),
-    "the means are not clamped": _kl(mean=lambda m, d: m + d),
-    "the log-scales are not clamped": _kl(scale=lambda s, d: s + d),
-    "neither means nor log-scales are clamped": _kl(lambda m, d: m + d, lambda s, d: s + d),
-    "the clamp cuts off at 5; it is the smooth 5 tanh(a / 5)": _kl(
+    "the means are not squashed": _kl(mean=lambda m, d: m + d),
+    "the log-scales are not squashed": _kl(scale=lambda s, d: s + d),
+    "neither means nor log-scales are squashed": _kl(lambda m, d: m + d, lambda s, d: s + d),
+    "the sums are cut off at 5; squash them smoothly, 5 tanh(a / 5)": _kl(
         lambda m, d: (m + d).clamp(-5, 5), lambda s, d: (s + d).clamp(-5, 5)
     ),
     "the argument of the tanh is not divided by 5": _kl(
@@ -118,7 +119,7 @@ for _hint, _wrong in {
     "the standard deviations are at least 0.01 here; 0.01 is added to them": _kl(
         std=lambda log: log.exp().clamp(min=0.01)
     ),
-    "s is taken for a log-variance; exp(s) is a standard deviation": _kl(
+    "the log-scale is taken for a log-variance; its exponential is a standard deviation": _kl(
         std=lambda log: (log / 2).exp() + 0.01
     ),
     "the difference of the means is not squared": _kl(
@@ -135,14 +136,16 @@ for _hint, _wrong in {
     squashed_kl.mistake(_hint, _wrong)
 
 
-@squashed_kl.mistake("no gradient reaches m")
+@squashed_kl.mistake("no gradient reaches mean")
 def _(m, s, shift_m, shift_s):
     return _right(m.detach(), s, shift_m, shift_s)
 
 
-@squashed_kl.mistake("the standard deviation of q is relative to that of p: the clamp is missing")
+@squashed_kl.mistake(
+    "the standard deviation of q is relative to that of p; squash the sum of the log-scales"
+)
 def _(m, s, shift_m, shift_s):
-    mean, std = _clamp(m + shift_m), (_clamp(s).exp() + 0.01) * shift_s.exp()
+    mean, std = _squash(m + shift_m), (_squash(s).exp() + 0.01) * shift_s.exp()
     p = squashed_normal(m, s)
     t = 2 * (std / p.stddev).log()
     each = (t.exp() - 1 - t + ((mean - p.mean) / p.stddev) ** 2) / 2

@@ -43,11 +43,11 @@ def _run(bodies: Sequence[nn.Module], h: Tensor) -> Tensor:
 
 @checked
 def scale_bodies(answer: Answer) -> str:
-    r"""A start at which N residual blocks add a bounded variance (:eq:`eq-depth-scale`).
+    r"""A start at which B residual blocks add a bounded variance (:eq:`eq-depth-scale`).
 
-    Write ``scale_bodies(bodies) -> bodies``. ``bodies`` is a tuple of N networks g, each an
-    ``nn.Sequential`` that ends in a convolution; block n computes :math:`h + g_n(h)`. Divide
-    weight and bias of the last layer of each by :math:`\sqrt N`, in place, and return the bodies.
+    Write ``scale_bodies(bodies) -> bodies``. ``bodies`` is a tuple of B networks g, each an
+    ``nn.Sequential`` that ends in a convolution; a block computes :math:`h + g(h)`. Divide
+    weight and bias of the last layer of each by :math:`\sqrt B`, in place, and return the bodies.
     Nothing else changes: the bodies keep their layers, and all parameters can be trained.
 
     Args:
@@ -126,17 +126,17 @@ def _scaled(
 
 for _hint, _wrong in {
     "nothing is scaled, so the variance grows with every block": _scaled(lambda i, n: 1.0),
-    "the factor is 1 / N, which makes the sum of many blocks vanish; it is 1 / sqrt(N)": _scaled(
+    "the factor is 1 / B, which makes the sum of many blocks vanish; it is 1 / sqrt(B)": _scaled(
         lambda i, n: 1 / n
     ),
-    "the factor is 1 / N**(1/4): variances are scaled by its square; it is 1 / sqrt(N)": _scaled(
+    "the factor is 1 / B**(1/4): variances are scaled by its square; it is 1 / sqrt(B)": _scaled(
         lambda i, n: n**-0.25
     ),
-    "the factor is sqrt(N); divide by it": _scaled(lambda i, n: math.sqrt(n)),
-    "the factor depends on the place of the block; it is 1 / sqrt(N) for all": _scaled(
+    "the factor is sqrt(B); divide by it": _scaled(lambda i, n: math.sqrt(n)),
+    "the factor depends on the place of the block; it is 1 / sqrt(B) for all": _scaled(
         lambda i, n: 1 / math.sqrt(i + 1)
     ),
-    "the factor is 0: every block starts as the identity; here it is 1 / sqrt(N)": _scaled(
+    "the factor is 0: every block starts as the identity; here it is 1 / sqrt(B)": _scaled(
         lambda i, n: 0.0
     ),
     "only the last block is scaled; scale each": _scaled(
