@@ -174,7 +174,7 @@ def test_sizes_and_epsilon_are_positive(settings):
         KLBalancing(WarmUp(3), **{name: -1.0 if name == "epsilon" else (-1.0, 1.0)})
 
 
-@pytest.mark.parametrize("wrong", [Weighted(), elbo, 3], ids=str)
+@pytest.mark.parametrize("wrong", [Weighted(), elbo, 3], ids=["weighted", "elbo", "number"])
 def test_without_a_warm_up_there_is_nothing_to_balance(wrong):
     with pytest.raises(TypeError, match=r"acts during a warm-up, such as WarmUp\(20\), got"):
         KLBalancing(wrong)
