@@ -556,7 +556,7 @@ class Convolutional(Options):
     levels."""
     zero_priors: bool = True
     """Whether conditional priors, deltas and residual posteriors start at zero, so that every
-    p(z_l | z_>l) starts as N(0, I), or N(0, 1.01^2 I) with nvae."""
+    ``p(z_l | z_>l)`` starts as N(0, I), or N(0, 1.01^2 I) with nvae."""
     group: int = 1
     """Number of neighbouring levels that read the state as it was above the first of them. It
     changes depth and no parameter."""

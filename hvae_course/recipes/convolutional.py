@@ -157,7 +157,7 @@ class PriorAndFeature(nn.Module):
         self.net, self.latent = net, latent
 
     def forward(self, h: Tensor) -> tuple[Distribution, Tensor]:
-        """Map ``(B, C, H, W)`` to p(z_l | z_>l) and the feature ``(B, C, H, W)``."""
+        """Map ``(B, C, H, W)`` to ``p(z_l | z_>l)`` and the feature ``(B, C, H, W)``."""
         outputs = self.net(h)
         return split_normal(outputs[:, : 2 * self.latent]), outputs[:, 2 * self.latent :]
 
