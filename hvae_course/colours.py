@@ -25,7 +25,7 @@ def num_pairs(num_channels: int) -> int:
         num_channels: C.
 
     Returns:
-        Their number: 0 for grey images, 3 for red, green and blue.
+        Their number, 0 for grey images and 3 for red, green and blue.
     """
     return num_channels * (num_channels - 1) // 2
 

@@ -110,7 +110,7 @@ class InverseAutoregressive(Distribution):
     The density of the last draw is known from its :math:`z^0`. For any other value the flow is
     inverted, which takes up to D passes of the network for D dimensions, and with gradients always
     D. There is no closed form of the mean, or of the KL divergence from another distribution:
-    `hvae_course.hierarchy.Level.information` estimates it from the draw.
+    `hvae_course.hierarchy.trace.Level.information` estimates it from the draw.
 
     Args:
         base: q_0, with batch shape ``(B,)``.

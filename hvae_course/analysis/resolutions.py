@@ -78,9 +78,9 @@ def information_by_resolution(levels: pd.DataFrame) -> pd.DataFrame:
         levels: the table of all levels.
 
     Returns:
-        One row per resolution, in the order in which they occur from the data upward: columns
-        ``resolution``, ``levels``, how many there are, ``units``, ``information``, ``per_unit``,
-        ``share`` and ``unit_share``.
+        One row per resolution, in the order in which they occur from the data upward, with the
+        columns ``resolution``, ``levels``, how many there are, ``units``, ``information``,
+        ``per_unit``, ``share`` and ``unit_share``.
 
     Raises:
         ValueError: if columns of that table are missing.
