@@ -48,7 +48,7 @@ class PriorThatSplits(nn.Module):
         outputs = self.network(h)
         rest = outputs.shape[1] - 2 * self.size
         both, feature = outputs.split([2 * self.size, rest], dim=1)
-        return [normal(both, self.size), feature]
+        return normal(both, self.size), feature
 
 
 class PosteriorWithOtherNames(PosteriorRule):
