@@ -20,7 +20,7 @@ from hvae_course.recipes import build
 
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
 SPECS = {"digits": DataSpec((8, 8), 17), "mnist": DataSpec((28, 28), 2)}
-DATA = {"digits": "digits", "mnist": "mnist", "trials": "mnist"}
+DATA = {"digits": "digits", "mnist": "mnist", "mnist_deep": "mnist", "trials": "mnist"}
 MAIN = ("one_level", "chain", "delta", "concatenation", "ladder", "vamp", "vhp")
 BASE = Experiment(
     model=Model(latent_sizes=(3,), hidden=(8,)), training=Training(epochs=2, batch_size=500)

@@ -12,19 +12,24 @@ from hvae_course.analysis import diagnose, evaluate
 from hvae_course.data import DataSpec, load
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Constrained, elbo
-from hvae_course.priors import VHP, MixtureOfGaussians, StandardNormal, VampPrior
+from hvae_course.priors import VHP, LearnedNormal, MixtureOfGaussians, StandardNormal, VampPrior
 from hvae_course.recipes import PRIORS, build
 from hvae_course.training import load_checkpoint
 
 OPTIONS = {
     "standard": {},
+    "normal": {},
     "mixture": {"num_components": 5, "spread": 0.5},
     "vamp": {"num_components": 5},
     "vhp": {"zeta_size": 1, "num_samples": 3, "hidden": [6]},
 }
 KINDS = {
-    "standard": StandardNormal, "mixture": MixtureOfGaussians, "vamp": VampPrior, "vhp": VHP
-}  # fmt: skip
+    "standard": StandardNormal,
+    "normal": LearnedNormal,
+    "mixture": MixtureOfGaussians,
+    "vamp": VampPrior,
+    "vhp": VHP,
+}
 DEPTHS = {1: (3,), 2: (4, 3), 3: (4, 3, 2)}
 BLIND = ["mean_field_vae", "bidirectional_vae", "ladder_vae"]  # a top level that reads no prior
 COMBINATIONS = [(recipe, depth, prior) for recipe in BLIND for depth in DEPTHS for prior in PRIORS]
@@ -97,7 +102,7 @@ def test_models_with_any_prior_generate_and_can_be_judged(
     columns = ["information", "active_units", "index_code", "marginal_kl"]
     assert len(table) == depth and torch.isfinite(torch.tensor(table[columns].to_numpy())).all()
     known = [not math.isnan(n) for n in table["informative_units"].astype(float)]
-    assert known == [True] * (depth - 1) + [prior == "standard"]
+    assert known == [True] * (depth - 1) + [prior in ("standard", "normal")]
 
 
 CHAIN = "inference over {} levels q.* has no closed form, so no"
