@@ -48,8 +48,8 @@ ALLOWED = {
         "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
-        "recipes": "config convolutions data flows gaussians hierarchy likelihoods nets posteriors "
-        "priors",
+        "recipes": "config convolutions data flows gaussians hierarchy likelihoods nets "
+        "posteriors priors",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",
