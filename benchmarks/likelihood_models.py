@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from hvae_course.config import Data, Experiment, Model, Objective, Training
+from hvae_course.config import Data, Experiment, Model, Objective, Precision, Training
 
 DEPTHS = (1, 2, 3, 4, 5)
 """Numbers of levels in the comparison by depth."""
@@ -61,6 +61,10 @@ class Benchmark:
     models: Mapping[str, Entry]
     kept: tuple[str, int] | None = None
     """Model and seed whose weights are kept beside the result."""
+    precision: Precision = "no"
+    """Precision of the evaluation on the test split."""
+    parts: int = 1
+    """Parts of the test split, each evaluated in a process of its own with its own seed."""
 
 
 _COSINE = {"decay": 1.0, "decay_shape": "cosine"}
@@ -188,6 +192,8 @@ MNIST_DEEP = Benchmark(
         ),
     },
     kept=("vdvae", 0),
+    precision="bf16",
+    parts=2,
 )
 """A convolutional hierarchy of ten levels on MNIST; three hours on one CPU core."""
 

@@ -9,16 +9,18 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from benchmarks.likelihood_models import BENCHMARKS, Benchmark, change
-from benchmarks.runs import rounded
+from benchmarks.runs import rounded, side_by_side
 from benchmarks.throughput import load_average
-from hvae_course.analysis import diagnose, evaluate
+from hvae_course.analysis import Evaluation, diagnose, evaluate
 from hvae_course.config import Experiment, differences
 from hvae_course.files import read_json, write_json
 from hvae_course.machine import make_accelerator
@@ -156,17 +158,54 @@ def keep_weights(job: Job) -> dict[str, str]:
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def judge(job: Job) -> dict[str, Any]:
-    """Evaluate and diagnose a trained model on the test split, in nats per example."""
+def score(part: int, job: Job) -> Evaluation:
+    """Evaluate a trained model on one part of the test split; its number is the seed."""
+    benchmark = job.benchmark
     device = make_accelerator(job.training.experiment.machine).device
     found = find(job.folder)
     model, data = found.model.to(device), found.load(None)
-    levels = diagnose(model, data, **DIAGNOSIS)
+    if job.compiled:
+        model.compile()
+    first, last = (len(data.test) * edge // benchmark.parts for edge in (part, part + 1))
+    half = benchmark.precision == "bf16"
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        return evaluate(
+            model,
+            replace(data, test=data.test.select(slice(first, last))),
+            num_samples=benchmark.num_samples,
+            batch_size=100,
+            max_rows=2_000 if device.type == "cpu" else 20_000,
+            seed=part,
+            partial=job.folder / f"evaluation_{part}.pt",
+            per_example=True,
+        )
+
+
+def joined(parts: Sequence[Evaluation]) -> dict[str, Any]:
+    """Join the evaluations of parts of a split, in nats per example."""
+    table = pd.concat([part.per_example for part in parts])
+    found = pd.DataFrame({"mean": table.mean(), "standard_error": table.sem()})
+    levels = [f"information_{l + 1}" for l in range(len(parts[0].information))]
+    names = ("elbo", "log_likelihood", "reconstruction")
+    return {
+        **bounds(asdict(parts[0])),
+        **{name: found.loc[name].to_dict() for name in names},
+        "information": found.loc[levels].to_dict("records"),
+        "num_examples": len(table),
+    }
+
+
+def judge(job: Job) -> dict[str, Any]:
+    """Evaluate and diagnose a trained model on the test split, in nats per example."""
+    device = make_accelerator(job.training.experiment.machine).device
+    found, benchmark = find(job.folder), job.benchmark
+    levels = diagnose(found.model.to(device), found.load(None), **DIAGNOSIS)
     rows = levels.astype(object).where(levels.notna(), None).to_dict("records")
-    sampling = {"batch_size": 100, "max_rows": 2_000 if device.type == "cpu" else 20_000}
-    partial, draws = job.folder / "evaluation.part.pt", job.benchmark.num_samples
-    test = evaluate(model, data, num_samples=draws, **sampling, partial=partial)
-    return {"test": bounds(asdict(test) | sampling), "diagnosis": DIAGNOSIS | {"levels": rows}}
+    numbers, work = range(benchmark.parts), partial(score, job=job)
+    ended = dict(side_by_side(work, numbers, processes=benchmark.parts))
+    test = joined([ended[part].result() for part in numbers])
+    how = {"precision": benchmark.precision, "parts": benchmark.parts, "compiled": job.compiled}
+    return {"test": test | how, "diagnosis": DIAGNOSIS | {"levels": rows}}
 
 
 def collect(job: Job) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 from unittest import mock
 
@@ -13,10 +14,13 @@ from accelerate.state import AcceleratorState
 from benchmarks import likelihood_run, likelihoods
 from benchmarks.likelihood_models import BENCHMARKS, DEPTHS, FAMILIES, Benchmark, Entry, change
 from benchmarks.likelihood_run import POINTS, note_start, thin, training_seconds
+from hvae_course import data
+from hvae_course.analysis import evaluate
 from hvae_course.config import Experiment, Model, Training
 from hvae_course.data import DataSpec
 from hvae_course.objectives import make_objective
 from hvae_course.recipes import build
+from hvae_course.run_folder import find
 
 pytestmark = pytest.mark.usefixtures("make_accelerator")  # resets Accelerate's state
 SPECS = {"digits": DataSpec((8, 8), 17), "mnist": DataSpec((28, 28), 2)}
@@ -38,6 +42,12 @@ TINY = Benchmark(
 
 def read(path):
     return json.loads(path.read_text())
+
+
+def _ended(value):
+    ended = Future()
+    ended.set_result(value)
+    return ended
 
 
 @pytest.fixture
@@ -166,6 +176,41 @@ def test_what_is_finished_is_not_repeated_and_what_is_repeated_gives_the_same(ti
     assert called()[5:] == ["note_start", "diagnose", "evaluate"]
     again = read(path)
     assert (again["test"], again["curve"]) == (first["test"], first["curve"])
+
+
+def test_parts_of_the_test_split_are_evaluated_apart_and_joined(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(BENCHMARKS, "digits", replace(TINY, parts=2, precision="bf16"))
+    apart = mock.Mock(
+        side_effect=lambda work, parts, processes: [(n, _ended(work(n))) for n in parts]
+    )
+    monkeypatch.setattr(likelihood_run, "side_by_side", apart)
+    folder, status = tiny()
+    assert status == 0 and apart.call_args.kwargs == {"processes": 2}
+    test = read(folder / "ladder-0.json")["test"]
+    assert (test["precision"], test["parts"], test["num_examples"]) == ("bf16", 2, 447)
+    found = find(tmp_path / "runs/digits/ladder-0")
+    digits = found.load(None)
+    halves = []
+    for seed, rows in enumerate([slice(223), slice(223, 447)]):
+        half = replace(digits, test=digits.test.select(rows))
+        with torch.autocast("cpu", torch.bfloat16):
+            halves.append(evaluate(found.model, half, num_samples=4, max_rows=2000, seed=seed))
+    for name in ("elbo", "log_likelihood", "reconstruction"):
+        means = [getattr(half, name).mean for half in halves]
+        mean = (223 * means[0] + 224 * means[1]) / 447
+        assert test[name]["mean"] == pytest.approx(mean, abs=1e-5)
+    assert [len(test["information"]), test["seed"]] == [2, 0]
+
+
+def test_joined_parts_are_the_evaluation_of_the_whole():
+    digits = data.load("digits")
+    model = build(LADDER.model, digits, seed=0)
+    whole = evaluate(model, digits, num_samples=2, per_example=True)
+    joined = likelihood_run.joined([whole])
+    assert joined["elbo"]["mean"] == pytest.approx(whole.elbo.mean, abs=1e-6)
+    assert joined["elbo"]["standard_error"] == pytest.approx(whole.elbo.standard_error, rel=1e-6)
+    for level, found in zip(whole.information, joined["information"], strict=True):
+        assert found["mean"] == pytest.approx(level.mean, abs=1e-6)
 
 
 def test_compilation_and_device_are_those_of_the_job():
