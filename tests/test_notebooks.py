@@ -1,5 +1,7 @@
 """Structure of the notebooks, and the model that chapter 1 writes by hand."""
 
+import base64
+import io
 import math
 import re
 import sys
@@ -9,6 +11,7 @@ import nbformat
 import pytest
 import torch
 from notebook_cells import cells, code_cells, run
+from PIL import Image, ImageChops
 from torch import nn
 
 from hvae_course import data, objectives, recipes
@@ -271,3 +274,45 @@ def test_tidying_keeps_what_a_notebook_shows_and_nothing_of_the_machine(tmp_path
     assert nbformat.read(path, as_version=4).metadata.kernelspec.name == "python3"
     tidy_notebooks.tidy(path)
     assert path.read_bytes() == once
+
+
+def stored(pictures: list[Image.Image], path: Path) -> None:
+    """Write a notebook with figures as Matplotlib stores them."""
+    outputs = []
+    for picture in pictures:
+        file = io.BytesIO()
+        picture.save(file, "png", dpi=(200, 200))
+        data = {"image/png": base64.b64encode(file.getvalue()).decode(), "text/plain": "a figure"}
+        outputs.append(nbformat.v4.new_output("display_data", data=data))
+    code = nbformat.v4.new_code_cell("plot()", outputs=outputs)
+    nbformat.write(nbformat.v4.new_notebook(cells=[code]), path)
+
+
+def figures(path: Path) -> list[Image.Image]:
+    (cell,) = cells(path)
+    pictures = [base64.b64decode(output.data["image/png"]) for output in cell.outputs]
+    return [Image.open(io.BytesIO(picture)) for picture in pictures]
+
+
+def test_tidying_stores_a_figure_without_an_alpha_channel_and_with_the_same_pixels(tmp_path):
+    path, opaque = tmp_path / "a.ipynb", Image.radial_gradient("L").convert("RGBA")
+    opaque.putpixel((3, 5), (200, 10, 30, 255))
+    stored([opaque], path)
+    assert [picture.mode for picture in figures(path)] == ["RGBA"]
+    tidy_notebooks.tidy(path)
+    once, (figure,) = path.read_bytes(), figures(path)
+    assert (figure.mode, figure.size) == ("RGB", opaque.size)
+    assert ImageChops.difference(figure, opaque.convert("RGB")).getbbox() is None
+    assert figure.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+    tidy_notebooks.tidy(path)
+    assert path.read_bytes() == once
+
+
+def test_tidying_leaves_a_figure_that_would_change_as_it_is(tmp_path):
+    path, opaque = tmp_path / "a.ipynb", Image.new("RGBA", (8, 6), (200, 10, 30, 255))
+    clear = opaque.copy()
+    clear.putpixel((3, 5), (200, 10, 30, 254))  # one pixel that is not quite opaque
+    stored([clear, opaque.convert("RGB"), opaque.convert("L")], path)
+    before = [output.data for output in cells(path)[0].outputs]
+    tidy_notebooks.tidy(path)
+    assert [output.data for output in cells(path)[0].outputs] == before
