@@ -191,7 +191,6 @@ MNIST_DEEP = Benchmark(
             validation_samples=10,
         ),
     },
-    kept=("vdvae", 0),
     precision="bf16",
     parts=2,
 )

@@ -656,6 +656,8 @@ def main(words: Sequence[str] | None = None) -> None:
     """Time, print, and write the files that are named."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="under a minute, no compilation")
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, help="by default all")
     parser.add_argument("--steps", type=int, help="per run and variant")
     parser.add_argument("--rounds", type=int, default=5, help="timed runs of every variant")
     parser.add_argument("--device", choices=get_args(Device), default="cpu")
@@ -682,7 +684,8 @@ def main(words: Sequence[str] | None = None) -> None:
         print(costs.round(3).to_string(index=False))
         write_whole(given.levels, lambda file: costs.to_csv(file, index=False))
         return
-    result = compare(CASES, accelerator, **counts, compiled=not quick)
+    chosen = [case for case in CASES if case.name in given.cases]
+    result = compare(chosen, accelerator, **counts, compiled=not quick)
     if given.out:
         write_json(given.out, result)
 

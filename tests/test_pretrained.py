@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import os
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from benchmarks import pretrained as benchmark
 from benchmarks.likelihood_models import BENCHMARKS
+from benchmarks.likelihood_run import RESULTS
 from hvae_course import data, evaluate
 from hvae_course.config import Data
 from hvae_course.data import DataSet
@@ -93,6 +95,24 @@ def test_a_loaded_model_has_the_bound_and_the_grey_values_of_its_training(name, 
     level = model.generate(8).px.sample() * (spec.num_values - 1)
     assert level.shape == (8, spec.num_features)
     torch.testing.assert_close(level, level.round().clamp(0, spec.num_values - 1))
+
+
+@pytest.mark.slow
+def test_the_model_on_mnist_has_the_bound_of_its_row_on_the_results_page():
+    row = json.loads((RESULTS / "mnist_deep/vdvae-0.json").read_text("utf-8"))
+    entry, told = PRETRAINED["mnist_deep"], row["test"]
+    few(entry.experiment.data)  # skips without the images
+    mnist, model = data.load(entry.experiment.data), load("mnist_deep")
+    first, second = (
+        evaluate(model, mnist, num_samples=1, seed=seed, per_example=True).per_example
+        for seed in (1, 2)
+    )
+    assert len(first) == told["num_examples"]
+    assert first["elbo"].sem() == pytest.approx(told["elbo"]["standard_error"], rel=0.02)
+    error = (first["elbo"] - second["elbo"]).sem() / 2  # that of the mean of both
+    for name in ("elbo", "reconstruction"):
+        mean = (first[name].mean() + second[name].mean()) / 2
+        assert mean == pytest.approx(told[name]["mean"], abs=4 * error), name
 
 
 # The table

@@ -371,6 +371,18 @@ def test_a_run_without_steps_or_rounds_is_refused(words, capsys):
     assert "--steps and --rounds must be positive" in capsys.readouterr().err
 
 
+def test_the_cases_that_are_named_are_timed_alone(monkeypatch, tmp_path):
+    timed = []
+
+    def compare(cases, *others, **counts):
+        timed.extend(case.name for case in cases)
+        return {}
+
+    monkeypatch.setattr(throughput, "compare", compare)
+    throughput.main(["--cases", "deep of 10", "--out", str(tmp_path / "speed.json")])
+    assert timed == ["deep of 10"] and (tmp_path / "speed.json").read_text().strip() == "{}"
+
+
 def test_the_file_runs_as_a_script_from_any_folder(tmp_path):
     command = [sys.executable, throughput.__file__, "--help"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
