@@ -72,3 +72,35 @@ def test_a_trace_is_a_walk_and_the_likelihood_of_its_last_state(top_down, prior)
 def test_the_walk_refuses_a_value_of_another_number_of_rows(top_down, prior):
     with pytest.raises(ValueError, match=r"p\(z_3\) has event shape \(2,\) and 5 rows"):
         top_down.walk(prior, hold({3: torch.zeros(4, 2, dtype=torch.float64)}), 5)
+
+
+class Returns(nn.Module):
+    """A conditional prior that returns what a function makes of the distribution."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.inner, self.change = Conditional(4), change
+
+    def forward(self, h: Tensor) -> object:
+        return self.change(self.inner(h))
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda p: [p, p.mean], "a list of DiagNormal, Tensor"),
+        (lambda p: (p, p.mean, p.mean), "a tuple of DiagNormal, Tensor, Tensor"),
+        (lambda p: (p.mean, p), "a tuple of Tensor, DiagNormal"),
+        (lambda p: (), "a tuple of nothing"),
+        (lambda p: p.mean, "Tensor"),
+        (lambda p: None, "NoneType"),
+    ],
+    ids="list triple reversed empty tensor nothing".split(),
+)
+def test_what_is_no_conditional_prior_is_refused_where_the_walk_reads_it(
+    change, got, top_down, prior
+):
+    top_down.conditionals[0] = Returns(change).double()
+    message = f"prior of level 1 returns a distribution, or a tuple .*, got {got}$"
+    with pytest.raises(TypeError, match=message):
+        top_down.walk(prior, from_prior, 5)

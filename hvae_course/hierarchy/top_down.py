@@ -108,6 +108,7 @@ class TopDown(nn.Module):
 
         Raises:
             ValueError: if a chosen q or z is not over the same latent as its prior.
+            TypeError: if a conditional prior returns neither a distribution nor ``(p, f)``.
         """
         h, p, levels = self.initial_state(n), prior.expand((n,)), []
         seen = with_label(h, y)
@@ -123,8 +124,26 @@ class TopDown(nn.Module):
             h = self.updates[l](h, z)  # the state carries z_>=l downward
             seen = with_label(h, y)
             if l > 0:
-                p = self.conditionals[l - 1](seen)  # p(z_l-1 | z_>=l)
-                if isinstance(p, tuple):
-                    p, feature = p
+                given = self.conditionals[l - 1](seen)
+                p, feature = given if _is_pair(given) else (given, None)  # p(z_l-1 | z_>=l)
+                if not isinstance(p, Distribution):
+                    raise TypeError(
+                        f"the conditional prior of level {l} returns a distribution, or a tuple "
+                        f"(p, f) of it and a feature for the state, got {_kind_of(given)}"
+                    )
+                if feature is not None:
                     h = h + feature
         return tuple(reversed(levels)), seen
+
+
+def _is_pair(given: object) -> bool:
+    return isinstance(given, tuple) and len(given) == 2
+
+
+def _kind_of(given: object) -> str:
+    """The type of what a module returned, and those of its entries."""
+    kind = type(given).__name__
+    if isinstance(given, tuple | list):
+        entries = ", ".join(type(entry).__name__ for entry in given)
+        return f"a {kind} of {entries or 'nothing'}"
+    return kind
