@@ -213,6 +213,25 @@ def test_without_a_skip_norm_the_norm_is_not_looked_at():
     assert all(taken([1.0, math.inf, math.nan], skip_limit=1)) and Skipping(Training()).takes(None)
 
 
+def test_a_gradient_that_overflows_in_half_precision_is_not_counted_until_the_scale_is_one():
+    """The scale falls from 8 to 1 in three steps; three more may be skipped, and a seventh not."""
+    skipping = Skipping(Training(skip_norm=3.0, skip_limit=3))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    weight = torch.ones(1, requires_grad=True)
+    optimiser = torch.optim.SGD([weight])
+    scales = []
+    for _ in range(6):
+        optimiser.zero_grad()
+        scaler.scale(weight.sum() * math.inf).backward()
+        scaler.unscale_(optimiser)
+        scales.append(scaler.get_scale())
+        assert not skipping.takes(weight.grad.norm(), scaler=scaler)
+        scaler.update()
+    assert scales == [8, 4, 2, 1, 0.5, 0.25] and skipping.not_finite == 3
+    with pytest.raises(FloatingPointError, match="of 4 steps in a row are not finite"):
+        skipping.takes(torch.tensor(math.nan), scaler=scaler)
+
+
 def test_too_many_gradients_that_are_not_finite_end_the_training(make_model, train):
     with pytest.raises(FloatingPointError, match=r"of 4 steps in a row are not finite.*limit=3"):
         taken([math.nan, math.inf, math.nan, math.inf], skip_norm=3.0, skip_limit=3)

@@ -124,7 +124,7 @@ def _train_epoch(
             check_first(value, bare)
         accelerator.backward(-value)
         norm = clip_gradient(model, training, accelerator)
-        if skipping.takes(norm):
+        if skipping.takes(norm, scaler=accelerator.scaler):
             optimizer.step()
             if average is not None:
                 average.update(model)

@@ -126,7 +126,9 @@ class Skipping:
     than ``skip_limit`` such steps in a row are no spike: the threshold is too low for the weights
     as they are, for instance at the start. From there on steps are taken with the gradient scaled
     down, until a gradient is short enough again. A gradient that is not finite is never taken, and
-    more than ``skip_limit`` of them in a row end the training.
+    more than ``skip_limit`` of them in a row end the training. In half precision the objective is
+    scaled up, and a gradient that overflows halves the scale: it is not counted while the scale
+    is above 1.
 
     Args:
         training: the largest norm, and the most steps in a row.
@@ -140,11 +142,12 @@ class Skipping:
         self.norm, self.limit = training.skip_norm, training.skip_limit
         self.skipped = self.not_finite = 0
 
-    def takes(self, norm: Tensor | None) -> bool:
+    def takes(self, norm: Tensor | None, *, scaler: torch.amp.GradScaler | None = None) -> bool:
         """Decide about one step; waits for the device if ``skip_norm`` is given.
 
         Args:
             norm: norm of the gradient before it was scaled down, ``()``.
+            scaler: what scales the objective in half precision; None without.
 
         Returns:
             Whether the optimiser may take the step.
@@ -156,6 +159,8 @@ class Skipping:
             return True
         length = norm.item()
         if not math.isfinite(length):
+            if scaler is not None and scaler.get_scale() > 1:
+                return False
             self.not_finite += 1
             if self.not_finite > self.limit:
                 raise FloatingPointError(
