@@ -536,8 +536,8 @@ class Convolutional(Options):
     """Resolutions from the data upward, each as (height of the maps, number of levels, channels);
     None for half the height of the data and further halves, as far as the width can be halved
     too, with levels shared out evenly."""
-    channels: int = 32
-    """Channels of every map, unless stages name them."""
+    channels: int | None = None
+    """Channels of every map, where stages do not name them; None for 32."""
     blocks: int = 1
     """Residual blocks per level on the way up, and after each latent on the way down."""
     cell: Literal["bottleneck", "plain", "depthwise"] | None = None
@@ -552,8 +552,8 @@ class Convolutional(Options):
     feature of the data is read."""
     depth_scaled: bool = True
     """Whether the last convolution of each residual block starts divided by the square root of
-    the number of blocks in all levels, and the one that reads a latent by that of the number of
-    levels."""
+    the number of blocks that follow each other on its way, up or down, and the one that reads a
+    latent on the way down by that of the number of levels."""
     zero_priors: bool = True
     """Whether conditional priors, deltas and residual posteriors start at zero, so that every
     ``p(z_l | z_>l)`` starts as N(0, I), or N(0, 1.01^2 I) with nvae."""
@@ -565,6 +565,11 @@ class Convolutional(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         stages = self.stages or ()
+        if stages and self.channels is not None:
+            raise ValueError(
+                f"the stages name the channels of their maps, got channels={self.channels} too; "
+                "leave channels out, or stages"
+            )
         if any(len(stage) != 3 or min(stage) < 1 for stage in stages):
             raise ValueError(
                 "stages is one triple (height, number of levels, channels) of positive numbers "
@@ -825,6 +830,12 @@ class Model(Options):
             raise ValueError(
                 "with batch normalisation q(z_L | u) depends on the other pseudo-inputs; choose "
                 "normalisation='layer' or 'none' for the prior 'vamp'"
+            )
+        if self.prior == "vamp" and self.iaf:
+            raise ValueError(
+                "the prior 'vamp' mixes diagonal Gaussians q(z_L | u), and with iaf=True the "
+                "posterior of the top level is a flow; leave iaf out, or choose 'standard' or "
+                "'normal'"
             )
         self.make_prior_options()
         if self.likelihood is not None:

@@ -11,7 +11,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from hvae_course import analysis, recipes
 from hvae_course.config import Model
-from hvae_course.convolutions import last_layer
+from hvae_course.convolutions import Residual, last_layer
 from hvae_course.data import DataSpec
 from hvae_course.gaussians import diag_normal, kl_normal
 from hvae_course.hierarchy import BottomUp, HierarchicalVAE, SkipUpdate, TopDown, common_noise
@@ -20,6 +20,7 @@ from hvae_course.oracles.layers import LinearGaussianLikelihood
 from hvae_course.posteriors import BIVA, Concatenation
 from hvae_course.priors import StandardNormal
 from hvae_course.recipes import build, read_config
+from hvae_course.recipes.convolutional import MapEntry
 
 NAMES = ("B_1", "T_1", "B_2", "T_2", "z_3")
 STAGES = ((4, 2, 6), (2, 3, 5))
@@ -379,6 +380,34 @@ def test_a_floor_of_one_makes_information_in_the_top_latent_expensive(nats):
 
 
 # The recipe
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_the_start_is_scaled_by_the_steps_of_each_path_and_not_by_the_number_of_latents(blocks):
+    """Three levels are five latents on the way down, and four steps on each path upward."""
+    plain, scaled = (
+        small(networks_options={"depth_scaled": scaled, "blocks": blocks})
+        for scaled in (False, True)
+    )
+
+    def ratios(part: str) -> list[float]:
+        both = (model.get_submodule(part).modules() for model in (plain, scaled))
+        found = []
+        for one, other in zip(*both, strict=True):
+            if isinstance(one, Residual):
+                one, other = last_layer(one.body), last_layer(other.body)
+            elif isinstance(one, MapEntry):
+                one, other = one.enter, other.enter
+            else:
+                continue
+            found.append((one.weight / other.weight).square().mean().item())
+        return found
+
+    assert ratios("bottom_up") == pytest.approx([4 * blocks] * blocks)
+    entry = [3.0, *[4 * blocks] * blocks]
+    assert ratios("posterior.draws") == pytest.approx([4 * blocks] * blocks + 2 * entry)
+    assert ratios("posterior.features") == pytest.approx(3 * entry)
+    assert ratios("top_down.updates") == pytest.approx([5 * blocks] * 5 * blocks)
 
 
 def test_importance_weights_of_the_recipe_agree_with_the_exact_evidence():

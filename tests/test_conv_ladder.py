@@ -110,6 +110,14 @@ def test_another_merge_is_refused():
         recipes.conv_ladder_vae(SPEC, merge="product")
 
 
+def test_other_networks_are_refused():
+    with pytest.raises(
+        ValueError, match=r"networks='mlp'; leave networks out, or call ladder_vae"
+    ):
+        recipes.conv_ladder_vae(SPEC, networks="mlp")
+    assert small(networks="convolutional").config == small().config
+
+
 # An exact answer
 
 

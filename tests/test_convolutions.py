@@ -562,6 +562,19 @@ def test_the_depth_scaled_start_divides_the_last_layer_of_every_block(cell, bloc
         torch.testing.assert_close(after.latent.weight, before.latent.weight / math.sqrt(5))
 
 
+def test_the_path_upward_of_a_chain_has_the_blocks_of_one_level():
+    plain, scaled = (
+        make("bottom_up", networks=options(depth_scaled=scaled, blocks=2))
+        for scaled in (False, True)
+    )
+    pairs = zip(plain.bottom_up.modules(), scaled.bottom_up.modules(), strict=True)
+    bodies = [(one.body, other.body) for one, other in pairs if isinstance(one, Residual)]
+    assert len(bodies) == 2
+    for before, after in bodies:
+        expected = last_layer(before).weight / math.sqrt(2)
+        torch.testing.assert_close(last_layer(after).weight, expected)
+
+
 # The learned normal prior
 
 
@@ -716,6 +729,11 @@ REFUSED = {
         {"stages": ((4, 3, 8),)},
         {},
         "the stages have 3 levels and latent_sizes 2",
+    ),
+    "channels twice": (
+        {"stages": ((4, 2, 8),), "channels": 32},
+        {},
+        "the stages name the channels of their maps, got channels=32 too; leave channels out",
     ),
     "an unknown option": ({"width": 3}, {}, "unknown option 'width'"),
     "features to share of a chain": (

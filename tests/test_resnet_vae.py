@@ -232,7 +232,7 @@ def test_the_top_prior_is_learned_and_the_flow_is_an_option_of_this_recipe_alone
 def test_a_flow_at_the_top_gives_no_pseudo_inputs():
     spec = DataSpec((8, 8), 2)
     assert small(spec=spec, prior="vamp").top_prior().event_shape == (2, 2, 2)
-    with pytest.raises(TypeError, match="InverseAutoregressive"):
+    with pytest.raises(ValueError, match=r"diagonal Gaussians .* is a flow; leave iaf out, or"):
         small(spec=spec, prior="vamp", iaf=True)
 
 

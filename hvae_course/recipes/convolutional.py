@@ -37,6 +37,8 @@ from hvae_course.recipes.networks import Networks
 
 USUAL_EXPANSIONS = {"bottleneck": 0.25, "plain": 1.0, "depthwise": 6.0}
 """Channels inside a residual block, as a multiple of those outside, by the kind of block."""
+USUAL_CHANNELS = 32
+"""Channels of every map of a model that names none."""
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,17 @@ class Convolutions(Networks):
         return next(stage for stage in self.stages if max(l, 0) in stage.levels)
 
     @property
+    def steps_up(self) -> int:
+        """How many steps of residual blocks follow each other on the way up.
+
+        One per level; with bottom_up the one that reads the data, and with biva, after that, one
+        on each path for every pair of levels and one for the top.
+        """
+        if self.has_pairs:
+            return (self.model.num_levels + 3) // 2
+        return 1 if self.model.recipe == "bottom_up" else self.model.num_levels
+
+    @property
     def reads(self) -> tuple[int, ...]:
         """The feature that each level reads, counted from 1."""
         shared = self.options.shared_features
@@ -439,7 +452,7 @@ class Convolutions(Networks):
         stage, below = self.stage(l), self.stage(l - 2)
         enter = nn.Conv2d(channels, stage.channels, factor, stride=factor)
         if self.options.depth_scaled:
-            scale_last(enter, 1 / math.sqrt(self.model.num_levels))
+            scale_last(enter, 1 / math.sqrt(self.steps_up - 1))
         reduce: nn.Module = nn.Identity()
         if stage is not below:
             reduce = Reduce(below.channels, stage.channels, _factor_between(below, stage))
@@ -449,7 +462,7 @@ class Convolutions(Networks):
     def _usual_stages(self) -> tuple[tuple[int, int, int], ...]:
         """Stages of a model that names none; pairs of levels stay together."""
         (height, width), num_levels = self.size, self.model.num_levels
-        channels = self.options.channels
+        channels = self.options.channels or USUAL_CHANNELS
         if not self.has_pairs:
             return usual_stages(height, num_levels, channels, width=width)
         together = (num_levels + 1) // 2
@@ -491,6 +504,7 @@ class Convolutions(Networks):
     def _blocks(self, stage: Stage, *, generative: bool) -> list[nn.Module]:
         """Residual blocks of one level on the path up or down."""
         channels, blocks = stage.channels, []
+        steps = self.model.num_levels if generative else self.steps_up
         usual = "bottleneck"
         if self.is_nvae:
             usual = "depthwise" if generative else "plain"
@@ -505,7 +519,7 @@ class Convolutions(Networks):
                 inside=self.options.expansion,
             )
             if self.options.depth_scaled:
-                scale_last(body, 1 / math.sqrt(self.options.blocks * self.model.num_levels))
+                scale_last(body, 1 / math.sqrt(self.options.blocks * steps))
             blocks.append(Residual(body, channels, channels))
         return blocks
 

@@ -392,7 +392,7 @@ def conv_ladder_vae(
         The untrained model.
 
     Raises:
-        ValueError: if the merge is another one.
+        ValueError: if the merge is another one, or the networks are not convolutional.
 
     Source:
         Sønderby et al. (2016), arXiv:1602.02282, for the merge.
@@ -406,6 +406,12 @@ def conv_ladder_vae(
     recipes = {"precision": "ladder", "concatenation": "bidirectional"}
     if merge not in recipes:
         raise ValueError(f"merge is one of {', '.join(recipes)}, got {merge!r}")
+    if options.get("networks", "convolutional") != "convolutional":
+        raise ValueError(
+            "conv_ladder_vae is the ladder of convolutional networks, got "
+            f"networks={options['networks']!r}; leave networks out, or call ladder_vae or "
+            "bidirectional_vae"
+        )
     usual = {"networks": "convolutional", "normalisation": "batch", "activation": "silu"}
     own = {"shared_features": False, **options.pop("networks_options", {})}
     return _named(recipes[merge], data, {**usual, **options, "networks_options": own})
