@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -28,10 +27,11 @@ from hvae_course.convolutions import (
 from hvae_course.data import DataSpec
 from hvae_course.flows import AutoregressiveMaps
 from hvae_course.gaussians import split_normal
-from hvae_course.hierarchy import LearnedState, with_label
+from hvae_course.hierarchy import LearnedState
 from hvae_course.nets import ACTIVATIONS
 from hvae_course.posteriors import PosteriorRule
 from hvae_course.posteriors.residual import split_squashed
+from hvae_course.recipes.groups import GroupUpdate, ReadsStart, ReadsStartRule
 from hvae_course.recipes.likelihoods import usual_likelihood
 from hvae_course.recipes.networks import Networks
 
@@ -162,77 +162,6 @@ class PriorAndFeature(nn.Module):
         """Map ``(B, C, H, W)`` to ``p(z_l | z_>l)`` and the feature ``(B, C, H, W)``."""
         outputs = self.net(h)
         return split_normal(outputs[:, : 2 * self.latent]), outputs[:, 2 * self.latent :]
-
-
-class GroupState:
-    """The state of the walk and the earlier one that a group of levels reads.
-
-    Args:
-        now: the state that updates change, ``(B, C, H, W)``.
-        start: the state above the first level of the group, which priors and posteriors read.
-    """
-
-    def __init__(self, now: Tensor, start: Tensor) -> None:
-        self.now, self.start = now, start
-
-    def __add__(self, feature: Tensor) -> "GroupState":
-        return GroupState(self.now + feature, self.start)
-
-    def with_label(self, y: Tensor) -> "GroupState":
-        """Join both states with one-hot labels ``(B, C)``."""
-        return GroupState(with_label(self.now, y), with_label(self.start, y))
-
-
-class GroupUpdate(nn.Module):
-    """An update of the state alone, at whose end a new group of levels may begin.
-
-    Args:
-        update: module ``(h, z) -> h``.
-        ends: whether the level is the last of its group.
-    """
-
-    def __init__(self, update: nn.Module, *, ends: bool) -> None:
-        super().__init__()
-        self.update, self.ends = update, ends
-
-    def forward(self, h: GroupState | Tensor, z: Tensor) -> GroupState:
-        """Change the state; the first state of the walk is a tensor."""
-        h = GroupState(h, h) if isinstance(h, Tensor) else h
-        now = self.update(h.now, z)
-        return GroupState(now, now if self.ends else h.start)
-
-
-class ReadsStart(nn.Module):
-    """A conditional prior, or a network of the likelihood, that reads one part of a group's state.
-
-    Args:
-        part: the module.
-        name: ``"start"`` or ``"now"``.
-    """
-
-    def __init__(self, part: nn.Module, name: str = "start") -> None:
-        super().__init__()
-        self.part, self.name = part, name
-
-    def forward(self, h: GroupState) -> Any:  # noqa: ANN401
-        """Apply the module."""
-        return self.part(getattr(h, self.name))
-
-
-class ReadsStartRule(PosteriorRule):
-    """A rule of the posterior that reads the state above its group of levels.
-
-    Args:
-        rule: the rule.
-    """
-
-    def __init__(self, rule: PosteriorRule) -> None:
-        super().__init__()
-        self.rule, self.reads_prior = rule, rule.reads_prior
-
-    def forward(self, d: Tensor, h: GroupState | Tensor, p: Distribution | None) -> Distribution:
-        """Give ``q(z_l | x, z_>l)``."""
-        return self.rule(d, h.start if isinstance(h, GroupState) else h, p)
 
 
 def _factor_between(below: Stage, above: Stage) -> tuple[int, int]:
