@@ -414,7 +414,8 @@ class Diagnose(Options):
     unit_threshold: float = 0.01
     """Variance, or nats, above which a unit counts as active, or informative."""
     num_others: int | None = None
-    """Other examples that each draw is compared with, for large models; all unless given."""
+    """Other examples that each draw is compared with, for large models; None for all, and for 20
+    if the posterior is a flow, which scores a draw of another example slowly."""
     seed: int = 0
     """Seed of the draws."""
     json: str | None = None
@@ -456,7 +457,7 @@ class Diagnose(Options):
 
 @dataclass(frozen=True)
 class List:
-    """Recipes, data, priors, likelihoods, objectives."""
+    """Recipes, networks, data, priors, likelihoods, objectives."""
 
     def run(self, command: str) -> int:
         """Print everything that can be chosen."""
@@ -478,7 +479,7 @@ def choices() -> Mapping[str, Mapping[str, str]]:
     """
     from hvae_course.objectives import OBJECTIVES, FreeBits, WarmUp
     from hvae_course.pretrained import PRETRAINED
-    from hvae_course.recipes import LIKELIHOODS, RECIPES
+    from hvae_course.recipes import LIKELIHOODS, NETWORKS, RECIPES
 
     def first_line(documented: object) -> str:
         line = (documented.__doc__ or "").strip().split("\n")[0].rstrip(".")
@@ -489,6 +490,7 @@ def choices() -> Mapping[str, Mapping[str, str]]:
 
     return {
         "recipes": {name.removesuffix("_vae"): first_line(r) for name, r in RECIPES.items()},
+        "networks (--networks)": {name: first_line(kind) for name, kind in NETWORKS.items()},
         "data sets (--data)": {name: info.about for name, info in DATA_SETS.items()},
         "priors (--prior)": {name: first_line(kind) for name, kind in config.PRIORS.items()},
         "likelihoods (--likelihood)": {n: first_line(kind) for n, kind in LIKELIHOODS.items()},

@@ -165,6 +165,12 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
+_INSTEAD = {
+    "conv_ladder": "ladder --networks convolutional --networks-options shared_features=false",
+    "two_level": "bottom_up",
+    "vae": "bottom_up --latent-sizes 16",
+}
+"""The words for functions of `hvae_course.recipes` that are no recipes of their own."""
 _ABOUT = "Hierarchical VAEs. Options: hvae COMMAND --help. Version: hvae --version."
 _STYLE = (
     tyro.conf.OmitArgPrefixes,
@@ -182,7 +188,10 @@ def _one_line(box: str) -> str:
     text = re.sub(r"^(missing (RECIPE|MODEL)) .*", r"\1", text)
     hint = re.match(r"Perhaps you meant: \S+|Available subcommands: .*", rest[0] if rest else "")
     text = f"{text}; {hint[0].lower()}" if hint else text
-    return text.replace("argument 'model.recipe'", "RECIPE")
+    text = text.replace("argument 'model.recipe'", "RECIPE")
+    named = re.match(r"invalid choice '(\w+)' for RECIPE", text)
+    instead = named and _INSTEAD.get(named[1].removesuffix("_vae"))
+    return f"{text.rstrip('.')}; perhaps you meant: {instead}" if instead else text
 
 
 _EARLIER = {

@@ -29,6 +29,7 @@ from hvae_course.objectives import (
 )
 from hvae_course.parsing import parse, parse_pair, parse_widths
 from hvae_course.pretrained import PRETRAINED
+from hvae_course.recipes import read_config
 
 ROOT = Path(hvae_course.__file__).parents[1]
 RECIPES = get_args(config.Recipe)
@@ -39,6 +40,8 @@ REFUSED = {
     "list extra": "Unrecognized options: extra",
     "train": "missing RECIPE$",
     "train pyramid": "invalid choice 'pyramid' for RECIPE. .*'bottom_up', .*'bidirectional'",
+    "train conv_ladder": "meant: ladder --networks convolutional --networks-options shared_",
+    "train two_level_vae": "'two_level_vae' for RECIPE.*'resnet'.; perhaps you meant: bottom_up$",
     "train ladder extra": "Unrecognized options: extra",
     "train ladder --epoch 3": "Unrecognized options: --epoch, 3; perhaps you meant: --epochs",
     "train ladder --epochs": "Missing value for argument '--epochs'",
@@ -260,6 +263,16 @@ def test_without_options_a_training_has_the_defaults_of_the_configuration(recipe
     assert asdict(found.model) == asdict(config.Model(recipe=recipe))
 
 
+@pytest.mark.parametrize("name", ["conv_ladder_vae", "two_level_vae", "vae"])
+def test_a_function_that_is_no_recipe_is_said_in_words_of_the_same_model(name, capsys, tiny_data):
+    with pytest.raises(SystemExit):
+        main(["train", name])
+    words = capsys.readouterr().err.partition("perhaps you meant: ")[2].split()
+    given = parse(["train", *words], COMMANDS).model
+    expected = getattr(hvae_course.recipes, name)(tiny_data).config
+    assert asdict(given) == asdict(read_config(expected)[0])
+
+
 def test_options_are_read_by_the_type_of_their_field():
     words = "--latent-sizes 3 2 1 --hidden 8,9 4, 2, --inference-hidden 16 --merge-top "
     words += "--dropout 0.5 --prior mixture --prior-options num_components=5 spread=0.5 "
@@ -377,7 +390,7 @@ def test_the_commands_of_the_readme_are_accepted():
 def test_the_list_has_one_line_for_everything_there_is(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    known = [*RECIPES, *config.DATA_SETS, *config.PRIORS, *config.LIKELIHOODS]
+    known = [*RECIPES, *config.DATA_SETS, *config.PRIORS, *config.LIKELIHOODS, *config.NETWORKS]
     for name in (*known, *OBJECTIVES, *PRETRAINED, "--warm-up", "--free-bits"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), name
     assert not any(":eq:" in line for line in lines)
@@ -386,6 +399,8 @@ def test_the_list_has_one_line_for_everything_there_is(capsys):
 def test_the_names_that_can_be_given_are_those_of_the_tables():
     assert set(get_args(config.DataName)) == set(config.DATA_SETS)
     assert set(get_args(config.PriorName)) == set(config.PRIORS)
+    assert set(get_args(config.NetworksName)) == set(config.NETWORKS)
+    assert set(config.NETWORKS) == set(hvae_course.recipes.NETWORKS)
     assert set(get_args(config.LikelihoodName)) == set(config.LIKELIHOODS)
     assert set(get_args(config.ObjectiveName)) == set(OBJECTIVES)
     assert set(RECIPES) == {name.removesuffix("_vae") for name in hvae_course.recipes.RECIPES}

@@ -3,6 +3,7 @@
 from hvae_course.recipes.convolutional import Convolutions
 from hvae_course.recipes.likelihoods import LIKELIHOODS
 from hvae_course.recipes.models import (
+    NETWORKS,
     RECIPES,
     bidirectional_vae,
     biva,
@@ -26,6 +27,7 @@ __all__ = [
     "Convolutions",
     "LIKELIHOODS",
     "MLPs",
+    "NETWORKS",
     "Networks",
     "PRIORS",
     "RECIPES",
