@@ -4,7 +4,7 @@ import warnings
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
@@ -34,7 +34,7 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         TypeError: if model and data are something else, such as a data loader.
         ValueError: if the model was built for other data, its weights are in half precision or of
             different types, a split is empty, values lie outside the support of its likelihood,
-            or labels are missing or not those of the model.
+            or labels are missing, not those of the model, or none of those of the training split.
 
     Warns:
         DensityOfDiscreteValues: if the likelihood is a density and the data hold discrete values.
@@ -57,7 +57,7 @@ def check_data(model: HierarchicalVAE, data: DataSet, *splits: Split) -> None:
         if len(split) == 0:
             raise ValueError(f"a split of {data} is empty; give it at least one example")
         if model.num_classes is not None:
-            _check_labels(split, model.num_classes)
+            _check_labels(split, model.num_classes, data.train.labels)
         for start in range(0, len(split), 1000):
             x = split.batch(slice(start, start + 1000)).to(model.dtype)
             if isinstance(model.top_down.likelihood, Likelihood):  # not one built by hand
@@ -147,8 +147,8 @@ def _check_spec(expected: DataSpec, given: DataSpec, data: DataSet) -> None:
 _ALWAYS = ("shape", "num_values", "counts", "standardisation")
 
 
-def _check_labels(split: Split, num_classes: int) -> None:
-    """Require labels that a conditional model knows."""
+def _check_labels(split: Split, num_classes: int, trained: Tensor | None) -> None:
+    """Require labels that a conditional model knows, and some that it has been trained with."""
     if split.labels is None:
         raise ValueError(
             "a conditional model needs labels, and the data have none; give labels, or build the "
@@ -158,4 +158,11 @@ def _check_labels(split: Split, num_classes: int) -> None:
     if low < 0 or high >= num_classes:
         raise ValueError(
             f"the model knows the labels 0 to {num_classes - 1}, got labels from {low} to {high}"
+        )
+    if trained is not None and not set(split.labels.tolist()) & set(trained.tolist()):
+        raise ValueError(
+            f"no training example has one of the labels {low} to {high} of the split, so a "
+            "conditional model has learned nothing about them (the test split of omniglot holds "
+            "new characters); choose a split with the classes of the training, or build the model "
+            "without conditional"
         )

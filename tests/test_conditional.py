@@ -541,6 +541,19 @@ def test_data_without_the_labels_of_the_model_are_refused_before_any_work(
             work(make(), data)
 
 
+def test_a_split_whose_classes_are_all_new_is_refused(make, train, tiny_data):
+    """As in the test split of Omniglot; a few classes without training examples are let pass."""
+    model = make()
+    data = replace(tiny_data, train=replace(tiny_data.train, labels=tiny_data.train.labels % 5))
+    new = replace(data, test=replace(data.test, labels=data.test.labels % 5 + 5))
+    with pytest.raises(ValueError, match=r"labels 5 to 9 of the split.*omniglot.*; choose a spl"):
+        evaluate(model, new, num_samples=1)
+    for split in ("train", "validation"):
+        evaluate(model, new, split=split, num_samples=1)
+    evaluate(model, data, num_samples=1)
+    train(model, data=new, epochs=1)
+
+
 def test_a_posterior_that_reads_a_label_belongs_to_a_conditional_model(make):
     model = make("bottom_up_vae")
     with pytest.raises(ValueError, match="posterior Chain reads a label and the model has none"):

@@ -82,9 +82,9 @@ def load(
         Omniglot is not the file of 28x28 images that most papers on VAEs use (24,345/8,070 for
         training and test, Burda et al., 2016), and bounds cannot be compared with theirs. It is
         made from the original drawings of 105x105 pixels, averaged over areas, with ink 1. The
-        test set is the evaluation set, other alphabets with labels of their own (13,180). Of the
-        20 drawings of every other character 18 are for training and the last two for validation
-        (17,352/1,928).
+        test set is the evaluation set, other alphabets with labels of their own (13,180), on
+        which a conditional model cannot be evaluated. Of the 20 drawings of every other character
+        18 are for training and the last two for validation (17,352/1,928).
 
     Raises:
         TypeError: if there is both a Data object and another argument.
