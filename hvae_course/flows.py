@@ -124,6 +124,8 @@ class InverseAutoregressive(Distribution):
 
     arg_constraints: dict = {}  # noqa: RUF012
     has_rsample = True
+    slow_to_score = True
+    """Whether the density of a value that was not drawn last takes many passes of a network."""
 
     def __init__(
         self,

@@ -2,15 +2,19 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
+from deep_models import LINEAR, REAL
 from linear_gaussian import CHAINS
 from test_diagnostics import data_of, exact
 from test_spine_shapes import image_model
 
+from hvae_course import recipes
 from hvae_course.analysis import aggregate_split, diagnose, diagnostics
+from hvae_course.data import DataSet, Split
 from hvae_course.gaussians import diag_normal
-from hvae_course.hierarchy import Level
+from hvae_course.hierarchy import HierarchicalVAE, Level
 
 CHAIN = CHAINS[3]
 X = CHAIN.sample_x(30, seed=1)
@@ -121,3 +125,41 @@ def test_a_diagnosis_within_less_memory_holds_fewer_rows(monkeypatch):
     assert max(seen) == 4 * 500 and sum(seen) == 30 * 500
     assert cut["information"].tolist() == pytest.approx(whole["information"].tolist(), abs=0.1)
     assert cut["active_units"].equals(whole["active_units"])
+
+
+# Posteriors that score slowly
+
+
+@pytest.fixture(scope="module")
+def flow_model() -> HierarchicalVAE:
+    torch.manual_seed(0)
+    options = LINEAR | {"networks_options": {"stages": ((1, 2, 4),)}}
+    return recipes.resnet_vae(REAL, iaf=True, latent_sizes=(2, 2), **options).double()
+
+
+def data_of_images(n: int) -> DataSet:
+    torch.manual_seed(1)
+    part = Split(torch.randn(n, 16), None, None)
+    return DataSet("noise", (4, 4), None, "none", part, part, part)
+
+
+def test_with_a_flow_as_posterior_a_diagnosis_samples_the_pairs_unless_told_otherwise(
+    flow_model, monkeypatch
+):
+    data, settings = data_of_images(30), {"num_samples": 2}
+    usual = diagnose(flow_model, data, **settings)
+    pd.testing.assert_frame_equal(usual, diagnose(flow_model, data, num_others=20, **settings))
+    assert (usual["index_code_error"] > 0).all()
+    with monkeypatch.context() as patch:
+        patch.setattr(diagnostics, "_is_slow", lambda *_: False)
+        whole = diagnose(flow_model, data, **settings)
+    assert "index_code_error" not in whole
+    told = diagnose(flow_model, data, num_others=29, **settings)
+    pd.testing.assert_frame_equal(told.drop(columns="index_code_error"), whole)
+    few = diagnose(flow_model, data, max_examples=5, **settings)
+    assert (few["index_code"] <= math.log(5) + 1e-9).all()
+    assert "index_code" not in diagnose(flow_model, data, index_code=False, **settings)
+
+
+def test_with_gaussian_posteriors_all_pairs_are_scored():
+    assert "index_code_error" not in diagnose(exact(CHAIN, "top-down"), data_of(X), num_samples=2)

@@ -25,6 +25,9 @@ from hvae_course.seeding import isolated_random, seed_all
 MAX_PAIRS = 50_000
 """Largest number of pairs of examples that a diagnosis holds at a time, if memory allows."""
 
+USUAL_OTHERS = 20
+"""Other examples that stand for all of them where a posterior scores a draw slowly."""
+
 
 @dataclass
 class _Units:
@@ -236,6 +239,13 @@ def _densities(
     return [*log_q.unflatten(1, pairs.shape)], log_p
 
 
+def _is_slow(model: HierarchicalVAE, x: Tensor, y: Tensor | None) -> bool:
+    """Whether a posterior takes long to score a draw of another example, as a flow does."""
+    with isolated_random(x.device):
+        levels = _draw(model, *_first(x, y, 1), 1)
+    return any(getattr(level.q, "slow_to_score", False) for level in levels)
+
+
 def _choose_others(n: int, num_others: int, device: torch.device) -> Tensor:
     """Choose other examples for each of n, without repeats, (n, M)."""
     if not 1 <= num_others < n:
@@ -271,9 +281,10 @@ def aggregate_split(
     different conditions, and the term may be negative. In a conditional model an example is x
     with its label, and the average runs over both.
 
-    All pairs of examples are N squared rows of the top-down path. For large models give
-    ``num_others``: each draw is scored under its own example and under M others, chosen at random
-    without repeats, which stand for all others.
+    All pairs of examples are N squared rows of the top-down path. For large models, and for
+    posteriors that score the draw of another example slowly, give ``num_others``: each draw is
+    scored under its own example and under M others, chosen at random without repeats, which stand
+    for all others.
 
     .. math:: \hat q(z^n) = \frac1N\, q(z^n \mid x_n)
               + \frac{N - 1}{N M} \sum_{m \in S_n} q(z^n \mid x_m)
@@ -357,7 +368,7 @@ def diagnose(
       it was drawn for;
     - ``marginal_kl``: the rest of the information, the marginal term of `aggregate_split`. For a
       lower level of a chain it is not a KL divergence and may be negative;
-    - ``index_code_error``: with ``num_others``, the standard error of the index code over
+    - ``index_code_error``: of a sample of the pairs, the standard error of the index code over
       examples;
     - ``status``: "active" if the information exceeds ``threshold``, else "collapsed"; "not finite"
       where the model gives NaN or infinity.
@@ -375,7 +386,9 @@ def diagnose(
             the draw of each example is scored under the posterior of every other, at the cost of
             ``max_examples`` squared rows.
         num_others: number of other examples that stand for all of them in these columns, see
-            `aggregate_split`; for models whose ``max_examples`` squared rows take too long.
+            `aggregate_split`; for models whose ``max_examples`` squared rows take too long. None
+            for all, or for 20 if a level's posterior is a flow, whose inverse takes many passes
+            of a network for each row; ``max_examples - 1`` is all of them.
         seed: seed of the draws; the caller's generators are left unchanged.
 
     Returns:
@@ -413,6 +426,8 @@ def diagnose(
         x = part.batch(slice(None)).to(model.dtype)  # may draw binary pixels
         y = None if model.num_classes is None else part.labels
         information, units = _describe(model, x, y, num_samples)
+        if index_code and num_others is None and _is_slow(model, x, y):
+            num_others = min(USUAL_OTHERS, len(x) - 1)
         index = aggregate_split(model, x, y=y, num_others=num_others)[0] if index_code else []
     total = sum(information) or math.nan
     table = pd.DataFrame(
