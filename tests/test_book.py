@@ -30,6 +30,7 @@ FOREIGN = {
     *("CompVis/vunet", "NVlabs/NVAE", "ReactiveBayes/ReactiveMP", "casperkaae/LVAE"),
     *("orybkin/sigma-vae-pytorch", "pytorch/examples", "taldatech/soft-intro-vae-pytorch"),
     *("MachineLearningLifeScience/stochman", "black-forest-labs/flux", "denproc/Taming-VAEs"),
+    *("Rayhane-mamah/Efficient-VDVAE", "addtt/ladder-vae-pytorch"),
     *("nv-tlabs/LION", "openai/vdvae", "tensorflow/probability", "wildart/ManifoldLearning"),
 }
 

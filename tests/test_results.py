@@ -124,6 +124,56 @@ def test_published_rows_are_complete_and_cite_the_bibliography():
     assert set(beside["beside"].str.split().explode()) == main
 
 
+def published_bits() -> pd.DataFrame:
+    path = PROJECT / "benchmarks/published_bits.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def test_published_bits_are_complete_and_cite_the_bibliography():
+    table = published_bits()
+    bibliography = (PROJECT / "book/references.bib").read_text("utf-8")
+    assert all(f"{{{cite}," in bibliography for cite in table["cite"])
+    assert table["bits"].astype(float).between(0.5, 4).all()
+    assert set(table["estimator"]) == {"IW", "bound", "ELBO"}
+    assert set(table["read_in"]) == {"repository", "abstract", "quoted"}
+    draws = table["samples"].where(table["samples"] != "", "0").astype(int)
+    assert (draws[table["estimator"] == "ELBO"] == 1).all()
+    assert (draws[table["estimator"] == "IW"] > 1).all()
+    assert (draws[table["estimator"] == "bound"] == 0).all()
+    assert not table.duplicated(["data", "model", "levels", "estimator"]).any()
+
+
+IMAGES = {
+    "cifar10": "CIFAR-10",
+    "imagenet32": "ImageNet, 32 × 32",
+    "imagenet32_new": "ImageNet, 32 × 32, the later set",
+    "ffhq256": "FFHQ, 256 × 256, 5 bits",
+}
+READ_IN = {
+    "repository": "the authors' repository",
+    "abstract": "the paper's abstract",
+    "quoted": "later work",
+}
+
+
+def test_the_page_prints_the_published_bits_of_the_file():
+    section = PAGE.read_text("utf-8").split("## Colour images", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.split("\n") if line.startswith("| ")]
+    printed = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines[2:]]
+    expected = [
+        [
+            IMAGES[row.data],
+            f"{row.model} {{cite:p}}`{row.cite}`",
+            row.levels,
+            row.bits,
+            {"ELBO": "ELBO", "bound": "not stated", "IW": f"IW-{row.samples}"}[row.estimator],
+            READ_IN[row.read_in],
+        ]
+        for row in published_bits().itertuples()
+    ]
+    assert printed == expected
+
+
 def test_the_commands_on_the_page_are_a_row_of_the_table():
     text = re.sub(r" \\\n\s+", " ", PAGE.read_text("utf-8"))
     train, evaluation = (
