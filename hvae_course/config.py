@@ -36,6 +36,7 @@ Recipe = Literal[
     "nvae",
     "biva",
     "resnet",
+    "draw",
 ]
 NetworksName = Literal["mlp", "convolutional"]
 DataName = Literal[
@@ -737,7 +738,7 @@ class Model(Options):
     latent_sizes: tuple[int, ...] = _UsualSizes((16, 8))
     """Latent dimensions Z_1, ..., Z_L, bottom to top; with convolutional networks the channels of
     each latent map. Those of biva are an odd number, two for each level below the top, by default
-    (16, 16, 8)."""
+    (16, 16, 8); those of draw are one per step, by default eight times 16."""
     networks: NetworksName | None = None
     """What the networks are made of; None for convolutional with the recipes that need it, mlp
     otherwise."""
@@ -745,17 +746,18 @@ class Model(Options):
     """Options of convolutional networks, such as channels=64."""
     hidden: Widths = (256,)
     """Widths of the hidden layers of every network, or one sequence per level, bottom to top.
-    Those of level l apply to its posterior and to the generative network that reads z_l."""
+    Those of level l apply to its posterior and to the generative network that reads z_l. With draw
+    one number, the units of an LSTM."""
     inference_hidden: Widths | None = None
     """Widths in the inference networks; None for those of the generative networks."""
     normalisation: Normalisation | None = None
-    """Normalisation in every network; None for none with vdvae, biva and resnet, layer with
-    bidirectional, batch otherwise."""
+    """Normalisation in every network; None for none with vdvae, biva, resnet and draw, layer
+    with bidirectional, batch otherwise."""
     generative_normalisation: Normalisation | None = None
     """Normalisation in the generative networks; None for the same as in the others."""
     activation: Activation | None = None
-    """Activation function; None for gelu with bidirectional, vdvae, biva and resnet, silu
-    otherwise."""
+    """Activation function; None for gelu with bidirectional, vdvae, biva and resnet, tanh with
+    draw, silu otherwise."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
@@ -777,9 +779,14 @@ class Model(Options):
     """Whether the top level is merged with N(0, I) as well (ladder only)."""
     iaf: bool = False
     """Whether an inverse autoregressive flow follows every level's posterior (resnet only)."""
+    tied: bool = True
+    """Whether all steps share their weights (draw only)."""
+    attention: int | None = None
+    """N, for windows of N x N filters through which each step reads and writes an image; None for
+    the whole image (draw only)."""
     conditional: bool = False
     """Whether the model is of x given its label."""
-    positive = ("latent_sizes", "hidden", "inference_hidden")
+    positive = ("latent_sizes", "hidden", "inference_hidden", "attention")
     shares = ("dropout",)
 
     def __post_init__(self) -> None:
@@ -789,13 +796,14 @@ class Model(Options):
         usual = isinstance(self.latent_sizes, _UsualSizes)
         super().__post_init__()
         if usual:
-            sizes = _UsualSizes((16, 16, 8) if self.recipe == "biva" else (16, 8))
-            object.__setattr__(self, "latent_sizes", sizes)
+            sizes = {"biva": (16, 16, 8), "draw": (16,) * 8}.get(self.recipe, (16, 8))
+            object.__setattr__(self, "latent_sizes", _UsualSizes(sizes))
         bidirectional, plain_maps = self.recipe == "bidirectional", self.recipe in PLAIN_RECIPES
-        deep = self.recipe in DEEP_RECIPES
+        deep, draws = self.recipe in DEEP_RECIPES, self.recipe == "draw"
+        bare = plain_maps or draws
         self._choose_usual(
-            normalisation="none" if plain_maps else "layer" if bidirectional else "batch",
-            activation="gelu" if bidirectional or plain_maps else "silu",
+            normalisation="none" if bare else "layer" if bidirectional else "batch",
+            activation="tanh" if draws else "gelu" if bidirectional or plain_maps else "silu",
             prior="normal" if self.recipe in ("vdvae", "resnet") else "standard",
             networks="convolutional" if deep else "mlp",
         )
@@ -807,6 +815,8 @@ class Model(Options):
         self.make_networks_options()
         if self.networks == "convolutional":
             self._check_convolutional()
+        if draws:
+            self._check_steps()
         if not self.latent_sizes:
             raise ValueError("latent_sizes needs one size per level, got none; give (16,) for one")
         for name in ("hidden", "inference_hidden"):
@@ -815,6 +825,8 @@ class Model(Options):
             ("reads_state", "delta", True),
             ("merge_top", "ladder", False),
             ("iaf", "resnet", False),
+            ("tied", "draw", True),
+            ("attention", "draw", None),
         ):
             if getattr(self, name) is not usual and self.recipe != recipe:
                 raise ValueError(
@@ -901,6 +913,39 @@ class Model(Options):
         if options.group != 1:
             raise ValueError(
                 "the two latents of a level of biva are a group already; leave group out"
+            )
+
+    def _check_steps(self) -> None:
+        """Refuse what the LSTM cells of draw do not have, and tied steps of different sizes."""
+        for name, usual in (
+            ("networks", "mlp"),
+            ("normalisation", "none"),
+            ("generative_normalisation", None),
+            ("activation", "tanh"),
+            ("dropout", 0.0),
+            ("state", "markov"),
+            ("conditional", False),
+        ):
+            if (value := getattr(self, name)) != usual:
+                raise ValueError(
+                    f"draw is a model of x alone, made of plain LSTM cells, got {name}={value!r}; "
+                    f"leave {name} out"
+                )
+        for name in ("hidden", "inference_hidden"):
+            widths = getattr(self, name)
+            if widths is not None and not (len(widths) == 1 and isinstance(widths[0], int)):
+                raise ValueError(
+                    f"each LSTM of draw has one layer of units for all steps, got {name}="
+                    f"{widths}; give one number, such as (256,)"
+                )
+        if self.attention == 1:
+            raise ValueError(
+                "a window has at least 2 x 2 filters, got attention=1; give 2 or more"
+            )
+        if self.tied and len({*self.latent_sizes}) > 1:
+            raise ValueError(
+                f"tied steps have latents of one size, got latent_sizes={self.latent_sizes}; give "
+                "the same size for every step, or tied=False"
             )
 
     @property

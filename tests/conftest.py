@@ -50,6 +50,8 @@ def make_model(tiny_data: DataSet) -> Callable[..., HierarchicalVAE]:
         small = {"channels": 8, "zero_priors": False}  # at zero a prior would read nothing yet
         usual = {"networks_options": small} if deep else {"hidden": (16,)}
         sizes = (4, 4, 3) if recipe == "biva" else (4, 3)  # a pair below the top
+        if recipe == "draw":
+            usual["tied"] = False  # its steps may then differ in size, as levels do
         settings = {**usual, "latent_sizes": sizes} | settings
         torch.manual_seed(seed)
         return getattr(hvae_course.recipes, recipe)(data or tiny_data, **settings)

@@ -5,7 +5,9 @@ from hvae_course.recipes import RECIPES
 
 DEEP = [name for name in RECIPES if name.removesuffix("_vae") in DEEP_RECIPES]
 """Recipes of convolutional networks alone."""
-PERCEPTRONS = [name for name in RECIPES if name not in DEEP]
+CONDITIONAL = [name for name in RECIPES if name != "draw"]
+"""Recipes of models of x given its label."""
+PERCEPTRONS = [name for name in RECIPES if name not in (*DEEP, "draw")]
 """Recipes that are made of multilayer perceptrons unless told otherwise."""
 OF_ANY_NETWORKS = [*PERCEPTRONS, "vdvae"]
 """Recipes that ask for nothing but the modules of every `Networks`."""

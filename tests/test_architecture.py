@@ -40,6 +40,8 @@ ALLOWED = {
         "likelihoods": "colours counts gaussians grey_values tables",
         "priors": "gaussians",
         "flows": "gaussians nets",
+        "attention": "gaussians",
+        "draw": "",
         "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",
@@ -48,8 +50,8 @@ ALLOWED = {
         "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
-        "recipes": "config convolutions data flows gaussians hierarchy likelihoods nets "
-        "posteriors priors",
+        "recipes": "attention config convolutions data draw flows gaussians hierarchy likelihoods "
+        "nets posteriors priors",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",

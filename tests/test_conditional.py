@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from linear_gaussian import D
-from recipe_kinds import OF_ANY_NETWORKS, PERCEPTRONS, RECIPE_STATES
+from recipe_kinds import CONDITIONAL, OF_ANY_NETWORKS, PERCEPTRONS, RECIPE_STATES
 from test_networks import Convolutions
 from torch import Tensor, nn
 from torch.distributions import Normal
@@ -20,12 +20,12 @@ from hvae_course.gaussians import LOG_STD_BOUND
 from hvae_course.hierarchy import HierarchicalVAE, hold, prior_mean, with_label
 from hvae_course.objectives import elbo, importance_weighted
 from hvae_course.oracles import LinearGaussian
-from hvae_course.recipes import RECIPES, build, read_config
+from hvae_course.recipes import build, read_config
 from hvae_course.training import Checkpoint, load_checkpoint, save_checkpoint
 
 C = 3
 SIZES = (4, 3, 2)
-recipe_names = pytest.mark.parametrize("recipe", RECIPES)
+recipe_names = pytest.mark.parametrize("recipe", CONDITIONAL)
 recipe_states = pytest.mark.parametrize(("recipe", "state"), RECIPE_STATES)
 
 

@@ -344,6 +344,8 @@ def test_latent_sizes_that_nobody_gave_follow_from_the_recipe():
     usual, pairs = Model(), Model(recipe="biva")
     assert (usual.latent_sizes, pairs.latent_sizes) == ((16, 8), (16, 16, 8))
     assert replace(usual, recipe="biva") == pairs and replace(pairs, recipe="bottom_up") == usual
+    steps = Model(recipe="draw")
+    assert steps.latent_sizes == (16,) * 8 and replace(steps, recipe="bottom_up") == usual
     with pytest.raises(ValueError, match=r"odd number of latent sizes, got \(16, 8\); give those"):
         Model(recipe="biva", latent_sizes=(16, 8))
 
@@ -360,7 +362,7 @@ def test_the_two_latents_of_a_level_of_biva_stay_together(options, match):
         Model(recipe="biva", networks_options=options)
 
 
-@pytest.mark.parametrize("recipe", ["bottom_up", "ladder", "vdvae", "biva"])
+@pytest.mark.parametrize("recipe", ["bottom_up", "ladder", "vdvae", "biva", "draw"])
 def test_only_the_resnet_vae_has_a_flow(recipe):
     with pytest.raises(ValueError, match=f"iaf is an option of the recipe resnet, .* {recipe}"):
         Model(recipe=recipe, iaf=True)

@@ -41,13 +41,14 @@ LABELLED = DataSpec((8, 8), 2, num_classes=3)
 RECIPE_NETWORKS = [
     (recipe, networks)
     for recipe, networks in itertools.product(INFERENCE, NETWORKS)
-    if networks == "convolutional" or recipe not in DEEP_RECIPES
+    if recipe not in (DEEP_RECIPES if networks == "mlp" else ("draw",))
 ]
 NAMES = ["-".join(pair) for pair in RECIPE_NETWORKS]
 SWITCHES = {
     "ladder": [{"merge_top": True}],
     "delta": [{"reads_state": False}],
     "resnet": [{"iaf": True}],
+    "draw": [{"tied": False}, {"attention": 2}],
 }
 """Options of one recipe alone."""
 
@@ -126,6 +127,10 @@ def test_every_recipe_trains_and_generates(recipe, networks):
     ("recipe", "networks"), RECIPE_NETWORKS, ids=map("-".join, RECIPE_NETWORKS)
 )
 def test_every_recipe_trains_with_labels_and_several_draws(recipe, networks):
+    if recipe == "draw":
+        with pytest.raises(ValueError, match="draw is a model of x alone"):
+            make(LABELLED, recipe=recipe, conditional=True)
+        return
     model = make(LABELLED, networks=networks, recipe=recipe, conditional=True)
     train_step(model, objectives.importance_weighted, Training(num_samples=3))
     generates(model)

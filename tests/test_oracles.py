@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 from linear_gaussian import CHAINS
-from torch.distributions import MultivariateNormal
+from torch.distributions import MultivariateNormal, Normal
 
 from hvae_course.gaussians import diag_normal
 from hvae_course.oracles import (
     LinearGaussian,
     LinearGaussianLayer,
     SharedCause,
+    SharedNoise,
     optimise_link,
     two_level_terms,
 )
@@ -172,3 +173,45 @@ def test_a_slope_that_is_held_may_be_a_number():
     held, data = 0.7, SharedCause(0.9, (0.25, 0.19))
     expected = optimise_link("elbo", data, slope=torch.tensor(held, dtype=torch.float64))
     assert optimise_link("elbo", data, slope=held).terms.elbo == expected.terms.elbo
+
+
+# Shared noise
+
+
+def test_one_noise_for_all_latents_reports_more_than_the_evidence():
+    """The printed digits, and the excess, the information that the latents hold about x."""
+    toy, x = SharedNoise(), torch.tensor([1.5], dtype=torch.float64)
+    false, true = toy.shared(x, *toy.best_shared(x)), toy.log_px(x)
+    assert (round(false.item(), 3), round(true.item(), 3)) == (-1.144, -1.949)
+    torch.testing.assert_close(false - true, torch.full_like(x, 0.5 * math.log(5)))
+    own = toy.independent(x, *toy.best_independent(x))
+    assert own < true and round(own.item(), 3) == -2.530
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("variance", [0.3, 1.0, 2.5])
+def test_the_values_of_both_draws_are_their_expectations_and_the_best_ones_are_stationary(
+    steps, variance, assert_mean
+):
+    toy, x = SharedNoise(steps, variance), torch.tensor([0.8], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(20_000, steps, generator=generator, dtype=torch.float64)
+    signs = torch.tensor([(-1.0) ** t for t in range(steps)], dtype=torch.float64)
+    mean, spread = x / 3, torch.tensor([0.6], dtype=torch.float64)
+    for value, best, drawn in (
+        (toy.independent, toy.best_independent, noise),
+        (toy.shared, toy.best_shared, noise[:, :1] * signs),
+    ):
+        z = mean + spread.sqrt() * drawn
+        log_q, log_p = Normal(mean, spread.sqrt()).log_prob(z), Normal(0, 1).log_prob(z)
+        log_px = Normal(z.sum(dim=1), variance**0.5).log_prob(x)
+        assert_mean(log_px - (log_q - log_p).sum(dim=1), value(x, mean, spread))
+        at = [parameter.requires_grad_() for parameter in best(x)]
+        gradients = torch.autograd.grad(value(x, *at), at)
+        torch.testing.assert_close(gradients, (torch.zeros_like(x),) * 2, rtol=0, atol=1e-12)
+
+
+def test_a_sum_without_latents_or_noise_is_refused():
+    for settings in ((0, 1.0), (4, 0.0)):
+        with pytest.raises(ValueError, match="at least one latent and noise of a positive"):
+            SharedNoise(*settings)

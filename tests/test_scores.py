@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from recipe_kinds import CONDITIONAL
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
@@ -440,7 +441,7 @@ def test_an_evaluation_gives_a_conditional_model_the_labels_of_the_split(conditi
     assert evaluate(conditional, shuffled, num_samples=3, seed=1).elbo.mean != elbo.mean().item()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", CONDITIONAL)
 def test_a_diagnosis_of_a_conditional_model_adds_up(recipe, make_model, tiny_data):
     model = make_model(recipe, conditional=True)
     table = diagnose(model, tiny_data, num_samples=2)

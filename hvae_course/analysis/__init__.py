@@ -1,5 +1,6 @@
 """Evaluate, diagnose and use a trained model."""
 
+from hvae_course.analysis.canvases import canvases
 from hvae_course.analysis.classification import Classification, classify
 from hvae_course.analysis.diagnostics import aggregate_split, diagnose
 from hvae_course.analysis.evaluation import Estimate, Evaluation, bits_per_dim, evaluate
@@ -38,6 +39,7 @@ __all__ = [
     "angle_steps",
     "bits_per_dim",
     "bound_above",
+    "canvases",
     "classify",
     "diagnose",
     "evaluate",

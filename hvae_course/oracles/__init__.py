@@ -5,6 +5,7 @@ from hvae_course.oracles.grid import Isometry, LinearGaussianGrid, isometric_ker
 from hvae_course.oracles.layers import LinearGaussianLayer, LinearGaussianPair
 from hvae_course.oracles.one_factor import OneFactor
 from hvae_course.oracles.shared_cause import Optimum, SharedCause, optimise_link
+from hvae_course.oracles.shared_noise import SharedNoise
 from hvae_course.oracles.two_level import TwoLevelTerms, two_level_terms
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "OneFactor",
     "Optimum",
     "SharedCause",
+    "SharedNoise",
     "TwoLevelTerms",
     "isometric_kernel",
     "optimise_link",

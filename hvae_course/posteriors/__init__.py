@@ -12,6 +12,7 @@ from hvae_course.posteriors.precision import (
     merge_parameters,
     precision_weighted_merge,
 )
+from hvae_course.posteriors.recurrent import Recurrent, RecurrentStep
 from hvae_course.posteriors.residual import ResidualNormal, SquashedNormal, squashed_normal
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Posterior",
     "PosteriorRule",
     "PrecisionWeighted",
+    "Recurrent",
+    "RecurrentStep",
     "ResidualNormal",
     "SquashedNormal",
     "TopDownPosterior",

@@ -11,6 +11,7 @@ from hvae_course.recipes.models import (
     build,
     conv_ladder_vae,
     delta_vae,
+    draw,
     ladder_vae,
     mean_field_vae,
     nvae,
@@ -22,10 +23,12 @@ from hvae_course.recipes.models import (
 )
 from hvae_course.recipes.networks import STATES, MLPs, Networks
 from hvae_course.recipes.priors import PRIORS
+from hvae_course.recipes.recurrent import LSTMs
 
 __all__ = [
     "Convolutions",
     "LIKELIHOODS",
+    "LSTMs",
     "MLPs",
     "NETWORKS",
     "Networks",
@@ -38,6 +41,7 @@ __all__ = [
     "build",
     "conv_ladder_vae",
     "delta_vae",
+    "draw",
     "ladder_vae",
     "mean_field_vae",
     "nvae",

@@ -5,11 +5,12 @@ All recipes share one generative model and differ in how they infer its latents.
 the package knows which model is the ladder VAE.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
+from torch import nn
 
 from hvae_course.config import Model, named_options, plain, take
 from hvae_course.data import DataSet, DataSpec, Standardisation
@@ -24,12 +25,14 @@ from hvae_course.posteriors import (
     Posterior,
     PosteriorRule,
     PrecisionWeighted,
+    Recurrent,
     ResidualNormal,
     TopDownPosterior,
 )
 from hvae_course.recipes.convolutional import Convolutions
 from hvae_course.recipes.networks import MLPs, Networks
 from hvae_course.recipes.priors import make_prior
+from hvae_course.recipes.recurrent import LSTMs
 
 
 def _chain(networks: Networks) -> tuple[BottomUp, Posterior]:
@@ -96,6 +99,11 @@ def _additive(networks: Convolutions, l: int) -> PosteriorRule:
     )
 
 
+def _recurrent(networks: LSTMs) -> tuple[BottomUp, Posterior]:
+    bottom_up = BottomUp([nn.Identity()])
+    return bottom_up, Recurrent(networks.per_step(networks.step), networks.likelihood())
+
+
 INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "bottom_up": _chain,
     "mean_field": _top_down(_direct),
@@ -106,6 +114,7 @@ INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "nvae": _top_down(_residual),
     "biva": _biva,
     "resnet": _top_down(_additive),
+    "draw": _recurrent,
 }
 """Bottom-up path and posterior of every recipe.
 
@@ -184,7 +193,8 @@ def build(
         raise ValueError(
             "the data have one class, so a label says nothing about x; leave conditional out"
         )
-    parts = (networks or NETWORKS[model.networks])(model, spec)
+    usual = LSTMs if model.recipe == "draw" else NETWORKS[model.networks]
+    parts = (networks or usual)(model, spec)
     bottom_up, posterior = INFERENCE[model.recipe](parts)
     if model.prior not in ("standard", "normal") and posterior.reads_top_prior:
         raise TypeError(
@@ -473,6 +483,53 @@ def resnet_vae(
     return _named("resnet", data, {"iaf": iaf, **options})
 
 
+def draw(
+    data: DataSet | DataSpec,
+    *,
+    steps: int | None = None,
+    **options: Any,  # noqa: ANN401
+) -> HierarchicalVAE:
+    """DRAW: T steps, each with a latent of its own, add to one canvas.
+
+    Every step has the same weights, unless ``tied=False``, and reads the whole image, unless
+    ``attention=N`` gives it a window of N x N filters. The first step is the top level.
+
+    Args:
+        data: the data set or its specification, of complete rows that are no counts.
+        steps: T, how often the one latent size is repeated; None if ``latent_sizes`` has one
+            entry per step.
+        **options: fields of `hvae_course.config.Model`.
+
+    Returns:
+        The untrained model.
+
+    Raises:
+        ValueError: if there are several latent sizes to be repeated.
+
+    Source:
+        Gregor et al. (2015), DRAW: a recurrent neural network for image generation,
+        arXiv:1502.04623.
+
+    Example:
+        >>> from hvae_course import data
+        >>> one, eight = (draw(data.load("digits"), steps=steps) for steps in (1, 8))
+        >>> eight.num_levels
+        8
+        >>> len([*one.parameters()]) == len([*eight.parameters()])
+        True
+    """
+    if steps is not None:
+        size = options.get("latent_sizes", (16,))
+        size = tuple(size) if isinstance(size, Sequence) else (size,)
+        if len(size) != 1:
+            raise ValueError(
+                f"steps repeats one latent size, got steps={steps} and latent_sizes={size}; give "
+                "one size, or leave steps out"
+            )
+        options["latent_sizes"] = size * steps
+    return _named("draw", data, options)
+
+
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Top-down VAE whose posteriors are relative to the priors (chapter 3).
 
@@ -571,6 +628,7 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
         nvae,
         biva,
         resnet_vae,
+        draw,
     )
 }
 """Recipes by name.
