@@ -135,6 +135,18 @@ def test_the_closed_form_of_deltas_is_not_the_divergence_of_squashed_gaussians(
     assert abs(information.mean() - wrong) > 20 * standard_error
 
 
+def test_the_closed_form_of_deltas_is_never_below_the_divergence_of_squashed_gaussians():
+    """Squashing and floor shrink both changes and keep their signs; the KL grows with each."""
+    torch.manual_seed(0)
+    m, s = 6 * torch.randn(2, 100_000, 1, dtype=D)
+    size = torch.randn(2, 100_000, 1, dtype=D).exp()
+    shift, log_factor = size * torch.randn(2, 100_000, 1, dtype=D)
+    q, p = squashed_normal(m + shift, s + log_factor), squashed_normal(m, s)
+    right, closed = kl_normal(q, p), kl_delta(shift, log_factor, p)
+    assert (closed - right > -1e-9 * (1 + right)).all()
+    assert (closed > 2 * right).double().mean() > 0.1  # not only because all changes are small
+
+
 @pytest.mark.parametrize("mean", [0.0, 1.0, 4.0, 8.0])
 @pytest.mark.parametrize("log_scale", [-6.0, -3.0, 0.0, 2.0])
 def test_for_small_changes_the_error_of_the_closed_form_is_the_slope_of_the_squashing(

@@ -199,7 +199,7 @@ def Enlarge(answer: Answer) -> str:  # noqa: N802
     Write ``class Enlarge(nn.Module)`` with ``__init__(self, channels, size)``, where ``size`` is
     the height and width of the output, multiples of those of the input, and ``forward(self, h)``:
     each value is copied to all positions of its patch, and a learned map ``(channels, *size)``,
-    zero at the start, is added.
+    zero at the start, is added. That of `hvae_course.convolutions` has a learned gain too.
 
     Args:
         answer: the student's class.
@@ -209,7 +209,7 @@ def Enlarge(answer: Answer) -> str:  # noqa: N802
     """
     cases = [
         ((_CHANNELS, (4, 4)), [_maps(3, side=2)]),
-        ((_CHANNELS, (6, 6)), [_maps(1, side=2)]),
+        ((_CHANNELS, (4, 6)), [_maps(1, side=2)]),
     ]
     _compare_module(
         answer,
@@ -246,9 +246,9 @@ def _enlarge(
 
 
 def _blocks_of_zeros(h: Tensor, size: tuple[int, int]) -> Tensor:
-    factor = size[0] // h.shape[2]
+    rows, columns = (new // old for new, old in zip(size, h.shape[2:], strict=True))
     larger = h.new_zeros(*h.shape[:2], *size)
-    larger[:, :, ::factor, ::factor] = h
+    larger[:, :, ::rows, ::columns] = h
     return larger
 
 
@@ -271,6 +271,9 @@ for _hint, _wrong in {
     ),
     "the learned map starts at one; it starts at zero": _enlarge(start=1.0),
     "the copy is multiplied by the learned map; add it": _enlarge(add=torch.mul),
+    "should have shape (1, 6, 4, 6), yours has (1, 6, 4, 4)": _enlarge(
+        lambda h, size: _nearest(h, (size[0], size[0])), lambda c, size: (c, size[0], size[0])
+    ),
     "the copy is missing": _enlarge(add=lambda h, m: 0 * h + m),
     "no gradient reaches the map": _enlarge(add=lambda h, m: h.detach() + m),
 }.items():

@@ -10,8 +10,8 @@ The network gives a change of the prior's raw parameters m and s, and the *sum* 
 :math:`c(m + \Delta m) - c(m)` is not :math:`\Delta m`, and
 :math:`\log(e^{c(s + \Delta s)} + \epsilon) - \log(e^{c(s)} + \epsilon)` is not :math:`\Delta s`.
 The closed form of `hvae_course.posteriors.delta.kl_delta` at :math:`(\Delta m, \Delta s)` is
-therefore not the KL divergence of these two distributions;
-`hvae_course.gaussians.kl_normal` is.
+therefore not the KL divergence of these two distributions, but at least as large, since both
+slopes are at most 1; `hvae_course.gaussians.kl_normal` is.
 """
 
 from typing import Any

@@ -63,3 +63,5 @@ OTHERS = {
     "pixel_log_prob": [pixel_from_the_other_tail],
     "held_top": [hold_with_noise_of_its_own],
 }
+IN_PLACE = {"scale_bodies"}
+"""Answers that change the model they are given, which a copy in another precision would hide."""

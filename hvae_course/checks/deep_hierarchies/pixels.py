@@ -72,22 +72,23 @@ def pixel_log_prob(answer: Answer) -> str:
         ) from None
     for case in cases[1:]:
         check_gradients(_given(answer, case), _given(_right, case), case[1:4], names=_ARGUMENTS)
-    far = (
-        torch.tensor([[0.0], [0.5], [1.0]]).float(),
-        torch.tensor([0.3, 0.0]).float(),
-        torch.tensor([[40.0], [30.0]]).float(),
-        torch.tensor([[-1.5], [-2.0]]).float(),
-        256,
-    )
-    values = torch.as_tensor(answer(*copies(far)))
-    if not values.isfinite().all():
-        raise Mistake(f"right near the components, and not finite far from them: {_DIGITS}")
-    compare(answer, _right, far, name=f"{_NAME} far from all components", mistakes=_FAR)
-    check_gradients(_given(answer, far), _given(_right, far), far[1:4], names=_ARGUMENTS)
+    for side in (1, -1):  # components above all values, and below
+        far = (
+            torch.tensor([[0.0], [0.5], [1.0]]).float(),
+            torch.tensor([0.3, 0.0]).float(),
+            side * torch.tensor([[40.0], [30.0]]).float(),
+            torch.tensor([[-1.5], [-2.0]]).float(),
+            256,
+        )
+        values = torch.as_tensor(answer(*copies(far)))
+        if not values.isfinite().all():
+            raise Mistake(f"right near the components, and not finite far from them: {_DIGITS}")
+        compare(answer, _right, far, name=f"{_NAME} far from all components", mistakes=_FAR)
+        check_gradients(_given(answer, far), _given(_right, far), far[1:4], names=_ARGUMENTS)
     total = sum(len(case[0]) for case in cases)
     return (
         f"right for {total} values in {len(cases)} cases, in each of which the probabilities add "
-        "up to 1; also right 300 scales away from all components"
+        "up to 1; also right 200 scales away from all components, on both sides"
     )
 
 
@@ -159,6 +160,17 @@ def _clamped(upper: Tensor, lower: Tensor) -> Tensor:
     return (upper.sigmoid() - lower.sigmoid()).clamp(min=1e-12).log()
 
 
+def _one_sided(upper: Tensor, lower: Tensor) -> Tensor:
+    """Right where F(u) and F(l) are small; where both round to 1, the difference is 0."""
+    above, below = F.logsigmoid(upper), F.logsigmoid(lower)
+    return above + torch.log(-torch.expm1(below - above))
+
+
+def _other_sided(upper: Tensor, lower: Tensor) -> Tensor:
+    """The same with F(-l) and F(-u)."""
+    return _one_sided(-lower, -upper)
+
+
 _DIGITS = (
     "the difference of the two sigmoids loses its digits, and far from all components it is 0, or "
     "what it is clamped to, so that no gradient leads back; write it as sigm(u) sigm(-l) (1 - "
@@ -223,7 +235,6 @@ for _hint, _wrong in {
     ),
 }.items():
     pixel_log_prob.mistake(_hint, _wrong)
-pixel_log_prob.mistake(
-    _DIGITS, _log_prob(_tails(bins=_clamped)), _log_prob(_tails(bins=_difference))
-)
+_BINS = (_clamped, _difference, _one_sided, _other_sided)
+pixel_log_prob.mistake(_DIGITS, *(_log_prob(_tails(bins=bins)) for bins in _BINS))
 _FAR = [known for known in pixel_log_prob.mistakes if known.hint == _DIGITS]

@@ -64,7 +64,8 @@ def scale_bodies(answer: Answer) -> str:
             """The states at every depth, without changing what other answers are given."""
             values = []
             for bodies in given:
-                own = function(copy.deepcopy(bodies))
+                held = copy.deepcopy(bodies)
+                own = function(held)
                 own = list(own) if isinstance(own, nn.ModuleList) else own
                 own = as_sequence(own, len(bodies), name="the result")
                 if not all(isinstance(body, nn.Module) for body in own):
@@ -72,6 +73,11 @@ def scale_bodies(answer: Answer) -> str:
                 with torch.no_grad():
                     values.append(_run(own, h))
                 _check_layers(own, bodies)
+                if any(one is not other for one, other in zip(own, held, strict=True)):
+                    raise Mistake(
+                        "these are other bodies than the given ones, whose weights stay as they "
+                        "are; change the given bodies in place, and return them"
+                    )
             return values
 
         return run
@@ -169,6 +175,11 @@ def _(bodies):
             return self.body(h) / len(bodies) ** 0.5
 
     return [Scaled(body) for body in bodies]
+
+
+@scale_bodies.mistake("change the given bodies in place")
+def _(bodies):
+    return _scaled()(copy.deepcopy(bodies))
 
 
 @scale_bodies.mistake("can no longer be trained")

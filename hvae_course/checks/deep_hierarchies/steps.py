@@ -15,8 +15,8 @@ _CLIP, _THRESHOLD, _MOST = 100.0, 400.0, 2
 _CASES = (
     # spikes one by one, in pairs, and a run of long gradients that ends
     ([50, 300, 500, 80, 500, 900, 60, 500, 600, 700, 450, 90, 800, 500, 800, 500, 40], _MOST),
-    # the limit itself, and just below and above the clip
-    ([400, 401, 100, 99, 101, 400], _MOST),
+    # the limit itself, just below and above the clip, and a length of zero
+    ([400, 401, 100, 99, 101, 400, 0], _MOST),
     # numbers that are not finite: alone, within a run of long gradients, and after its end
     ([_NAN, 50, 500, _NAN, 600, 700, _NAN, 50, _INF, 500, 50], _MOST),
     ([500, 600, _INF, 700, _NAN, 800, 80, 500, 500, 500, 500, 500, 30], 3),
@@ -30,11 +30,11 @@ def step_factors(answer: Answer) -> str:
 
     Write ``step_factors(norms, clip, threshold, most) -> (T,)``, the factors of the gradients of T
     steps one after another, 0 for a step that is skipped. ``norms``, ``(T,)``, are the lengths of
-    the gradients. A gradient of at most ``threshold`` is multiplied by ``min(1, clip / norm)``. A
-    longer one is skipped, unless ``most`` long ones were skipped since the last gradient of at
-    most ``threshold``: then it is taken, with the same factor, and so are all that follow, up to
-    the next gradient of at most ``threshold``. A gradient whose norm is not finite is never taken,
-    and changes the count in no way.
+    the gradients. A gradient of at most ``threshold`` is multiplied by ``min(1, clip / norm)``,
+    which is 1 for the norm 0. A longer one is skipped, unless ``most`` long ones were skipped
+    since the last gradient of at most ``threshold``: then it is taken, with the same factor, and
+    so are all that follow, up to the next gradient of at most ``threshold``. A gradient whose norm
+    is not finite is never taken, and changes the count in no way.
 
     Args:
         answer: the student's function.
@@ -70,7 +70,7 @@ def _by_package(norms: Tensor, clip: float, threshold: float, most: int) -> Tens
 
 def _factors(
     factor: Callable[[float, float, float], float] = lambda norm, clip, limit: (
-        min(1, clip / norm)
+        clip / max(clip, norm)
     ),
     short: Callable[[float, float, float], bool] = lambda norm, clip, limit: norm <= limit,
     ends: Callable[[int, int], bool] = lambda skipped, most: skipped >= most,
@@ -121,10 +121,10 @@ for _hint, _wrong in {
         _factors(lambda norm, clip, limit: 1.0)
     ),
     "the gradients are clipped at the threshold; clip them at clip": _factors(
-        lambda norm, clip, limit: min(1, limit / norm)
+        lambda norm, clip, limit: limit / max(limit, norm)
     ),
     "short gradients are made longer: the factor is at most 1": _factors(
-        lambda norm, clip, limit: clip / norm
+        lambda norm, clip, limit: clip / max(norm, 1e-12)
     ),
     "these are the lengths after clipping; return the factors": _factors(
         lambda norm, clip, limit: min(norm, clip)
@@ -151,8 +151,9 @@ for _hint, _wrong in {
     "a gradient that is not a number is taken after enough skips; it never is": _factors(
         finite=lambda norm: True
     ),
+    "your code raised ZeroDivisionError": _factors(lambda norm, clip, limit: min(1, clip / norm)),
     "a factor is not finite; a comparison with NaN is false": _factors(
-        lambda norm, clip, limit: torch.tensor(clip / norm).clamp(max=1).item(),
+        lambda norm, clip, limit: (clip / torch.tensor(norm)).clamp(max=1).item(),
         finite=lambda norm: True,
         short=lambda norm, clip, limit: not norm > limit,
     ),
