@@ -49,7 +49,7 @@ comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 an
 	$(BIN)/python -m benchmarks.merge_controls
 
 deep: $(VENV)/.installed ## run the experiments of chapter 8; runs in the tables are not repeated
-	for name in starts changes splits tricks; do $(BIN)/python -m benchmarks.deep_hierarchies --experiment $$name; done
+	for name in starts changes depths steps tricks splits; do $(BIN)/python -m benchmarks.deep_hierarchies --experiment $$name; done
 
 collapse: $(VENV)/.installed ## record the trainings of chapter 2's explorer
 	$(BIN)/python -m benchmarks.collapse_recording

@@ -3,7 +3,8 @@
 Run it with ``make deep``, or one experiment with ``python -m benchmarks.deep_hierarchies
 --experiment changes``. Each experiment has its table, ``benchmarks/deep_EXPERIMENT.csv``:
 
-- ``changes``: eight levels on maps of 4x4, and what a change of depth or objective does;
+- ``changes``: eight levels on maps of 4x4, and what a change of the objective does;
+- ``depths``: the same levels in groups of 1 to 8, with three times the epochs;
 - ``steps``: the first of them with other steps, clipped, skipped and longer;
 - ``tricks``: 24 levels, with and without the two tricks of initialisation;
 - ``splits``: eight levels, shared out between maps of 8x8 and of 4x4;
@@ -55,9 +56,10 @@ SPIKE = 10.0
 NUM_SAMPLES, VALIDATION_SAMPLES, MAX_ROWS = 100, 10, 1_000
 SEEDS = {
     "changes": (0, 1, 2),
-    "steps": (0,),
-    "tricks": (0,),
-    "splits": (0,),
+    "depths": (0, 1, 2),
+    "steps": (0, 1, 2),
+    "tricks": (0, 1, 2),
+    "splits": (0, 1, 2),
     "starts": (0, 1, 2, 3, 4),
 }
 """Seeds of every table; the option ``--seeds`` adds others."""
@@ -120,14 +122,16 @@ def _splits(*shares: tuple[int, int]) -> dict[str, Setting]:
 FAST = {"learning_rate": 4 * TRAINING.learning_rate}
 CHANGES = {
     "baseline": Setting(),
-    "groups of 2": Setting(networks={"group": 2}),
-    "groups of 4": Setting(networks={"group": 4}),
-    "one group": Setting(networks={"group": 8}),
     "no warm-up": Setting(objective=Objective()),
     "free bits": Setting(objective=Objective(free_bits=FLOOR)),
     "warm-up, free bits": Setting(objective=Objective(warm_up=WARM_UP, free_bits=FLOOR)),
 }
-"""The run that all others change, and what each changes in depth or objective, by name."""
+"""The run that all others change, and what each changes in the objective, by name."""
+DEPTHS = {
+    f"groups of {group}": Setting(networks={"group": group}, training={"epochs": 60})
+    for group in (1, 2, 4, 8)
+}
+"""Depth at equal parameters: levels of a group read the same state."""
 STEPS = {
     "clip": Setting(training={"clip_norm": CLIP_NORM}),
     "skip": Setting(training={"skip_norm": SKIP_NORM}),
@@ -142,6 +146,7 @@ STEPS = {
 """What changes in the steps of the baseline."""
 SETTINGS: dict[str, dict[str, Setting]] = {
     "changes": CHANGES,
+    "depths": DEPTHS,
     "steps": STEPS,
     "tricks": _tricks(24, training={"epochs": 8}),
     "splits": _splits((6, 2), (4, 4), (2, 6)),

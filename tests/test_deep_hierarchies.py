@@ -74,8 +74,8 @@ def test_what_a_table_says_of_settings_is_what_the_program_says(experiment):
 
 
 def test_groups_and_splits_have_exactly_as_many_parameters():
-    groups = [name for name in deep.CHANGES if "group" in name]
-    assert len({count(deep.CHANGES[name]) for name in ("baseline", *groups)}) == 1
+    groups = [deep.CHANGES["baseline"], *deep.DEPTHS.values()]
+    assert len({count(setting) for setting in groups}) == 1
     assert len({count(setting) for setting in deep.SETTINGS["splits"].values()}) == 1
 
 
