@@ -293,7 +293,8 @@ class Sample(Options):
     """Number of examples."""
     pixels: Literal["mean", "drawn"] | None = None
     """The mean of p(x | z), or a draw from it; None for the mean in a picture and a draw in a file
-    of numbers, where a mean would have too little spread, and be no count and no category."""
+    of numbers, where a mean would have too little spread, and be no count and no category, and for
+    a draw where an autoregressive likelihood has no mean."""
     temperature: float = 1.0
     """Factor on the standard deviations of the priors; 0 for their means."""
     label: int | None = None
@@ -340,9 +341,15 @@ class Sample(Options):
             _, spec = read_config(model.config)
             settings = {"seed": self.seed, "temperature": self.temperature, "label": self.label}
             px = sample(model, self.count, **settings).px
+            has_mean = model.top_down.likelihood.has_mean
+            if self.pixels == "mean" and not has_mean:
+                raise ValueError(
+                    "this likelihood has no mean in closed form; leave pixels out, or draw them "
+                    "with --pixels drawn"
+                )
         with isolated_random(model.device):
             seed_all(self.seed, 1)
-            pixels = self.pixels or ("mean" if picture else "drawn")
+            pixels = self.pixels or ("mean" if picture and has_mean else "drawn")
             values = (px.mean if pixels == "mean" else px.sample()).float().cpu()
         if picture:
             own = found.data is not None and found.data.data not in DATA_SETS

@@ -37,6 +37,7 @@ Recipe = Literal[
     "biva",
     "resnet",
     "draw",
+    "flow_ladder",
 ]
 NetworksName = Literal["mlp", "convolutional"]
 DataName = Literal[
@@ -55,6 +56,7 @@ Normalisation = Literal["batch", "layer", "none"]
 Activation = Literal["gelu", "glu", "leaky_relu", "relu", "silu", "tanh"]
 State = Literal["markov", "skip"]
 LikelihoodName = Literal[
+    "autoregressive",
     "bernoulli",
     "categorical",
     "discretized_logistic",
@@ -63,9 +65,10 @@ LikelihoodName = Literal[
     "logistic_mixture",
     "mixed",
     "negative_binomial",
+    "pixel_convolutional",
     "poisson",
 ]
-PriorName = Literal["standard", "normal", "mixture", "vamp", "vhp"]
+PriorName = Literal["standard", "normal", "mixture", "vamp", "vhp", "flow"]
 ObjectiveName = Literal["elbo", "iwae"]
 Optimiser = Literal["adam", "adamax", "adamw"]
 Decay = Literal["linear", "cosine"]
@@ -401,6 +404,22 @@ class VHP(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flow(Options):
+    """Autoregressive flow over a latent vector."""
+
+    transform: Literal["affine", "spline"] = "affine"
+    """What a step of a prior does to a dimension given those before it; spline needs the package
+    zuko (``pip install 'hvae-course[flows]'``). Steps of a posterior are affine."""
+    num_steps: int = 2
+    """Number of steps; every second one reads the dimensions in reverse."""
+    hidden: tuple[int, ...] = (64,)
+    """Widths of the hidden layers of a step."""
+    activation: Literal["gelu", "leaky_relu", "relu", "silu", "tanh"] = "gelu"
+    """Activation function."""
+    positive = ("num_steps", "hidden")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fixed(Options):
     """A likelihood without options."""
 
@@ -450,6 +469,36 @@ class Components(Options):
     num_components: int = 10
     """K, number of components per pixel."""
     positive = ("num_components",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window(Options):
+    """Options of the autoregressive likelihood of a masked network."""
+
+    window: int | None = None
+    """w, how many pixels before its own an output sees; None for all, 0 for none."""
+    hidden: tuple[int, ...] = (256,)
+    """Widths of the hidden layers, best multiples of the number of pixels."""
+    not_negative = ("window",)
+    positive = ("hidden",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelConvolutions(Options):
+    """Options of the autoregressive likelihood of gated convolutions."""
+
+    channels: int = 16
+    """Channels of both stacks."""
+    num_layers: int = 4
+    """Number of layers, each of which reaches (kernel - 1) / 2 pixels further."""
+    kernel: int = 5
+    """Side of the kernels, an odd number."""
+    positive = ("channels", "num_layers", "kernel")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {self.kernel}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -508,10 +557,10 @@ def block_options(block: Mapping[str, Any]) -> Options:
         ValueError: if the likelihood is unknown, or an option is missing or wrong.
     """
     name, num_values = block.get("likelihood"), block.get("num_values")
-    known = [other for other in LIKELIHOODS if other != "mixed"]
+    known = [name for name in LIKELIHOODS if name not in ("mixed", *AUTOREGRESSIVE_LIKELIHOODS)]
     if name not in known:
         raise ValueError(f"unknown likelihood {name!r}; choose one of {', '.join(known)}")
-    categories = name in GREY_LIKELIHOODS and name != "bernoulli"
+    categories = name in GREY_LIKELIHOODS and name not in BINARY_LIKELIHOODS
     if categories and not (type(num_values) is int and num_values >= 2):
         raise ValueError(
             f"the likelihood {name!r} needs num_values, the number V >= 2 of the values 0 to "
@@ -593,18 +642,24 @@ DEEP_RECIPES = ("vdvae", "nvae", "biva", "resnet")
 """Recipes of convolutional networks alone."""
 PLAIN_RECIPES = ("vdvae", "biva", "resnet")
 """Recipes whose usual networks have no normalisation."""
+VECTOR_RECIPES = ("flow_ladder",)
+"""Recipes of multilayer perceptrons alone."""
+FLOW_RECIPES = ("bidirectional", "flow_ladder")
+"""Recipes whose latent vectors may have flows."""
 PRIORS: dict[str, type[Options]] = {
     "standard": Standard,
     "normal": Normal,
     "mixture": Mixture,
     "vamp": Vamp,
     "vhp": VHP,
+    "flow": Flow,
 }
 """Options of every prior.
 
 :meta hide-value:
 """
 LIKELIHOODS: dict[str, type[Options]] = {
+    "autoregressive": Window,
     "bernoulli": Fixed,
     "categorical": Fixed,
     "discretized_logistic": Fixed,
@@ -613,13 +668,21 @@ LIKELIHOODS: dict[str, type[Options]] = {
     "logistic_mixture": Components,
     "mixed": Blocks,
     "negative_binomial": BoundedDispersion,
+    "pixel_convolutional": PixelConvolutions,
     "poisson": BoundedRate,
 }
 """Options of every likelihood.
 
 :meta hide-value:
 """
-GREY_LIKELIHOODS = ("bernoulli", "categorical", "discretized_logistic", "logistic_mixture")
+AUTOREGRESSIVE_LIKELIHOODS = ("autoregressive", "pixel_convolutional")
+"""Likelihoods whose dimensions depend on each other given z."""
+BINARY_LIKELIHOODS = ("autoregressive", "bernoulli", "pixel_convolutional")
+"""Likelihoods of binary pixels."""
+GREY_LIKELIHOODS = (
+    *("autoregressive", "bernoulli", "categorical", "discretized_logistic"),
+    *("logistic_mixture", "pixel_convolutional"),
+)
 """Likelihoods of grey, colour or binary pixels, which give real values no density."""
 COUNT_LIKELIHOODS = ("negative_binomial", "poisson")
 """Likelihoods of counts."""
@@ -752,12 +815,12 @@ class Model(Options):
     """Widths in the inference networks; None for those of the generative networks."""
     normalisation: Normalisation | None = None
     """Normalisation in every network; None for none with vdvae, biva, resnet and draw, layer
-    with bidirectional, batch otherwise."""
+    with bidirectional and flow_ladder, batch otherwise."""
     generative_normalisation: Normalisation | None = None
     """Normalisation in the generative networks; None for the same as in the others."""
     activation: Activation | None = None
-    """Activation function; None for gelu with bidirectional, vdvae, biva and resnet, tanh with
-    draw, silu otherwise."""
+    """Activation function; None for gelu with bidirectional, flow_ladder, vdvae, biva and resnet,
+    tanh with draw, silu otherwise."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
@@ -778,7 +841,10 @@ class Model(Options):
     merge_top: bool = False
     """Whether the top level is merged with N(0, I) as well (ladder only)."""
     iaf: bool = False
-    """Whether an inverse autoregressive flow follows every level's posterior (resnet only)."""
+    """Whether an inverse autoregressive flow follows every level's posterior (resnet, and
+    bidirectional and flow_ladder with perceptrons)."""
+    flow_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the flows of bidirectional and flow_ladder, such as num_steps=1, see `Flow`."""
     tied: bool = True
     """Whether all steps share their weights (draw only)."""
     attention: int | None = None
@@ -798,7 +864,7 @@ class Model(Options):
         if usual:
             sizes = {"biva": (16, 16, 8), "draw": (16,) * 8}.get(self.recipe, (16, 8))
             object.__setattr__(self, "latent_sizes", _UsualSizes(sizes))
-        bidirectional, plain_maps = self.recipe == "bidirectional", self.recipe in PLAIN_RECIPES
+        bidirectional, plain_maps = self.recipe in FLOW_RECIPES, self.recipe in PLAIN_RECIPES
         deep, draws = self.recipe in DEEP_RECIPES, self.recipe == "draw"
         bare = plain_maps or draws
         self._choose_usual(
@@ -812,6 +878,11 @@ class Model(Options):
                 f"the recipe {self.recipe} is one of convolutional networks, got networks='mlp'; "
                 "leave networks out"
             )
+        if self.recipe in VECTOR_RECIPES and self.networks == "convolutional":
+            raise ValueError(
+                f"the recipe {self.recipe} is one of multilayer perceptrons, because its flows "
+                "are over vectors, got networks='convolutional'; leave networks out"
+            )
         self.make_networks_options()
         if self.networks == "convolutional":
             self._check_convolutional()
@@ -824,7 +895,6 @@ class Model(Options):
         for name, recipe, usual in (
             ("reads_state", "delta", True),
             ("merge_top", "ladder", False),
-            ("iaf", "resnet", False),
             ("tied", "draw", True),
             ("attention", "draw", None),
         ):
@@ -832,6 +902,7 @@ class Model(Options):
                 raise ValueError(
                     f"{name} is an option of the recipe {recipe}, got it with {self.recipe}"
                 )
+        self._check_flows()
         if self.prior == "vamp" and self.conditional:
             raise ValueError(
                 "the pseudo-inputs of the prior 'vamp' have no labels, so a conditional model "
@@ -852,6 +923,26 @@ class Model(Options):
         self.make_prior_options()
         if self.likelihood is not None:
             self.make_likelihood_options(self.likelihood)
+
+    def _check_flows(self) -> None:
+        """Refuse flows where the recipe has none."""
+        flows = self.recipe in FLOW_RECIPES and self.networks == "mlp"
+        if self.iaf and not (flows or self.recipe == "resnet"):
+            raise ValueError(
+                "iaf is an option of the recipe resnet, and of bidirectional and flow_ladder with "
+                f"perceptrons, got it with {self.recipe} and networks={self.networks!r}"
+            )
+        if self.flow_options and not (self.recipe == "flow_ladder" or flows and self.iaf):
+            raise ValueError(
+                "flow_options are those of the recipe flow_ladder, and of bidirectional with "
+                f"iaf=True, got them with {self.recipe}; the options of the prior 'flow' are "
+                "prior_options"
+            )
+        if self.make_flow_options().transform != "affine" and self.recipe != "flow_ladder":
+            raise ValueError(
+                "splines are for priors alone, because a posterior scores its own draws; choose "
+                "transform='affine', or the recipe flow_ladder"
+            )
 
     def _check_widths(self, widths: Widths, name: str) -> None:
         """Require one sequence of widths for all levels, or exactly one per level."""
@@ -974,6 +1065,14 @@ class Model(Options):
         own = generative or self.inference_hidden is None
         widths = self.hidden if own else self.inference_hidden
         return widths[l] if widths and isinstance(widths[0], tuple) else widths
+
+    def make_flow_options(self) -> Any:  # noqa: ANN401
+        """Options of the flows of the levels, with defaults.
+
+        Returns:
+            A `Flow` object.
+        """
+        return make_options({self.recipe: Flow}, self.recipe, self.flow_options, of="flow")
 
     def make_prior_options(self) -> Any:  # noqa: ANN401
         """Options of the prior, with defaults.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from hvae_course.gaussians import at_least_float32, bound_log_std, sum_event
 from hvae_course.nets import ACTIVATIONS
@@ -113,7 +113,7 @@ class InverseAutoregressive(Distribution):
     `hvae_course.hierarchy.trace.Level.information` estimates it from the draw.
 
     Args:
-        base: q_0, with batch shape ``(B,)``.
+        base: q_0, with batch shape ``(B,)``; of several steps, the flow before this one.
         maps: function from z^0 to a and b, in which every entry depends on the entries before it
             alone. ``s b`` passes `hvae_course.gaussians.bound_log_std`.
         step: s, by which a and b are multiplied, so that the flow starts close to the identity.
@@ -129,7 +129,7 @@ class InverseAutoregressive(Distribution):
 
     def __init__(
         self,
-        base: Independent,
+        base: Distribution,
         maps: Callable[[Tensor], tuple[Tensor, Tensor]],
         *,
         step: float = 0.1,
@@ -161,6 +161,23 @@ class InverseAutoregressive(Distribution):
         z = (z0 - shift) * (-log_scale).exp()
         self._last = z, self._log_density(z0, log_scale), torch.is_grad_enabled()
         return z
+
+    def from_noise(self, noise: Tensor | float) -> Tensor:
+        """Give the value that standard-normal noise becomes.
+
+        Args:
+            noise: ``(B, *event)``; 0 gives the value that the mean of q_0 becomes, which stands
+                for the distribution where one value has to.
+
+        Returns:
+            ``(B, *event)``.
+        """
+        if isinstance(self.base, InverseAutoregressive):
+            z0 = self.base.from_noise(noise)
+        else:
+            z0 = self.base.mean + self.base.base_dist.scale * noise
+        shift, log_scale = self._shift_and_log_scale(z0)
+        return (z0 - shift) * (-log_scale).exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, ``(B,)``; cheap for the last draw, slow for any other value."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Independent
 
+from hvae_course.autoregressive import AutoregressivePixels, PixelNetwork
 from hvae_course.colours import MID_GREY, LogisticMixture, num_pairs
 from hvae_course.counts import NegativeBinomialCounts, PoissonCounts
 from hvae_course.gaussians import (
@@ -33,6 +34,7 @@ from hvae_course.gaussians import (
     sum_event,
 )
 from hvae_course.grey_values import DiscretizedLogisticDistribution, GreyCategorical
+from hvae_course.masked import MaskedMLP
 from hvae_course.tables import ObservedValues, Rows
 
 LOG_RATE_BOUND = 16.0
@@ -57,6 +59,8 @@ class Likelihood(nn.Module, ABC):
     measure: Literal["probability", "density"] = "density"
     """What ``log_prob`` is the logarithm of: the probability of discrete values, which is at most
     1, or a density, which has no upper limit. The two cannot be compared."""
+    has_mean = True
+    """Whether p(x | z) has a mean in closed form; where it has none, images are draws."""
     density_columns: Sequence[int] | None = None
     """Columns that a density scores, where others have a probability; None for all."""
 
@@ -119,8 +123,8 @@ class BinaryPixels(Independent):
         return -sum_event(entropies, self)
 
 
-class Bernoulli(Likelihood):
-    r"""Binary pixels, parametrised by logits so that no probability is clamped.
+class BinaryLikelihood(Likelihood):
+    r"""Likelihood of binary pixels, parametrised by logits so that no probability is clamped.
 
     Refuses grey values x. Their cross-entropy is not :math:`-\log p(x \mid z)` but the mean of
     :math:`-\log p(y \mid z)` over binarisations y of x (:eq:`eq-grey-cross-entropy`).
@@ -133,16 +137,124 @@ class Bernoulli(Likelihood):
         super().check(x)
         if not ((x == 0) | (x == 1)).all():
             raise ValueError(
-                "the Bernoulli likelihood scores binary pixels, got grey values between "
-                f"{x.min():g} and {x.max():g}; binarise the data (binarisation='dynamic') or "
-                "choose the likelihood 'categorical'"
+                f"the {type(self).__name__} likelihood scores binary pixels, got grey values "
+                f"between {x.min():g} and {x.max():g}; binarise the data "
+                "(binarisation='dynamic') or choose the likelihood 'categorical'"
             )
+
+
+class Bernoulli(BinaryLikelihood):
+    """Binary pixels, independent given z."""
 
     def forward(self, h: Tensor) -> Independent:
         """Give p(x | z)."""
         logits = at_least_float32(self.net(h))
         pixels = BernoulliDistribution(logits=logits, validate_args=False)
         return BinaryPixels(pixels, logits.dim() - 1, validate_args=False)
+
+
+class Autoregressive(BinaryLikelihood):
+    """Binary data of which every dimension sees those before it, through a masked network.
+
+    The logit of a dimension is the sum of one that the state gives, as for `Bernoulli`, and one of
+    a `hvae_course.masked.MaskedMLP` that reads the dimensions in its window, and a context from
+    the state unmasked. Images are in raster order.
+
+    Args:
+        net: module from the top-down state to ``(B, 2 D)``, D logits and the context.
+        size: D.
+        window: w, how many dimensions before its own an output sees; None for all, 0 for none.
+        hidden: widths of the hidden layers of the masked network.
+
+    Source:
+        Chen et al. (2017), Variational lossy autoencoder, arXiv:1611.02731, for the window.
+
+    Example:
+        >>> from hvae_course import recipes
+        >>> from hvae_course.data import DataSpec
+        >>> settings = {"likelihood": "autoregressive", "likelihood_options": {"window": 3}}
+        >>> model = recipes.vae(DataSpec((4, 4), 2), hidden=(8,), **settings)
+        >>> model.generate(2).px.sample().shape
+        torch.Size([2, 16])
+    """
+
+    outputs_per_pixel = 2
+    has_mean = False
+
+    def __init__(
+        self,
+        net: nn.Module,
+        size: int,
+        *,
+        window: int | None = None,
+        hidden: Sequence[int] = (256,),
+    ) -> None:
+        super().__init__(net)
+        self.masked = MaskedMLP(size, hidden=hidden, window=window, context=size)
+
+    def forward(self, h: Tensor) -> AutoregressivePixels:
+        """Give p(x | z)."""
+        own, context = self.net(h).chunk(2, dim=1)
+        return AutoregressivePixels(
+            lambda x: own + self.masked(x, context).squeeze(-2), like=at_least_float32(own)
+        )
+
+
+class PixelConvolutional(BinaryLikelihood):
+    """Binary images of which every pixel sees those before it, through gated convolutions.
+
+    The logit of a pixel is the sum of one that the state gives, as for `Bernoulli`, and one of a
+    `hvae_course.autoregressive.PixelNetwork`, which reads maps from the state at every position.
+
+    Args:
+        net: module from the top-down state to ``(B, 4 D)``, a map of logits and three maps that
+            the convolutions read, one after the other.
+        image_shape: height and width of the images, or ``(1, H, W)``.
+        channels: channels of the convolutions.
+        num_layers: number of layers.
+        kernel: side of the kernels, an odd number.
+
+    Raises:
+        ValueError: if the data are not images of one channel, or the kernel is even.
+    """
+
+    outputs_per_pixel = 4
+    has_mean = False
+
+    def __init__(
+        self,
+        net: nn.Module,
+        image_shape: Sequence[int],
+        *,
+        channels: int = 16,
+        num_layers: int = 4,
+        kernel: int = 5,
+    ) -> None:
+        super().__init__(net)
+        shape = tuple(image_shape)
+        if len(shape) not in (2, 3) or shape[:-2] not in ((), (1,)):
+            raise ValueError(
+                "the likelihood 'pixel_convolutional' scores images (H, W) of one channel, got "
+                f"examples of the shape {shape}; choose 'autoregressive', which takes any "
+                "vector, or give the data their shape"
+            )
+        self.size = shape[-2:]
+        options = {"channels": channels, "num_layers": num_layers, "kernel": kernel}
+        self.pixels = PixelNetwork(self.outputs_per_pixel - 1, **options)
+
+    def forward(self, h: Tensor) -> AutoregressivePixels:
+        """Give p(x | z)."""
+        maps = self.net(h).unflatten(1, (self.outputs_per_pixel, *self.size))
+        own, context = maps[:, 0].flatten(1), maps[:, 1:]
+
+        def logits_of(x: Tensor) -> Tensor:
+            images = x.reshape(-1, 1, *self.size)
+            read = context.expand(*x.shape[:-1], *context.shape[1:]).reshape(
+                -1, *context.shape[1:]
+            )
+            return own + self.pixels(images, read).reshape(x.shape)
+
+        return AutoregressivePixels(logits_of, like=at_least_float32(own))
 
 
 class GreyLikelihood(Likelihood):
@@ -507,6 +619,7 @@ class MissingValues(Likelihood):
     def __init__(self, net: Likelihood) -> None:
         super().__init__(net)
         self.measure, self.density_columns = net.measure, net.density_columns
+        self.has_mean = net.has_mean
 
     def check(self, x: Tensor) -> None:
         """Refuse observed values outside the support; 0 stands in for what is missing."""

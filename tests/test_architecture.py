@@ -26,6 +26,8 @@ ALLOWED = {
         "gaussians": "",
         "nets": "",
         "convolutions": "nets",
+        "masked": "nets",
+        "autoregressive": "gaussians",
         "processes": "",
         "seeding": "",
         "data": "config files",
@@ -37,21 +39,23 @@ ALLOWED = {
         "colours": "gaussians grey_values",
         "counts": "gaussians",
         "tables": "gaussians",
-        "likelihoods": "colours counts gaussians grey_values tables",
+        "likelihoods": "autoregressive colours counts gaussians grey_values masked tables",
         "priors": "gaussians",
         "flows": "gaussians nets",
         "attention": "gaussians",
         "draw": "",
+        "vector_flows": "flows gaussians masked",
+        "splines": "gaussians nets vector_flows",
         "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
-        "oracles": "gaussians hierarchy likelihoods posteriors priors",
+        "oracles": "flows gaussians hierarchy likelihoods posteriors priors vector_flows",
         "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
         "recipes": "attention config convolutions data draw flows gaussians hierarchy likelihoods "
-        "nets posteriors priors",
+        "nets posteriors priors splines vector_flows",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",
@@ -203,6 +207,7 @@ after = state()
 changed = [name for name in before if before[name] != after[name]]
 assert not changed, changed
 assert "torchvision" not in sys.modules
+assert "zuko" not in sys.modules
 """
 
 

@@ -26,7 +26,7 @@ from hvae_course.config import (
     plain,
 )
 from hvae_course.data import DataSpec, loading
-from hvae_course.likelihoods import Bernoulli, GreyLikelihood
+from hvae_course.likelihoods import BinaryLikelihood, GreyLikelihood
 from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
 from hvae_course.objectives import OBJECTIVES
 from hvae_course.recipes.models import INFERENCE
@@ -325,8 +325,13 @@ def test_every_name_is_in_the_table_that_implements_it(names, table):
 
 
 def test_likelihoods_of_grey_values_are_those_that_check_them():
-    grey = [n for n, k in recipes.LIKELIHOODS.items() if issubclass(k, Bernoulli | GreyLikelihood)]
+    kinds = recipes.LIKELIHOODS.items()
+    grey = [n for n, kind in kinds if issubclass(kind, BinaryLikelihood | GreyLikelihood)]
     assert config.GREY_LIKELIHOODS == tuple(grey)
+    binary = [n for n, kind in kinds if issubclass(kind, BinaryLikelihood)]
+    assert config.BINARY_LIKELIHOODS == tuple(binary)
+    without_mean = [n for n, kind in kinds if not kind.has_mean]
+    assert config.AUTOREGRESSIVE_LIKELIHOODS == tuple(without_mean)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +368,7 @@ def test_the_two_latents_of_a_level_of_biva_stay_together(options, match):
 
 
 @pytest.mark.parametrize("recipe", ["bottom_up", "ladder", "vdvae", "biva", "draw"])
-def test_only_the_resnet_vae_has_a_flow(recipe):
+def test_recipes_without_a_flow_refuse_one(recipe):
     with pytest.raises(ValueError, match=f"iaf is an option of the recipe resnet, .* {recipe}"):
         Model(recipe=recipe, iaf=True)
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributions import kl_divergence
 
 from hvae_course import recipes
-from hvae_course.config import LIKELIHOODS, Model
+from hvae_course.config import AUTOREGRESSIVE_LIKELIHOODS, LIKELIHOODS, Model
 from hvae_course.convolutions import (
     CELLS,
     MAP_NORMALISATIONS,
@@ -262,11 +262,11 @@ SPECS = {
     "negative_binomial": {"num_values": None, "counts": True},
     "poisson": {"num_values": None, "counts": True},
 }
-"""Data that each likelihood of images scores."""
+"""Data that each likelihood of images scores whose pixels are one by one."""
 
 
 def test_every_likelihood_of_images_is_tried():
-    assert SPECS.keys() | {"mixed"} == LIKELIHOODS.keys()
+    assert SPECS.keys() | {"mixed", *AUTOREGRESSIVE_LIKELIHOODS} == LIKELIHOODS.keys()
 
 
 @pytest.mark.parametrize("factor", [1, 2])

@@ -30,6 +30,7 @@ OPTIONS = {
     "mixture": {"num_components": 5},
     "vamp": {"num_components": 5, "start": "random"},
     "vhp": {"num_samples": 4, "hidden": (6,)},
+    "flow": {"hidden": (6,)},
 }
 
 

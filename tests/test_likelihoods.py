@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent
 
 from hvae_course import Trace
+from hvae_course.config import AUTOREGRESSIVE_LIKELIHOODS
 from hvae_course.likelihoods import (
     Bernoulli,
     Categorical,
@@ -24,7 +25,8 @@ V = 5  # grey values
 GREY = (Categorical, DiscretizedLogistic, MixtureOfLogistics)
 REAL = ("gaussian", "isotropic_gaussian")
 COUNTS = ("negative_binomial", "poisson")
-names = pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name != "mixed"])
+OTHERS = ("mixed", *AUTOREGRESSIVE_LIKELIHOODS)  # whose pixels are not one by one
+names = pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name not in OTHERS])
 
 
 def make(name: str, net: nn.Module | None = None) -> Likelihood:

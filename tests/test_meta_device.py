@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from hvae_course import config, objectives, posteriors, priors
-from hvae_course.config import DEEP_RECIPES, LIKELIHOODS, NETWORKS, PRIORS, Model, Training
+from hvae_course.config import (
+    AUTOREGRESSIVE_LIKELIHOODS,
+    DEEP_RECIPES,
+    LIKELIHOODS,
+    NETWORKS,
+    PRIORS,
+    VECTOR_RECIPES,
+    Model,
+    Training,
+)
 from hvae_course.convolutions import CELLS, MAP_NORMALISATIONS
 from hvae_course.data import DataSpec
 from hvae_course.hierarchy import HierarchicalVAE
@@ -41,7 +50,7 @@ LABELLED = DataSpec((8, 8), 2, num_classes=3)
 RECIPE_NETWORKS = [
     (recipe, networks)
     for recipe, networks in itertools.product(INFERENCE, NETWORKS)
-    if recipe not in (DEEP_RECIPES if networks == "mlp" else ("draw",))
+    if recipe not in (DEEP_RECIPES if networks == "mlp" else ("draw", *VECTOR_RECIPES))
 ]
 NAMES = ["-".join(pair) for pair in RECIPE_NETWORKS]
 SWITCHES = {
@@ -49,6 +58,7 @@ SWITCHES = {
     "delta": [{"reads_state": False}],
     "resnet": [{"iaf": True}],
     "draw": [{"tied": False}, {"attention": 2}],
+    "flow_ladder": [{"iaf": True}],
 }
 """Options of one recipe alone."""
 
@@ -187,7 +197,7 @@ def test_perceptrons_train_with_every_state_and_normalisation(state, normalisati
 @pytest.mark.parametrize("name", PRIORS)
 def test_every_prior_trains_and_generates(name, networks):
     settings = {"networks": networks, "recipe": "bidirectional", "prior": name}
-    if name in ("mixture", "vhp") and networks == "convolutional":
+    if name in ("mixture", "vhp", "flow") and networks == "convolutional":
         with pytest.raises(ValueError, match="is over vectors"):
             make(**settings)
         return
@@ -204,6 +214,7 @@ def test_the_names_give_every_prior_of_the_package():
 # Likelihoods
 
 SPECS = {
+    "autoregressive": {"num_values": 2},
     "bernoulli": {"num_values": 2},
     "categorical": {"num_values": 5},
     "discretized_logistic": {"num_values": 5},
@@ -212,6 +223,7 @@ SPECS = {
     "isotropic_gaussian": {"num_values": None},
     "mixed": {"num_values": None},
     "negative_binomial": {"num_values": None, "counts": True},
+    "pixel_convolutional": {"num_values": 2},
     "poisson": {"num_values": None, "counts": True},
 }
 """Data that each likelihood scores."""
@@ -227,8 +239,18 @@ def test_every_likelihood_is_tried():
     assert SPECS.keys() == LIKELIHOODS.keys()
 
 
+@pytest.mark.parametrize("networks", NETWORKS)
+@pytest.mark.parametrize("name", AUTOREGRESSIVE_LIKELIHOODS)
+def test_every_autoregressive_likelihood_trains_and_generates(name, networks):
+    model = make(likelihood=name, networks=networks)
+    train_step(model)
+    generates(model)
+
+
 @pytest.mark.parametrize("missing", [False, True], ids=["complete", "missing"])
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name", [name for name in SPECS if name not in AUTOREGRESSIVE_LIKELIHOODS]
+)
 def test_every_likelihood_trains_and_generates(name, missing):
     """Complete rows of numbers, colour images of which a part is missing."""
     shape = (3, 8, 8) if missing and name not in ("mixed", "logistic_mixture") else 6

@@ -58,6 +58,7 @@ OPTIONS = {
     "mixture": {"num_components": 5},
     "vamp": {"num_components": 5, "start": "random"},
     "vhp": {"num_samples": 3, "hidden": (6,)},
+    "flow": {"hidden": (6,)},
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from hvae_course import likelihoods, recipes
-from hvae_course.config import COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model
+from hvae_course.config import BINARY_LIKELIHOODS, COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model
 from hvae_course.data import DataSpec
 from hvae_course.gaussians import kl_normal
 from hvae_course.hierarchy import HierarchicalVAE
@@ -39,7 +39,8 @@ def spec_for(likelihood: str, num_features: int = 6) -> DataSpec:
         return DataSpec(num_features, None)
     if likelihood in COUNT_LIKELIHOODS:
         return DataSpec(num_features, None, counts=True)
-    return DataSpec(num_features, 2 if likelihood == "bernoulli" else 17)
+    shape = (2, num_features // 2) if likelihood == "pixel_convolutional" else num_features
+    return DataSpec(shape, 2 if likelihood in BINARY_LIKELIHOODS else 17)
 
 
 def data_for(likelihood: str, batch: int, num_features: int = 6) -> Tensor:

@@ -12,7 +12,14 @@ from hvae_course.analysis import diagnose, evaluate
 from hvae_course.data import DataSpec, load
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import Constrained, elbo
-from hvae_course.priors import VHP, LearnedNormal, MixtureOfGaussians, StandardNormal, VampPrior
+from hvae_course.priors import (
+    VHP,
+    FlowPrior,
+    LearnedNormal,
+    MixtureOfGaussians,
+    StandardNormal,
+    VampPrior,
+)
 from hvae_course.recipes import PRIORS, build
 from hvae_course.training import load_checkpoint
 
@@ -22,6 +29,7 @@ OPTIONS = {
     "mixture": {"num_components": 5, "spread": 0.5},
     "vamp": {"num_components": 5},
     "vhp": {"zeta_size": 1, "num_samples": 3, "hidden": [6]},
+    "flow": {"hidden": [6], "num_steps": 1},
 }
 KINDS = {
     "standard": StandardNormal,
@@ -29,6 +37,7 @@ KINDS = {
     "mixture": MixtureOfGaussians,
     "vamp": VampPrior,
     "vhp": VHP,
+    "flow": FlowPrior,
 }
 DEPTHS = {1: (3,), 2: (4, 3), 3: (4, 3, 2)}
 BLIND = ["mean_field_vae", "bidirectional_vae", "ladder_vae"]  # a top level that reads no prior

@@ -154,7 +154,8 @@ def progressive(
     - ``log_px``: :math:`\mathbb E \log p(x \mid z)`, nats per example; with all levels held this
       is the reconstruction term of the ELBO;
     - ``rmse``: root of the mean squared difference between x and the mean of p(x | z), over all
-      dimensions, examples and draws, in the units of the data;
+      dimensions, examples and draws, in the units of the data; NaN for an autoregressive
+      likelihood, which has no mean in closed form;
     - ``information_error``, ``log_px_error``, ``rmse_error``: standard errors over examples.
 
     For inference from the bottom up the information of a level is no KL divergence, and only the
@@ -216,9 +217,11 @@ def progressive(
                     shown = _held(model, trace, number, below, y)
                     kept = information[len(information) - number :]
                     nats = sum(kept) if kept else torch.zeros_like(information[0])
-                    means = mean_of(shown.px).flatten(1)
                     target = x.flatten(1).repeat_interleave(trace.num_samples, dim=0)
-                    square = (means - target).square().nanmean(dim=1)
+                    square = target.new_full((len(target),), math.nan)
+                    if getattr(model.top_down.likelihood, "has_mean", True):
+                        means = mean_of(shown.px).flatten(1)
+                        square = (means - target).square().nanmean(dim=1)
                     rows.append(torch.stack([nats, shown.log_px(x), square]))
                 terms = torch.stack(rows).double().unflatten(2, (len(x), -1))
                 sums = sums + terms.sum(dim=3)

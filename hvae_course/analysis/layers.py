@@ -23,12 +23,12 @@ from hvae_course.hierarchy import (
     HierarchicalVAE,
     State,
     Trace,
+    centre_of,
     common_noise,
     draw_noise,
     evaluating,
     from_prior,
     hold,
-    mean_of,
     prior_mean,
     tempered,
 )
@@ -135,12 +135,12 @@ def _posterior_means(model: HierarchicalVAE, x: Tensor, y: Tensor | None) -> lis
                 break  # the walk down reaches those that are left in their order
             choose = model.posterior.score(features, means)  # q needs the means before it
             levels, _ = model.top_down.walk(prior, choose, len(x), label)
-            means[l] = mean_of(levels[l].q)
+            means[l] = centre_of(levels[l].q)
         given = model.posterior.score(features, means)
 
         def take_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
             q, z = given(l, h, p)
-            return q, z if upward[l] else mean_of(q)
+            return q, z if upward[l] else centre_of(q)
 
         levels, _ = model.top_down.walk(prior, take_mean, len(x), label)
     return [level.z for level in levels]
@@ -268,7 +268,7 @@ def interpolate(
         )
     labels = as_labels(model, y, 2, name="y")
     trace = infer(model, x, y=labels)
-    start, end = mean_of(trace.levels[level - 1].q)
+    start, end = centre_of(trace.levels[level - 1].q)
     share = torch.linspace(0, 1, steps).to(start).reshape(steps, *[1] * start.dim())
     held = {level: torch.lerp(start, end, share)} | _levels_above(trace, level, steps)
     with evaluating(model):

@@ -2,8 +2,10 @@
 
 from hvae_course.hierarchy.bottom_up import BottomUp
 from hvae_course.hierarchy.choices import (
+    centre_of,
     common_noise,
     draw_noise,
+    from_noise,
     from_prior,
     hold,
     mean_of,
@@ -33,9 +35,11 @@ __all__ = [
     "State",
     "TopDown",
     "Trace",
+    "centre_of",
     "common_noise",
     "draw_noise",
     "evaluating",
+    "from_noise",
     "from_prior",
     "hold",
     "join",

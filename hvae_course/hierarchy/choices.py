@@ -41,6 +41,49 @@ def mean_of(distribution: Distribution) -> Tensor:
     return mean
 
 
+def from_noise(distribution: Distribution, noise: Tensor | float) -> Tensor:
+    r"""Give what standard-normal noise becomes: :math:`\mu + \sigma\epsilon`, or a flow of it.
+
+    Args:
+        distribution: a diagonal Gaussian, or a flow of one.
+        noise: ``(B, *event)``, or 0.
+
+    Returns:
+        ``(B, *event)``.
+
+    Raises:
+        TypeError: if the distribution is neither.
+    """
+    if is_diag_normal(distribution):
+        return distribution.mean + distribution.base_dist.scale * noise
+    if not hasattr(distribution, "from_noise"):
+        raise TypeError(
+            "common noise shifts and scales a diagonal Gaussian, or enters a flow, got "
+            f"{type(distribution).__name__}; hold this level at given values instead"
+        )
+    return distribution.from_noise(noise)
+
+
+def centre_of(distribution: Distribution) -> Tensor:
+    """Give one value that stands for a distribution: its mean, or what noise 0 becomes in a flow.
+
+    The mean of a flow has no closed form. The flow of the mean of its Gaussian is a value that it
+    gives, but neither its mean nor its mode.
+
+    Args:
+        distribution: any distribution.
+
+    Returns:
+        ``(B, *event)``.
+
+    Raises:
+        TypeError: if there is no mean in closed form, and the distribution is not a flow.
+    """
+    if hasattr(distribution, "from_noise"):
+        return distribution.from_noise(0.0)
+    return mean_of(distribution)
+
+
 def from_prior(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
     """Ancestral sampling: draw z_l from its prior."""
     return p, p.sample()
@@ -83,31 +126,26 @@ def tempered(temperature: float) -> Choose:
 
 
 def prior_mean(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-    """Take the mean of the prior instead of a draw; TypeError if it has no closed form."""
-    return p, mean_of(p)
+    """Take the mean of the prior instead of a draw, or `centre_of` it; TypeError without both."""
+    return p, centre_of(p)
 
 
 def common_noise(noise: Sequence[Tensor]) -> Choose:
     r"""Draw with the same noise in every row: :math:`z_l = \mu_p + \sigma_p \epsilon_l`.
 
-    Rows then differ only in what comes from above.
+    The noise of a flow enters its Gaussian. Rows then differ only in what comes from above.
 
     Args:
         noise: one standard-normal tensor per level, bottom to top, of one row or one per row of
             the walk.
 
     Returns:
-        A choice for the top-down path. It raises TypeError for a prior that is not a diagonal
-        Gaussian.
+        A choice for the top-down path. It raises TypeError for a prior that is neither a diagonal
+        Gaussian nor a flow of one.
     """
 
     def choose(l: int, h: State, p: Distribution) -> tuple[Distribution, Tensor]:
-        if not is_diag_normal(p):
-            raise TypeError(
-                f"common noise shifts and scales a diagonal Gaussian, got {type(p).__name__}; "
-                "hold this level at given values instead"
-            )
-        return p, p.mean + p.base_dist.scale * noise[l]
+        return p, from_noise(p, noise[l])
 
     return choose
 

@@ -6,10 +6,17 @@ from typing import Any
 
 from torch import nn
 
-from hvae_course.config import COUNT_LIKELIHOODS, GREY_LIKELIHOODS, Model, block_options
+from hvae_course.config import (
+    AUTOREGRESSIVE_LIKELIHOODS,
+    COUNT_LIKELIHOODS,
+    GREY_LIKELIHOODS,
+    Model,
+    block_options,
+)
 from hvae_course.data import DataSpec
 from hvae_course.data.splits import find_column
 from hvae_course.likelihoods import (
+    Autoregressive,
     Bernoulli,
     Block,
     Categorical,
@@ -22,11 +29,13 @@ from hvae_course.likelihoods import (
     Mixed,
     MixtureOfLogistics,
     NegativeBinomial,
+    PixelConvolutional,
     Poisson,
 )
 from hvae_course.nets import ReadTable
 
 LIKELIHOODS: dict[str, type[Likelihood]] = {
+    "autoregressive": Autoregressive,
     "bernoulli": Bernoulli,
     "categorical": Categorical,
     "discretized_logistic": DiscretizedLogistic,
@@ -35,6 +44,7 @@ LIKELIHOODS: dict[str, type[Likelihood]] = {
     "logistic_mixture": MixtureOfLogistics,
     "mixed": Mixed,
     "negative_binomial": NegativeBinomial,
+    "pixel_convolutional": PixelConvolutional,
     "poisson": Poisson,
 }
 """Likelihoods by name.
@@ -90,6 +100,10 @@ def make_likelihood(
             options["num_values"] = spec.num_values
         if kind is MixtureOfLogistics:
             options["num_channels"] = _num_channels(spec)
+        if kind is Autoregressive:
+            options["size"] = spec.num_features
+        if kind is PixelConvolutional:
+            options["image_shape"] = spec.shape
         net = make_net(_num_outputs(name, spec.num_features, options))
         likelihood = kind(net, **options)
     return MissingValues(likelihood) if spec.missing else likelihood
@@ -129,6 +143,11 @@ def _check_kind(name: str, spec: DataSpec) -> None:
             held, better = "are counts", "'negative_binomial' or 'poisson'"
         raise ValueError(
             f"the likelihood {name!r} scores grey values and the data {held}; choose {better}"
+        )
+    if name in AUTOREGRESSIVE_LIKELIHOODS and spec.missing:
+        raise ValueError(
+            f"the likelihood {name!r} scores every pixel given those before it, so it cannot "
+            "leave out missing ones; choose 'bernoulli', or fill them in without missing=True"
         )
     if name in COUNT_LIKELIHOODS and not spec.counts:
         raise ValueError(

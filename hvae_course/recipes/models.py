@@ -115,6 +115,7 @@ INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "biva": _biva,
     "resnet": _top_down(_additive),
     "draw": _recurrent,
+    "flow_ladder": _top_down(_concatenation),
 }
 """Bottom-up path and posterior of every recipe.
 
@@ -530,6 +531,34 @@ def draw(
     return _named("draw", data, options)
 
 
+def flow_ladder(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    r"""Top-down VAE whose conditional priors are masked autoregressive flows.
+
+    Inference is that of `bidirectional_vae`, so that the two differ in :math:`p(z_l \mid z_{>l})`
+    alone; ``iaf=True`` makes the posteriors inverse autoregressive flows, here as there. The prior
+    over the top level is a flow with ``prior="flow"``.
+
+    Args:
+        data: the data set or its specification.
+        **options: fields of `hvae_course.config.Model`; ``flow_options`` are those of
+            `hvae_course.config.Flow`.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Chen et al. (2017), Variational lossy autoencoder, arXiv:1611.02731, for autoregressive
+        flows as priors.
+
+    Example:
+        >>> from hvae_course import data
+        >>> model = flow_ladder(data.load("digits"), latent_sizes=(8, 4), prior="flow")
+        >>> type(model.generate(2).levels[0].p).__name__
+        'MaskedAutoregressive'
+    """
+    return _named("flow_ladder", data, options)
+
+
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Top-down VAE whose posteriors are relative to the priors (chapter 3).
 
@@ -629,6 +658,7 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
         biva,
         resnet_vae,
         draw,
+        flow_ladder,
     )
 }
 """Recipes by name.

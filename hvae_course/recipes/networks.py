@@ -6,6 +6,7 @@ counted from 0 next to the data.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 
 from torch import nn
 
@@ -17,6 +18,8 @@ from hvae_course.likelihoods import Likelihood
 from hvae_course.nets import mlp
 from hvae_course.posteriors import PosteriorRule
 from hvae_course.recipes.likelihoods import make_likelihood, make_reader
+from hvae_course.recipes.priors import make_flow
+from hvae_course.vector_flows import InverseFlow
 
 STATES: dict[str, type[nn.Module]] = {"markov": MarkovUpdate, "skip": SkipUpdate}
 """Top-down states by name; ``"markov"`` carries z_l alone, ``"skip"`` all latents above it too.
@@ -146,7 +149,14 @@ class MLPs(Networks):
 
     def head(self, l: int) -> nn.Module:  # noqa: D102
         width = self._feature_size(l) + self._state_size(l)
-        return self._gaussian(width, self.model.latent_sizes[l], l)
+        if not self.model.iaf:
+            return self._gaussian(width, self.model.latent_sizes[l], l)
+        options = asdict(self.model.make_flow_options())
+        options.pop("transform")
+        body, width = self._body(width, l), (width, *self.model.widths(l, generative=False))[-1]
+        return nn.Sequential(
+            body, InverseFlow(self.model.latent_sizes[l], context=width, **options)
+        )
 
     def delta(self, l: int, *, reads_state: bool) -> nn.Module:  # noqa: D102
         width = self._feature_size(l) + (self._state_size(l) if reads_state else 0)
@@ -156,8 +166,13 @@ class MLPs(Networks):
         return STATES[self.model.state]()
 
     def prior(self, l: int) -> nn.Module:  # noqa: D102
-        size = self.model.latent_sizes[l]
-        return self._gaussian(self._state_size(l), size, l + 1, generative=True)
+        size, width = self.model.latent_sizes[l], self._state_size(l)
+        if self.model.recipe != "flow_ladder":
+            return self._gaussian(width, size, l + 1, generative=True)
+        body = self._body(width, l + 1, generative=True)
+        width = (width, *self.model.widths(l + 1, generative=True))[-1]
+        flow = make_flow(self.model.make_flow_options(), size, context=width)
+        return nn.Sequential(body, flow)
 
     def decoder(self, num_outputs: int) -> nn.Module:  # noqa: D102
         return self._network(self._state_size(-1), num_outputs, 0, generative=True)

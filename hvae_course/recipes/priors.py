@@ -11,6 +11,7 @@ from hvae_course.gaussians import GaussianHead
 from hvae_course.nets import mlp
 from hvae_course.priors import (
     VHP,
+    FlowPrior,
     LearnedNormal,
     MixtureOfGaussians,
     Prior,
@@ -18,6 +19,8 @@ from hvae_course.priors import (
     VampPrior,
 )
 from hvae_course.recipes.likelihoods import make_reader
+from hvae_course.splines import SplineFlow
+from hvae_course.vector_flows import MaskedFlow
 
 Shape = tuple[int, ...]
 
@@ -62,6 +65,26 @@ def _vhp(options: config.VHP, shape: Shape, data: DataSet | DataSpec) -> VHP:
     )
 
 
+def make_flow(options: config.Flow, size: int, *, context: int = 0) -> nn.Module:
+    """Build the last layer of a conditional prior, or a prior, that is an autoregressive flow.
+
+    Args:
+        options: its options.
+        size: Z, number of latent dimensions.
+        context: width of the features that it reads; 0 for none.
+
+    Returns:
+        A module from features to a distribution.
+    """
+    given = asdict(options)
+    kind = {"affine": MaskedFlow, "spline": SplineFlow}[given.pop("transform")]
+    return kind(size, context=context, **given)
+
+
+def _flow(options: config.Flow, shape: Shape, data: DataSet | DataSpec) -> FlowPrior:
+    return FlowPrior(make_flow(options, _vector("flow", shape)))
+
+
 def _vector(name: str, shape: Shape) -> int:
     """The size of a vector; refuse other shapes."""
     if len(shape) != 1:
@@ -78,6 +101,7 @@ PRIORS: dict[str, Callable[..., Prior]] = {
     "mixture": _mixture,
     "vamp": _vamp,
     "vhp": _vhp,
+    "flow": _flow,
 }
 """Makers of the priors by name; `hvae_course.config.PRIORS` has the options of each.
 
