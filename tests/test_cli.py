@@ -41,7 +41,7 @@ REFUSED = {
     "train": "missing RECIPE$",
     "train pyramid": "invalid choice 'pyramid' for RECIPE. .*'bottom_up', .*'bidirectional'",
     "train conv_ladder": "meant: ladder --networks convolutional --networks-options shared_",
-    "train two_level_vae": "'two_level_vae' for RECIPE.*'draw'.; perhaps you meant: bottom_up$",
+    "train two_level_vae": "'two_level_vae' for RECIPE.*; perhaps you meant: bottom_up$",
     "train ladder extra": "Unrecognized options: extra",
     "train ladder --epoch 3": "Unrecognized options: --epoch, 3; perhaps you meant: --epochs",
     "train ladder --epochs": "Missing value for argument '--epochs'",
