@@ -416,10 +416,11 @@ EXPERIMENTS = [
     ),
     Experiment(model=Model(recipe="resnet", networks_options={"channels": 8}, iaf=True)),
     Experiment(model=Model(recipe="flow_ladder", flow_options={"num_steps": 1})),
+    Experiment(model=Model(recipe="draw", tied=False, attention=2)),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=range(5))
+@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=range(6))
 def test_an_experiment_is_read_from_its_settings(experiment):
     recorded = json.loads(json.dumps(experiment.settings()))
     assert recorded == experiment.settings()
