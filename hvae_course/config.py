@@ -1022,6 +1022,11 @@ class Model(Options):
                     f"draw is a model of x alone, made of plain LSTM cells, got {name}={value!r}; "
                     f"leave {name} out"
                 )
+        if self.likelihood in AUTOREGRESSIVE_LIKELIHOODS:
+            raise ValueError(
+                "the encoder of draw compares x with the mean of p(x | z), which the likelihood "
+                f"{self.likelihood!r} does not have; choose 'bernoulli'"
+            )
         for name in ("hidden", "inference_hidden"):
             widths = getattr(self, name)
             if widths is not None and not (len(widths) == 1 and isinstance(widths[0], int)):

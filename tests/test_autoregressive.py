@@ -248,6 +248,12 @@ def test_an_even_kernel_is_refused():
 
 
 @names
+def test_a_recipe_that_reads_the_mean_refuses_a_likelihood_without(name):
+    with pytest.raises(ValueError, match="compares x with the mean"):
+        Model(recipe="draw", likelihood=name)
+
+
+@names
 def test_grey_values_are_refused(name):
     with pytest.raises(ValueError, match="likelihood scores binary pixels, got grey values"):
         likelihood(name).check(torch.full((1, 8), 0.5))
