@@ -23,6 +23,7 @@ from hvae_course.analysis.layers import (
     vary,
 )
 from hvae_course.analysis.paths import Smoothness, angle_steps, smoothness
+from hvae_course.analysis.probe import least_information, linear_probe
 from hvae_course.analysis.resolutions import information_by_level, information_by_resolution
 from hvae_course.analysis.topology import RingTest, persistence, ring_test
 
@@ -51,6 +52,8 @@ __all__ = [
     "latent_graph",
     "latent_shapes",
     "latent_sizes",
+    "least_information",
+    "linear_probe",
     "ood_score",
     "persistence",
     "progressive",
