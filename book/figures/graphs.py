@@ -774,8 +774,8 @@ VDVAE_LEVEL = Panel(
     "one level",
     "One level of a VDVAE. A box h on top is the state, a box d r on the left a feature of x. A "
     "solid arrow, P l, leads from h to z l. Dashed arrows, Q l, lead from d r and from h to z l. "
-    "Thin arrows lead to a diamond, a sum: from h, from h with Delta h l, and from z l through W "
-    "l. A thin arrow, R l, leads from the sum to a box h prime, the state of the level below.",
+    "Thin arrows lead to a diamond, a sum: from h, with h + Delta h l, and from z l through W l. "
+    "A thin arrow, R l, leads from the sum to a box h prime, the state of the level below.",
     (
         _feature("h", 1, 2.2),
         _feature("d_r", -0.55, 1.15),
@@ -787,7 +787,7 @@ VDVAE_LEVEL = Panel(
         Edge("posterior", "h", "z_l", "Q_l", "left", bend=0.16),
         Edge("posterior", "d_r", "z_l", "Q_l", "above"),
         Edge("prior", "h", "z_l", "P_l", bend=-0.16),
-        Edge("path", "h", "+", "Δh_l", bend=-0.14),
+        Edge("path", "h", "+", "h + Δh_l", bend=-0.14),
         Edge("path", "z_l", "+", "W_l", "below"),
         Edge("path", "+", "h′", "R_l"),
     ),
@@ -900,7 +900,7 @@ VDVAE_SHORT = Panel(
         Edge("prior", "h", "z_l", bend=-0.16),
         Edge("posterior", "d_r", "z_l"),
         Edge("path", "z_l", "h′"),
-        Edge("path", "h", "h′", "Δh_l", bend=-0.36),
+        Edge("path", "h", "h′", "h + Δh_l", bend=-0.36),
     ),
 )
 
