@@ -9,6 +9,8 @@ CONDITIONAL = [name for name in RECIPES if name != "draw"]
 """Recipes of models of x given its label."""
 PERCEPTRONS = [name for name in RECIPES if name not in (*DEEP, "draw")]
 """Recipes that are made of multilayer perceptrons unless told otherwise."""
+GAUSSIAN = [name for name in PERCEPTRONS if name != "flow_ladder"]
+"""Recipes of perceptrons whose distributions over latents are diagonal Gaussians."""
 OF_ANY_NETWORKS = [*PERCEPTRONS, "vdvae"]
 """Recipes that ask for nothing but the modules of every `Networks`."""
 RECIPE_STATES = [

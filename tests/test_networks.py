@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from recipe_kinds import OF_ANY_NETWORKS, PERCEPTRONS
+from recipe_kinds import GAUSSIAN, OF_ANY_NETWORKS, PERCEPTRONS
 from torch import Tensor, nn
 
 from hvae_course.config import Model
@@ -95,7 +95,7 @@ def test_given_z_1_only_a_skip_lets_the_data_depend_on_the_levels_above(
 def test_recipes_share_one_generative_model(state, make):
     settings = {"hidden": (8, 6), "state": state, "dropout": 0.1}
     settings |= {"normalisation": "layer", "activation": "gelu"}
-    models = [make(recipe, **settings) for recipe in PERCEPTRONS]
+    models = [make(recipe, **settings) for recipe in GAUSSIAN]
     assert len({str((model.prior, model.top_down)) for model in models}) == 1
     assert len({str(shapes(model.top_down)) for model in models}) == 1
     assert len({str(model.posterior) for model in models}) == len(models)
@@ -116,7 +116,7 @@ def test_inference_networks_may_have_widths_of_their_own(recipe, own, make):
     assert model(X).px.batch_shape == (4,)
 
 
-@recipe_names
+@pytest.mark.parametrize("recipe", GAUSSIAN)
 def test_each_level_may_have_widths_of_its_own(recipe, make):
     model = make(recipe, hidden=((9, 8), (7,), (6, 5)), likelihood="bernoulli")
     z1, z2, z3 = SIZES
@@ -166,7 +166,7 @@ def test_generative_networks_may_be_normalised_in_another_way(recipe, make):
     assert count(same.top_down, nn.LayerNorm) == 3 and not count(same.top_down, BatchNorm)
 
 
-@recipe_names
+@pytest.mark.parametrize("recipe", GAUSSIAN)
 @pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
 def test_every_network_has_the_activation_that_is_asked_for(recipe, activation, make):
     model = make(recipe, activation=activation)

@@ -1,8 +1,9 @@
 """Models by their usual names.
 
 A recipe assembles a model from the parts that `hvae_course.recipes.networks.Networks` hands out.
-All recipes share one generative model and differ in how they infer its latents. No other module of
-the package knows which model is the ladder VAE.
+Recipes share one generative model and differ in how they infer its latents, except `flow_ladder`
+and `draw`, whose generative models are their own. No other module of the package knows which model
+is the ladder VAE.
 """
 
 from collections.abc import Callable, Mapping, Sequence
