@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 from linear_gaussian import CHAINS, D, agree, standard_error
-from recipe_kinds import PERCEPTRONS
+from recipe_kinds import GAUSSIAN
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
@@ -244,7 +244,7 @@ def test_where_no_level_carries_anything_there_are_no_shares():
     assert (table["information"] == 0).all() and table["share"].isna().all()
 
 
-@pytest.mark.parametrize("recipe", PERCEPTRONS)
+@pytest.mark.parametrize("recipe", GAUSSIAN)
 def test_the_table_is_what_its_draws_say_from_z_1_upward(recipe, make_model, tiny_data):
     model = make_model(recipe, latent_sizes=(4, 3, 2)).eval()
     table = diagnose(model, tiny_data, split="validation", num_samples=3, max_examples=40, seed=5)

@@ -280,7 +280,7 @@ def test_rows_with_common_noise_and_equal_held_values_are_equal(model):
 
 def test_common_noise_refuses_other_priors():
     p = Independent(Laplace(zeros(2, 3), zeros(2, 3) + 1), 1)
-    with pytest.raises(TypeError, match="a diagonal Gaussian, got Independent; hold this level"):
+    with pytest.raises(TypeError, match="or enters a flow, got Independent; hold this level"):
         common_noise([zeros(1, 3)])(0, zeros(2, 0), p)
 
 
