@@ -498,6 +498,7 @@ def choices() -> Mapping[str, Mapping[str, str]]:
     return {
         "recipes": {name.removesuffix("_vae"): first_line(r) for name, r in RECIPES.items()},
         "networks (--networks)": {name: first_line(kind) for name, kind in NETWORKS.items()},
+        "codes (--codes)": {name: first_line(kind) for name, kind in config.CODES.items()},
         "data sets (--data)": {name: info.about for name, info in DATA_SETS.items()},
         "priors (--prior)": {name: first_line(kind) for name, kind in config.PRIORS.items()},
         "likelihoods (--likelihood)": {n: first_line(kind) for n, kind in LIKELIHOODS.items()},

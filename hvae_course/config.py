@@ -38,6 +38,8 @@ Recipe = Literal[
     "resnet",
     "draw",
     "flow_ladder",
+    "vq",
+    "downscaled",
 ]
 NetworksName = Literal["mlp", "convolutional"]
 DataName = Literal[
@@ -55,6 +57,7 @@ Binarisation = Literal["dynamic", "static", "threshold", "none"]
 Normalisation = Literal["batch", "layer", "none"]
 Activation = Literal["gelu", "glu", "leaky_relu", "relu", "silu", "tanh"]
 State = Literal["markov", "skip"]
+CodesName = Literal["codebook", "scalars"]
 LikelihoodName = Literal[
     "autoregressive",
     "bernoulli",
@@ -574,6 +577,37 @@ def block_options(block: Mapping[str, Any]) -> Options:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Codebook(Options):
+    """Codes that are the nearest of K learned vectors."""
+
+    num_codes: int = 64
+    """K, number of codes of every level."""
+    commitment: float = 0.25
+    """Weight of the squared distance that the encoder pays for."""
+    decay: float | None = 0.99
+    """Decay of the moving averages that the vectors follow; None to train them by gradient."""
+    revival: float = 0.01
+    """A code is replaced by an encoding of the batch when its moving count falls below this share
+    of the mean count; 0 for never."""
+    positive = ("num_codes",)
+    not_negative = ("commitment",)
+    shares = ("decay", "revival")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalars(Options):
+    """Codes that are rounded numbers, without a codebook (FSQ)."""
+
+    values: tuple[int, ...] = (5, 5, 3)
+    """Number of values of each dimension; their product is the number of codes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.values, default=0) < 2:
+            raise ValueError(f"values must be two or more for every dimension, got {self.values}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Perceptrons(Options):
     """Multilayer perceptrons, whose options are those of `Model`."""
 
@@ -638,9 +672,14 @@ NETWORKS: dict[str, type[Options]] = {"mlp": Perceptrons, "convolutional": Convo
 
 :meta hide-value:
 """
-DEEP_RECIPES = ("vdvae", "nvae", "biva", "resnet")
+CODES: dict[str, type[Options]] = {"codebook": Codebook, "scalars": Scalars}
+"""Options of every kind of codes.
+
+:meta hide-value:
+"""
+DEEP_RECIPES = ("vdvae", "nvae", "biva", "resnet", "vq", "downscaled")
 """Recipes of convolutional networks alone."""
-PLAIN_RECIPES = ("vdvae", "biva", "resnet")
+PLAIN_RECIPES = ("vdvae", "biva", "resnet", "vq", "downscaled")
 """Recipes whose usual networks have no normalisation."""
 VECTOR_RECIPES = ("flow_ladder",)
 """Recipes of multilayer perceptrons alone."""
@@ -800,8 +839,10 @@ class Model(Options):
     """How the latents are inferred; the name of the function in recipes will do as well."""
     latent_sizes: tuple[int, ...] = _UsualSizes((16, 8))
     """Latent dimensions Z_1, ..., Z_L, bottom to top; with convolutional networks the channels of
-    each latent map. Those of biva are an odd number, two for each level below the top, by default
-    (16, 16, 8); those of draw are one per step, by default eight times 16."""
+    each latent map, and with vq the dimensions of each code. Those of biva are an odd number, two
+    for each level below the top, by default (16, 16, 8); those of draw are one per step, by
+    default eight times 16. Those of downscaled are three, of which the second is the number of
+    colours, by default (16, 1, 8)."""
     networks: NetworksName | None = None
     """What the networks are made of; None for convolutional with the recipes that need it, mlp
     otherwise."""
@@ -814,13 +855,13 @@ class Model(Options):
     inference_hidden: Widths | None = None
     """Widths in the inference networks; None for those of the generative networks."""
     normalisation: Normalisation | None = None
-    """Normalisation in every network; None for none with vdvae, biva, resnet and draw, layer
-    with bidirectional and flow_ladder, batch otherwise."""
+    """Normalisation in every network; None for none with vdvae, biva, resnet, draw, vq and
+    downscaled, layer with bidirectional and flow_ladder, batch otherwise."""
     generative_normalisation: Normalisation | None = None
     """Normalisation in the generative networks; None for the same as in the others."""
     activation: Activation | None = None
-    """Activation function; None for gelu with bidirectional, flow_ladder, vdvae, biva and resnet,
-    tanh with draw, silu otherwise."""
+    """Activation function; None for gelu with bidirectional, flow_ladder, vdvae, biva, resnet,
+    vq and downscaled, tanh with draw, silu otherwise."""
     dropout: float = 0.0
     """Probability of dropping a hidden unit in training."""
     state: State = "markov"
@@ -833,7 +874,8 @@ class Model(Options):
     """Options of the likelihood, such as std=0.1 for the isotropic Gaussian; those of mixed are
     blocks=[{"columns": [0, 1], "likelihood": "gaussian"}, ...], see `Blocks`."""
     prior: PriorName | None = None
-    """Prior over the top level; None for normal with vdvae and resnet, standard otherwise."""
+    """Prior over the top level; None for normal with vdvae and resnet, standard otherwise, which
+    with vq stands for the uniform prior over codes."""
     prior_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the prior, such as num_components=500."""
     reads_state: bool = True
@@ -850,6 +892,10 @@ class Model(Options):
     attention: int | None = None
     """N, for windows of N x N filters through which each step reads and writes an image; None for
     the whole image (draw only)."""
+    codes: CodesName = "codebook"
+    """What the codes of a level are (vq only)."""
+    codes_options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the codes, such as num_codes=512 (vq only)."""
     conditional: bool = False
     """Whether the model is of x given its label."""
     positive = ("latent_sizes", "hidden", "inference_hidden", "attention")
@@ -862,7 +908,11 @@ class Model(Options):
         usual = isinstance(self.latent_sizes, _UsualSizes)
         super().__post_init__()
         if usual:
-            sizes = {"biva": (16, 16, 8), "draw": (16,) * 8}.get(self.recipe, (16, 8))
+            known = {"biva": (16, 16, 8), "draw": (16,) * 8, "downscaled": (16, 1, 8)}
+            sizes = known.get(self.recipe, (16, 8))
+            if self.recipe == "vq":
+                scalars = self.codes == "scalars"
+                sizes = (len(self.make_codes_options().values) if scalars else 16,) * 2
             object.__setattr__(self, "latent_sizes", _UsualSizes(sizes))
         bidirectional, plain_maps = self.recipe in FLOW_RECIPES, self.recipe in PLAIN_RECIPES
         deep, draws = self.recipe in DEEP_RECIPES, self.recipe == "draw"
@@ -897,8 +947,10 @@ class Model(Options):
             ("merge_top", "ladder", False),
             ("tied", "draw", True),
             ("attention", "draw", None),
+            ("codes", "vq", "codebook"),
+            ("codes_options", "vq", {}),
         ):
-            if getattr(self, name) is not usual and self.recipe != recipe:
+            if getattr(self, name) != usual and self.recipe != recipe:
                 raise ValueError(
                     f"{name} is an option of the recipe {recipe}, got it with {self.recipe}"
                 )
@@ -920,6 +972,8 @@ class Model(Options):
                 "posterior of the top level is a flow; leave iaf out, or choose 'standard' or "
                 "'normal'"
             )
+        if self.recipe in ("vq", "downscaled"):
+            self._check_discrete()
         self.make_prior_options()
         if self.likelihood is not None:
             self.make_likelihood_options(self.likelihood)
@@ -1044,6 +1098,27 @@ class Model(Options):
                 "the same size for every step, or tied=False"
             )
 
+    def _check_discrete(self) -> None:
+        """Refuse what levels of codes, or of a downscaled image, cannot be."""
+        if self.recipe == "downscaled":
+            if self.num_levels != 3:
+                raise ValueError(
+                    "downscaled has three levels, the downscaled image between two latents, got "
+                    f"latent_sizes {self.latent_sizes}; give three, such as (16, 1, 8)"
+                )
+            return
+        if self.prior != "standard":
+            raise ValueError(
+                f"the priors of vq are over codes, got prior={self.prior!r}; leave it out, and "
+                "fit them with hvae_course.training.fit_prior"
+            )
+        codes = self.make_codes_options()
+        if self.codes == "scalars" and set(self.latent_sizes) != {len(codes.values)}:
+            raise ValueError(
+                f"codes of {len(codes.values)} values are latents of {len(codes.values)} "
+                f"dimensions, got latent_sizes {self.latent_sizes}; leave them out for two levels"
+            )
+
     @property
     def num_levels(self) -> int:
         """L."""
@@ -1078,6 +1153,14 @@ class Model(Options):
             A `Flow` object.
         """
         return make_options({self.recipe: Flow}, self.recipe, self.flow_options, of="flow")
+
+    def make_codes_options(self) -> Any:  # noqa: ANN401
+        """Options of the codes, with defaults.
+
+        Returns:
+            An object of the class in `CODES`.
+        """
+        return make_options(CODES, self.codes, self.codes_options, of="codes")
 
     def make_prior_options(self) -> Any:  # noqa: ANN401
         """Options of the prior, with defaults.

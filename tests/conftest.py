@@ -49,7 +49,8 @@ def make_model(tiny_data: DataSet) -> Callable[..., HierarchicalVAE]:
         deep = recipe.removesuffix("_vae") in DEEP_RECIPES
         small = {"channels": 8, "zero_priors": False}  # at zero a prior would read nothing yet
         usual = {"networks_options": small} if deep else {"hidden": (16,)}
-        sizes = (4, 4, 3) if recipe == "biva" else (4, 3)  # a pair below the top
+        known = {"biva": (4, 4, 3), "downscaled_vae": (4, 1, 3)}  # of more than two levels
+        sizes = known.get(recipe, (4, 3))
         if recipe == "draw":
             usual["tied"] = False  # its steps may then differ in size, as levels do
         settings = {**usual, "latent_sizes": sizes} | settings

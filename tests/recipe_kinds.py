@@ -3,11 +3,15 @@
 from hvae_course.config import DEEP_RECIPES
 from hvae_course.recipes import RECIPES
 
-DEEP = [name for name in RECIPES if name.removesuffix("_vae") in DEEP_RECIPES]
-"""Recipes of convolutional networks alone."""
-CONDITIONAL = [name for name in RECIPES if name != "draw"]
-"""Recipes of models of x given its label."""
-PERCEPTRONS = [name for name in RECIPES if name not in (*DEEP, "draw")]
+DISCRETE = ["vq_vae", "downscaled_vae"]
+"""Recipes with levels that are discrete."""
+CONTINUOUS = [name for name in RECIPES if name not in DISCRETE]
+"""All others."""
+DEEP = [name for name in CONTINUOUS if name.removesuffix("_vae") in DEEP_RECIPES]
+"""Recipes of continuous levels and convolutional networks alone."""
+CONDITIONAL = [name for name in CONTINUOUS if name != "draw"]
+"""Recipes of models of x given its label, with continuous levels."""
+PERCEPTRONS = [name for name in CONDITIONAL if name not in DEEP]
 """Recipes that are made of multilayer perceptrons unless told otherwise."""
 GAUSSIAN = [name for name in PERCEPTRONS if name != "flow_ladder"]
 """Recipes of perceptrons whose distributions over latents are diagonal Gaussians."""

@@ -46,6 +46,7 @@ ALLOWED = {
         "draw": "",
         "vector_flows": "flows gaussians masked",
         "splines": "gaussians nets vector_flows",
+        "codes": "gaussians priors",
         "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",
@@ -54,8 +55,8 @@ ALLOWED = {
         "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
-        "recipes": "attention config convolutions data draw flows gaussians hierarchy likelihoods "
-        "nets posteriors priors splines vector_flows",
+        "recipes": "attention codes config convolutions data draw flows gaussians hierarchy "
+        "likelihoods nets posteriors priors splines vector_flows",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",

@@ -391,6 +391,7 @@ def test_the_list_has_one_line_for_everything_there_is(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     known = [*RECIPES, *config.DATA_SETS, *config.PRIORS, *config.LIKELIHOODS, *config.NETWORKS]
+    known += config.CODES
     for name in (*known, *OBJECTIVES, *PRETRAINED, "--warm-up", "--free-bits"):
         assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in lines), name
     assert not any(":eq:" in line for line in lines)

@@ -33,7 +33,8 @@ from hvae_course.recipes.models import INFERENCE
 from hvae_course.training.optimisers import OPTIMISERS
 
 GROUPS = (Data, Model, Objective, Training, Machine)
-KINDS = dict.fromkeys([*GROUPS, *config.PRIORS.values(), *config.LIKELIHOODS.values()])
+PARTS = (config.PRIORS, config.LIKELIHOODS, config.CODES)
+KINDS = dict.fromkeys([*GROUPS, *(kind for part in PARTS for kind in part.values())])
 EVERY = [(kind, entry.name) for kind in KINDS for entry in fields(kind)]
 
 
@@ -312,6 +313,7 @@ def test_options_that_a_part_does_not_have_are_refused(of, name, options, match)
         (config.Normalisation, NORMALISATIONS),
         (config.Activation, ACTIVATIONS),
         (config.State, recipes.STATES),
+        (config.CodesName, config.CODES),
         (config.LikelihoodName, config.LIKELIHOODS),
         (config.LikelihoodName, recipes.LIKELIHOODS),
         (config.PriorName, config.PRIORS),
@@ -417,10 +419,11 @@ EXPERIMENTS = [
     Experiment(model=Model(recipe="resnet", networks_options={"channels": 8}, iaf=True)),
     Experiment(model=Model(recipe="flow_ladder", flow_options={"num_steps": 1})),
     Experiment(model=Model(recipe="draw", tied=False, attention=2)),
+    Experiment(model=Model(recipe="vq", codes="scalars", codes_options={"values": (3, 4)})),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=range(6))
+@pytest.mark.parametrize("experiment", [Experiment(), *EXPERIMENTS], ids=range(7))
 def test_an_experiment_is_read_from_its_settings(experiment):
     recorded = json.loads(json.dumps(experiment.settings()))
     assert recorded == experiment.settings()

@@ -42,8 +42,9 @@ from hvae_course.recipes.models import INFERENCE
 BINARY = DataSpec((8, 8), 2)
 STAGES = ((4, 3, 8), (2, 2, 12))
 SIZES = (2, 2, 2, 3, 3)
-RECIPES = [name for name in INFERENCE if name not in ("biva", "draw", "flow_ladder")]
-"""Recipes with one latent per level."""
+OTHERS = ("biva", "draw", "flow_ladder", "vq", "downscaled")
+RECIPES = [name for name in INFERENCE if name not in OTHERS]
+"""Recipes with one continuous latent per level."""
 
 
 def options(**changed):

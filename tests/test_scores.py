@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from recipe_kinds import CONDITIONAL
+from recipe_kinds import CONDITIONAL, CONTINUOUS
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
@@ -263,7 +263,7 @@ def test_a_number_of_samples_that_is_none_is_refused(n, error, make_model):
         sample(make_model(), n)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", CONTINUOUS)
 def test_a_deterministic_reconstruction_takes_the_mean_of_every_posterior(
     recipe, make_model, tiny_data
 ):

@@ -45,6 +45,8 @@ class _Units:
     """Variance over examples of the posterior mean, each averaged over its draws."""
     noise: Tensor | None
     """Variance of the posterior mean over the draws of one example, averaged over examples."""
+    codes: Tensor | None = None
+    """How often each code was taken, ``(K,)``; None if the level has no codes."""
 
     def merge(self, other: "_Units") -> "_Units":
         """Give the statistics over the examples of both."""
@@ -65,7 +67,16 @@ class _Units:
             average(self.mean, other.mean),
             variance,
             average(self.noise, other.noise),
+            None if self.codes is None or other.codes is None else self.codes + other.codes,
         )
+
+    def usage(self) -> dict[str, int | float]:
+        """Codes that were taken, and the number of equally frequent ones with their entropy."""
+        if self.codes is None:
+            return {"live_codes": math.nan, "perplexity": math.nan}
+        share = self.codes.double() / self.codes.sum()
+        entropy = torch.special.entr(share).sum()
+        return {"live_codes": int((self.codes > 0).sum()), "perplexity": entropy.exp().item()}
 
     def informative(self, threshold: float) -> int | None:
         """Count units that carry more nats."""
@@ -84,17 +95,20 @@ class _Units:
 def _units(level: Level, num_samples: int) -> _Units:
     """Statistics of the units of a level, from K draws per example."""
     count, size, ratio = len(level.z) // num_samples, level.z[0].numel(), None
+    codes, index = None, getattr(level.q, "index", None)
+    if index is not None:
+        codes = torch.bincount(index.flatten(), minlength=level.q.num_codes)
     if is_diag_normal(level.q) and is_diag_normal(level.p):
         ratio = level.q.base_dist.log_prob(level.z) - level.p.base_dist.log_prob(level.z)
         ratio = ratio.mean(dim=0)
     try:
         means = mean_of(level.q).unflatten(0, (-1, num_samples))  # (N K, ...) -> (N, K, ...)
     except TypeError:
-        return _Units(count, size, ratio, None, None, None)
+        return _Units(count, size, ratio, None, None, None, codes)
     noise = means.var(dim=1).mean(dim=0) if num_samples > 1 else None
     means = means.mean(dim=1)
     variance = means.var(dim=0) if count > 1 else torch.zeros_like(means[0])
-    return _Units(count, size, ratio, means.mean(dim=0), variance, noise)
+    return _Units(count, size, ratio, means.mean(dim=0), variance, noise, codes)
 
 
 def _draw(
@@ -370,6 +384,9 @@ def diagnose(
       lower level of a chain it is not a KL divergence and may be negative;
     - ``index_code_error``: of a sample of the pairs, the standard error of the index code over
       examples;
+    - ``live_codes``, ``perplexity``: where a level has codes, how many were taken at least once,
+      and the exponential of the entropy of their use, over all positions of all examples and not
+      batch by batch;
     - ``status``: "active" if the information exceeds ``threshold``, else "collapsed"; "not finite"
       where the model gives NaN or infinity.
 
@@ -441,6 +458,10 @@ def diagnose(
         }
         for l, level in enumerate(units)
     )
+    if any(level.codes is not None for level in units):
+        used = [level.usage() for level in units]
+        for name in ("live_codes", "perplexity"):
+            table[name] = [of_level[name] for of_level in used]
     if index_code:
         table["index_code"] = [code.mean().item() for code in index]
         table["marginal_kl"] = table["information"] - table["index_code"]

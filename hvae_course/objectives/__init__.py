@@ -8,6 +8,7 @@ from hvae_course.objectives.free_bits import FreeBits
 from hvae_course.objectives.iwae import importance_weighted
 from hvae_course.objectives.making import OBJECTIVES, make_objective
 from hvae_course.objectives.multipliers import GECO, ReWO
+from hvae_course.objectives.penalty import penalty
 from hvae_course.objectives.warm_up import WarmUp
 from hvae_course.objectives.weighted import Weighted
 
@@ -26,4 +27,5 @@ __all__ = [
     "elbo",
     "importance_weighted",
     "make_objective",
+    "penalty",
 ]

@@ -11,6 +11,7 @@ from hvae_course.recipes.models import (
     build,
     conv_ladder_vae,
     delta_vae,
+    downscaled_vae,
     draw,
     flow_ladder,
     ladder_vae,
@@ -21,6 +22,7 @@ from hvae_course.recipes.models import (
     two_level_vae,
     vae,
     vdvae,
+    vq_vae,
 )
 from hvae_course.recipes.networks import STATES, MLPs, Networks
 from hvae_course.recipes.priors import PRIORS
@@ -42,6 +44,7 @@ __all__ = [
     "build",
     "conv_ladder_vae",
     "delta_vae",
+    "downscaled_vae",
     "draw",
     "flow_ladder",
     "ladder_vae",
@@ -52,4 +55,5 @@ __all__ = [
     "two_level_vae",
     "vae",
     "vdvae",
+    "vq_vae",
 ]

@@ -8,12 +8,20 @@ form one residual network.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from hvae_course.codes import (
+    Codebook,
+    CodePrior,
+    ConditionalCodes,
+    Downscale,
+    FiniteScalars,
+    Quantiser,
+)
 from hvae_course.config import Model
 from hvae_course.convolutions import (
     CELLS,
@@ -32,7 +40,7 @@ from hvae_course.nets import ACTIVATIONS
 from hvae_course.posteriors import PosteriorRule
 from hvae_course.posteriors.residual import split_squashed
 from hvae_course.recipes.groups import GroupUpdate, ReadsStart, ReadsStartRule
-from hvae_course.recipes.likelihoods import usual_likelihood
+from hvae_course.recipes.likelihoods import LIKELIHOODS, usual_likelihood
 from hvae_course.recipes.networks import Networks
 
 USUAL_EXPANSIONS = {"bottleneck": 0.25, "plain": 1.0, "depthwise": 6.0}
@@ -193,6 +201,9 @@ class Convolutions(Networks):
             Stage(self._size_at(rows), range(*between), channels)
             for (rows, _, channels), between in zip(stages, pairwise(ends), strict=True)
         ]
+        self.quantisers = [self._quantiser(l) for l in self.levels if model.recipe == "vq"]
+        if self.downscales:
+            self._check_downscaled()
 
     def latent_shape(self, l: int) -> tuple[int, ...]:  # noqa: D102
         return (self.model.latent_sizes[l], *self.stage(l).size)
@@ -235,8 +246,7 @@ class Convolutions(Networks):
         return nn.Sequential(*parts, *self._blocks(stage, generative=False))
 
     def message(self, l: int) -> nn.Module:  # noqa: D102
-        channels, outputs = self.stage(l).channels, 2 * self.model.latent_sizes[l]
-        return MapGaussian(self._network(l, channels, outputs), self.split)
+        return self._over_latent(l, self.stage(l).channels)
 
     def upward(self, l: int) -> nn.Module:  # noqa: D102
         stage, below = self.stage(l), self.stage(l - 1)
@@ -247,8 +257,7 @@ class Convolutions(Networks):
         return MapGaussian(nn.Sequential(enter, net))
 
     def head(self, l: int) -> nn.Module:  # noqa: D102
-        channels = 2 * self.stage(l).channels + self.num_classes
-        return MapGaussian(self._network(l, channels, 2 * self.model.latent_sizes[l]))
+        return self._over_latent(l, 2 * self.stage(l).channels + self.num_classes)
 
     def delta(self, l: int, *, reads_state: bool) -> nn.Module:  # noqa: D102
         channels = self.stage(l).channels
@@ -273,6 +282,8 @@ class Convolutions(Networks):
 
     def prior(self, l: int) -> nn.Module:  # noqa: D102
         latent, channels = self.model.latent_sizes[l], self.stage(l).channels
+        if self.quantisers or (self.downscales and l == 1):
+            return self.reads_start(self._discrete_prior(l))
         feature = channels if self.gives_feature else 0
         net = self._network(l, channels + self.num_classes, 2 * latent + feature, generative=True)
         if self.options.zero_priors:
@@ -309,6 +320,20 @@ class Convolutions(Networks):
     def split(self) -> Callable[[Tensor], Distribution]:
         """How the outputs of a network become a Gaussian."""
         return split_squashed if self.is_nvae else split_normal
+
+    @property
+    def downscales(self) -> bool:
+        """Whether the second level is the image itself at the resolution of its maps."""
+        return self.model.recipe == "downscaled"
+
+    def downscale(self) -> Downscale:
+        """A module from x to a point mass at the second level, a downscaled image."""
+        factor = self.size[0] // self.stage(1).size[0]
+        return Downscale(self.colours, self.size, factor=factor, num_values=self.spec.num_values)
+
+    def code_prior(self) -> CodePrior:
+        """The prior over the codes of the top level."""
+        return CodePrior(self.quantisers[-1], *self.stages[-1].size)
 
     @property
     def has_pairs(self) -> bool:
@@ -392,12 +417,54 @@ class Convolutions(Networks):
         """Stages of a model that names none; pairs of levels stay together."""
         (height, width), num_levels = self.size, self.model.num_levels
         channels = self.options.channels or USUAL_CHANNELS
+        if self.downscales:
+            return ((height // 2 or 1, num_levels, channels),)
         if not self.has_pairs:
             return usual_stages(height, num_levels, channels, width=width)
         together = (num_levels + 1) // 2
         *lower, (top, pairs, _) = usual_stages(height, together, channels, width=width)
         stages = [(size, 2 * number, channels) for size, number, _ in lower]
         return (*stages, (top, 2 * pairs - 1, channels))
+
+    def _check_downscaled(self) -> None:
+        """Refuse data, and latents, of which a downscaled image cannot be a level."""
+        if self.spec.num_values is None or self.spec.missing:
+            raise ValueError(
+                "a downscaled image is a level if it is discrete and complete, so x must hold "
+                "grey values, and none may be missing; choose another recipe for these data"
+            )
+        if self.model.latent_sizes[1] != self.colours:
+            raise ValueError(
+                f"the second level is the image with its {self.colours} colours, got "
+                f"latent_sizes {self.model.latent_sizes}; give (Z_1, {self.colours}, Z_3)"
+            )
+
+    def _quantiser(self, l: int) -> Quantiser:
+        """The codes of a level."""
+        options = self.model.make_codes_options()
+        if self.model.codes == "scalars":
+            return FiniteScalars(options.values)
+        return Codebook(size=self.model.latent_sizes[l], **asdict(options))
+
+    def _over_latent(self, l: int, channels: int) -> nn.Module:
+        """A module from maps to a distribution over z_l."""
+        size = self.model.latent_sizes[l]
+        if self.quantisers:
+            return nn.Sequential(self._network(l, channels, size), self.quantisers[l])
+        return MapGaussian(self._network(l, channels, 2 * size), self.split)
+
+    def _discrete_prior(self, l: int) -> nn.Module:
+        """A conditional prior over codes, uniform at the start, or over a downscaled image."""
+        channels = self.stage(l).channels + self.num_classes
+        if self.quantisers:
+            quantiser = self.quantisers[l]
+            net = self._network(l, channels, quantiser.num_codes, generative=True)
+            return ConditionalCodes(scale_last(net, 0), quantiser)
+        values = self.downscale().num_values
+        name = usual_likelihood(DataSpec((self.colours, *self.stage(l).size), values))
+        outputs = {"categorical": values, "discretized_logistic": 2}[name]
+        net = self._network(l, channels, self.colours * outputs, generative=True)
+        return LIKELIHOODS[name](net, num_values=values)
 
     def _size_at(self, height: int) -> tuple[int, int]:
         """Height and width of the maps of a stage."""

@@ -105,6 +105,23 @@ def _recurrent(networks: LSTMs) -> tuple[BottomUp, Posterior]:
     return bottom_up, Recurrent(networks.per_step(networks.step), networks.likelihood())
 
 
+def _downscaled(networks: Convolutions) -> tuple[BottomUp, Posterior]:
+    features = networks.features()
+    bottom_up = BottomUp([nn.Identity(), *features.blocks], read=features.read)
+    rules = [
+        _concatenation(networks, 0),
+        Direct(networks.downscale()),
+        Direct(networks.message(2)),
+    ]
+    rules = [networks.adapt(rule) for rule in rules]
+    low, _, top = networks.reads
+    return bottom_up, TopDownPosterior(rules, reads=(low + 1, 1, top + 1))
+
+
+def _codes(networks: Networks, l: int) -> PosteriorRule:
+    return (_direct if l == networks.levels[-1] else _concatenation)(networks, l)
+
+
 INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "bottom_up": _chain,
     "mean_field": _top_down(_direct),
@@ -117,6 +134,8 @@ INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
     "resnet": _top_down(_additive),
     "draw": _recurrent,
     "flow_ladder": _top_down(_concatenation),
+    "vq": _top_down(_codes),
+    "downscaled": _downscaled,
 }
 """Bottom-up path and posterior of every recipe.
 
@@ -204,8 +223,10 @@ def build(
             f"prior, and the prior {model.prior!r} is not one; choose a recipe whose top level is "
             "inferred from the data alone, such as bidirectional, or ladder without merge_top"
         )
+    of_codes = model.recipe == "vq"
+    shape = parts.latent_shape(model.num_levels - 1)
     built = HierarchicalVAE(
-        make_prior(model, parts.latent_shape(model.num_levels - 1), data),
+        parts.code_prior() if of_codes else make_prior(model, shape, data),
         bottom_up,
         posterior=posterior,
         top_down=parts.top_down(),
@@ -213,6 +234,9 @@ def build(
         num_features=spec.num_features,
         num_classes=spec.num_classes if model.conditional else None,
     )
+    if of_codes:  # uniform until they are fitted
+        built.prior.requires_grad_(False)
+        built.top_down.conditionals.requires_grad_(False)
     if model.prior == "vamp":
         with torch.no_grad():
             built.eval().top_prior()  # fails here if the posterior has no q(z_L | x)
@@ -560,6 +584,60 @@ def flow_ladder(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  #
     return _named("flow_ladder", data, options)
 
 
+def vq_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    """VQ-VAE of any number of grids: codes of a codebook at every level, inferred top-down.
+
+    With two levels it is VQ-VAE-2: p(z_2) p(z_1 | z_2) p(x | z_1, z_2), where the posterior of the
+    lower codes reads the decoded upper ones. The priors are uniform, and frozen, until
+    `hvae_course.training.stages.fit_prior` fits them.
+
+    Args:
+        data: the data set or its specification, of images.
+        **options: fields of `hvae_course.config.Model`; ``codes_options`` are those of
+            `hvae_course.config.Codebook`, and with ``codes="scalars"`` those of
+            `hvae_course.config.Scalars`.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        van den Oord et al. (2017), arXiv:1711.00937; Razavi et al. (2019), arXiv:1906.00446.
+
+    Example:
+        >>> from hvae_course import data
+        >>> model = vq_vae(data.load("digits"), codes_options={"num_codes": 8})
+        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
+        [(16, 8, 8), (16, 4, 4)]
+    """
+    return _named("vq", data, options)
+
+
+def downscaled_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
+    """Self-supervised VAE (srVAE): the downscaled image is the level between two latents.
+
+    p(u) p(y | u) p(z | y, u) p(x | z, y, u), with y the image at a lower resolution. Its posterior
+    is a point mass, and p(y | u) a categorical or discretised distribution of its grey values.
+
+    Args:
+        data: the data set or its specification, of images of grey values.
+        **options: fields of `hvae_course.config.Model`; ``latent_sizes`` are those of z, of y,
+            which is the number of colours, and of u.
+
+    Returns:
+        The untrained model.
+
+    Source:
+        Gatopoulos and Tomczak (2021), arXiv:2010.02014.
+
+    Example:
+        >>> from hvae_course import data
+        >>> model = downscaled_vae(data.load("digits"))
+        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
+        [(16, 4, 4), (1, 4, 4), (8, 4, 4)]
+    """
+    return _named("downscaled", data, options)
+
+
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
     """Top-down VAE whose posteriors are relative to the priors (chapter 3).
 
@@ -660,6 +738,8 @@ RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
         resnet_vae,
         draw,
         flow_ladder,
+        vq_vae,
+        downscaled_vae,
     )
 }
 """Recipes by name.

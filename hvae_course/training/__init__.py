@@ -12,6 +12,7 @@ from hvae_course.training.guards import BoundFalls, CannotResume, FewExamples, N
 from hvae_course.training.history import History
 from hvae_course.training.loop import fit
 from hvae_course.training.reestimation import reestimate_batch_statistics
+from hvae_course.training.stages import fit_prior, training_only
 from hvae_course.training.step import NotCompiled
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "NotCompared",
     "NotCompiled",
     "fit",
+    "fit_prior",
     "load_checkpoint",
     "load_weights",
     "reestimate_batch_statistics",
     "save_checkpoint",
+    "training_only",
 ]

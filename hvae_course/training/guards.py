@@ -263,6 +263,22 @@ def warn_if_bound_falls(history: History, epochs: int, objective: Objective) -> 
         )
 
 
+def evaluate_frozen(part: nn.Module) -> None:
+    """Switch parts whose parameters are all frozen to evaluation mode.
+
+    In training mode batch normalisation would change their running statistics.
+
+    Args:
+        part: the model, or a part of it.
+    """
+    flags = {p.requires_grad for p in part.parameters()}
+    if flags == {False}:
+        part.eval()
+    elif False in flags:
+        for child in part.children():
+            evaluate_frozen(child)
+
+
 @contextlib.contextmanager
 def unchanged(*models: nn.Module) -> Iterator[None]:
     """Require a block to leave the weights of models, and which of them are trained, alone.

@@ -45,6 +45,7 @@ from hvae_course.training.guards import (
     check_first,
     check_objective,
     check_sizes,
+    evaluate_frozen,
     identity_in,
     unchanged,
     warn_if_bound_falls,
@@ -110,6 +111,7 @@ def _train_epoch(
 ) -> list[float]:
     """Train for one epoch and return the statistics, averaged over its steps."""
     model.train()
+    evaluate_frozen(model)
     objective.train()
     bare = accelerator.unwrap_model(model)
     skipping = Skipping(training) if skipping is None else skipping

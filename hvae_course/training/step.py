@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from hvae_course.objectives import Objective
+from hvae_course.objectives import Objective, penalty
 from hvae_course.seeding import generator_states, restore_generators
 from hvae_course.training.guards import check_value
 from hvae_course.training.history import batch_statistics
@@ -35,7 +35,7 @@ def step(
 
     Args:
         model: the model, prepared for device, precision and processes.
-        objective: what is maximised.
+        objective: what is maximised; penalties of levels are subtracted from it.
         x: data ``(B, D)``.
         num_samples: K, draws of the latents per example.
         y: labels ``(B,)``, for a conditional model.
@@ -50,6 +50,8 @@ def step(
     """
     trace = model(x, num_samples) if y is None else model(x, num_samples, y=y)
     value = check_value(objective(trace, x), trace, x)
+    if (paid := penalty(trace)) is not None:
+        value = value - paid
     return value.mean(), batch_statistics(trace, x, value)
 
 
