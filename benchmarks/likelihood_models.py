@@ -63,6 +63,8 @@ class Benchmark:
     """Model and seed whose weights are kept beside the result."""
     precision: Precision = "no"
     """Precision of the evaluation on the test split."""
+    num_others: int | None = None
+    """Others that the diagnosis scores each code with, drawn at random; by default all."""
     parts: int = 1
     """Parts of the test split, each evaluated in a process of its own with its own seed."""
 
@@ -191,6 +193,7 @@ MNIST_DEEP = Benchmark(
             validation_samples=10,
         ),
     },
+    num_others=20,
     precision="bf16",
     parts=2,
 )

@@ -199,13 +199,14 @@ def judge(job: Job) -> dict[str, Any]:
     """Evaluate and diagnose a trained model on the test split, in nats per example."""
     device = make_accelerator(job.training.experiment.machine).device
     found, benchmark = find(job.folder), job.benchmark
-    levels = diagnose(found.model.to(device), found.load(None), **DIAGNOSIS)
+    others = {} if benchmark.num_others is None else {"num_others": benchmark.num_others}
+    levels = diagnose(found.model.to(device), found.load(None), **DIAGNOSIS, **others)
     rows = levels.astype(object).where(levels.notna(), None).to_dict("records")
     numbers, work = range(benchmark.parts), partial(score, job=job)
     ended = dict(side_by_side(work, numbers, processes=benchmark.parts))
     test = joined([ended[part].result() for part in numbers])
     how = {"precision": benchmark.precision, "parts": benchmark.parts, "compiled": job.compiled}
-    return {"test": test | how, "diagnosis": DIAGNOSIS | {"levels": rows}}
+    return {"test": test | how, "diagnosis": DIAGNOSIS | others | {"levels": rows}}
 
 
 def collect(job: Job) -> dict[str, Any]:
