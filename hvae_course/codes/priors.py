@@ -1,4 +1,4 @@
-"""Priors over codes: p(z_L) and p(z_l | z_>l), uniform until they are fitted.
+"""Priors over codes: ``p(z_L)`` and ``p(z_l | z_>l)``, uniform until they are fitted.
 
 Both read the points from a quantiser that is part of the posterior. They hold it in a tuple, so
 that its parameters belong to one module alone, and a copy of a model still refers to its own.
@@ -16,7 +16,7 @@ from hvae_course.priors.base import Encode, check_positive
 
 
 class CodePrior(Prior):
-    """p(z_L), one categorical distribution per position, uniform at the start.
+    """``p(z_L)``, one categorical distribution per position, uniform at the start.
 
     Args:
         quantiser: the codes of the level.
