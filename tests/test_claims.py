@@ -38,7 +38,15 @@ def test_every_number_of_a_page_is_asserted_to_the_precision_it_is_printed_with(
     assert claimed_numbers.unasserted(page, known) == []
 
 
-@pytest.mark.parametrize("name", ["06_vhp_priors", "07_latent_graphs", "08_deep_hierarchies"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "06_vhp_priors",
+        "07_latent_graphs",
+        "08_deep_hierarchies",
+        "09_what_likelihood_does_not_see",
+    ],
+)
 def test_a_chapter_on_priors_can_be_read_in_one_sitting(name):
     page = PROJECT / f"book/{name}.md"
     assert 1000 < claimed_numbers.count_words(page) <= 2800

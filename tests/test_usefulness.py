@@ -187,10 +187,10 @@ def test_a_window_and_a_number_of_levels_name_one_model():
                 p.numel()
                 for p in build(usefulness.decoder_model(levels, window), spec).parameters()
             )
-            for levels in usefulness.LEVELS
+            for levels in usefulness.BETAS
             for window in usefulness.WINDOWS
         }
-    for levels in usefulness.LEVELS:  # windows differ in masks alone
+    for levels in usefulness.BETAS:  # windows differ in masks alone
         assert len({sizes[levels, window] for window in usefulness.WINDOWS}) == 1
 
 
