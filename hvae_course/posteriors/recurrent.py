@@ -23,8 +23,7 @@ from hvae_course.hierarchy.states import join
 from hvae_course.hierarchy.trace import Choose, State
 from hvae_course.posteriors.base import Posterior, draw
 
-Memory = tuple[Tensor, Tensor]
-"""Hidden units and cell of an LSTM, each ``(B, H)``."""
+Memory = tuple[Tensor, Tensor]  # hidden units and cell of an LSTM, each (B, H)
 
 
 class ReadAll(nn.Module):
