@@ -318,7 +318,9 @@ def test_every_map_is_drawn_and_follows_the_theme(show):
         }"""
         every = f"[...document.querySelectorAll('.pad canvas')].every(c => ({cells})(c) === 81)"
         tab.wait_for_function(every)
-        shown[theme] = tab.locator(".pad canvas").first.evaluate("canvas => canvas.toDataURL()")
+        picture_of = "document.querySelector('.pad canvas').toDataURL()"
+        tab.wait_for_function(f"before => {picture_of} !== before", arg=shown.get("light"))
+        shown[theme] = tab.evaluate(picture_of)
     assert shown["light"] != shown["dark"]
 
 
