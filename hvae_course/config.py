@@ -589,7 +589,11 @@ class Codebook(Options):
     revival: float = 0.01
     """A code is replaced by an encoding of the batch when its moving count falls below this share
     of the mean count; 0 for never."""
-    positive = ("num_codes",)
+    prior_hidden: tuple[int, ...] | None = None
+    """Hidden layers of the masked network through which the prior of a code sees the codes before
+    it, in raster order; () for a linear one, None for codes that are independent given the levels
+    above."""
+    positive = ("num_codes", "prior_hidden")
     not_negative = ("commitment",)
     shares = ("decay", "revival")
 
@@ -600,6 +604,11 @@ class Scalars(Options):
 
     values: tuple[int, ...] = (5, 5, 3)
     """Number of values of each dimension; their product is the number of codes."""
+    prior_hidden: tuple[int, ...] | None = None
+    """Hidden layers of the masked network through which the prior of a code sees the codes before
+    it, in raster order; () for a linear one, None for codes that are independent given the levels
+    above."""
+    positive = ("prior_hidden",)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,8 +5,9 @@ r"""A multilayer perceptron whose outputs follow an order: number i sees inputs 
 Every unit has an interval of inputs that it may see: output i the w inputs before it, a hidden
 unit the interval of one output. A connection is kept where the interval of its source lies within
 that of its target, so no path leads from an input to an output that must not see it. Masked
-autoregressive flows (`hvae_course.vector_flows`) and an autoregressive likelihood
-(`hvae_course.likelihoods.Autoregressive`) are made of this network.
+autoregressive flows (`hvae_course.vector_flows`), an autoregressive likelihood
+(`hvae_course.likelihoods.Autoregressive`) and autoregressive priors over codes
+(`hvae_course.codes.CodesBefore`) are made of this network.
 """
 
 from collections.abc import Sequence
@@ -53,9 +54,10 @@ class MaskedMLP(nn.Module):
     units.
 
     Args:
-        size: D, number of inputs.
+        size: D, number of dimensions.
         hidden: widths of the hidden layers; without any the network is linear.
         outputs: K, outputs per dimension.
+        inputs: J, inputs per dimension.
         window: w, how many inputs before its own an output sees; None for all.
         order: place of every dimension in the order, from 0 on; None for the order as given.
         context: C, width of the context; 0 for none.
@@ -83,6 +85,7 @@ class MaskedMLP(nn.Module):
         *,
         hidden: Sequence[int] = (64,),
         outputs: int = 1,
+        inputs: int = 1,
         window: int | None = None,
         order: Sequence[int] | None = None,
         context: int = 0,
@@ -105,13 +108,11 @@ class MaskedMLP(nn.Module):
         def before(place: int) -> tuple[int, int]:
             return max(place - reach, 0), place
 
-        inputs = [(place, place + 1) for place in places]
+        own = [(place, place + 1) for place in places] * inputs
         inner = [[before(k * size // width) for k in range(width)] for width in hidden]
         ends = [before(place) for place in places] * outputs
-        self.layers = nn.ModuleList(
-            MaskedLinear(*both) for both in pairwise([inputs, *inner, ends])
-        )
-        self.direct = MaskedLinear(inputs, ends, bias=False) if hidden else None
+        self.layers = nn.ModuleList(MaskedLinear(*both) for both in pairwise([own, *inner, ends]))
+        self.direct = MaskedLinear(own, ends, bias=False) if hidden else None
         width = self.layers[0].out_features
         self.context = nn.Linear(context, width, bias=False) if context else None
         self.activation = ACTIVATIONS[activation]()
@@ -121,7 +122,8 @@ class MaskedMLP(nn.Module):
         """Compute K outputs per dimension.
 
         Args:
-            v: ``(..., D)``.
+            v: ``(..., D)``, with several inputs per dimension ``(..., J D)``, one after another
+                as the outputs are.
             context: ``(..., C)``, broadcast against v; None without a context.
 
         Returns:

@@ -46,7 +46,7 @@ ALLOWED = {
         "draw": "",
         "vector_flows": "flows gaussians masked",
         "splines": "gaussians nets vector_flows",
-        "codes": "gaussians priors",
+        "codes": "gaussians masked priors",
         "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",

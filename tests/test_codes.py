@@ -8,10 +8,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from hvae_course import analysis, recipes
 from hvae_course.analysis import aggregate_split, diagnose, evaluate
-from hvae_course.codes import Codebook, CodePrior, Codes, FiniteScalars, PointMass, nearest
+from hvae_course.codes import (
+    Codebook,
+    CodePrior,
+    Codes,
+    CodesBefore,
+    ConditionalCodes,
+    FiniteScalars,
+    PointMass,
+    nearest,
+)
 from hvae_course.config import Model, Training
 from hvae_course.data import DataSpec
 from hvae_course.gaussians import standard_normal
@@ -112,6 +122,150 @@ def test_a_row_is_its_own_nearest_row_wherever_the_table_lies():
     ]  # the first of equals
 
 
+# Priors in which a position sees those before it
+
+
+def shaken_before(positions=(2, 2), num_codes=3, **settings) -> CodesBefore:
+    before = CodesBefore(num_codes, *positions, size=2, **settings).double()
+    for p in before.parameters():
+        p.data = 0.4 * torch.randn_like(p)
+    return before
+
+
+def autoregressive_priors(num_codes: int = 3) -> list[Distribution]:
+    """p(z_L) for three rows, and p(z_l | z_>l) of three states, over maps of 2x2."""
+    codebook = book(num_codes, 2)
+    prior = CodePrior(
+        codebook, 2, 2, before=shaken_before(num_codes=num_codes, hidden=(7,))
+    ).double()
+    prior.logits.data = torch.randn_like(prior.logits)
+    net = nn.Conv2d(5, num_codes, 1).double()
+    seen = shaken_before(num_codes=num_codes, hidden=(7,), context=20)
+    below = ConditionalCodes(net, codebook, before=seen)
+    return [prior().expand((3,)), below(torch.randn(3, 5, 2, 2, dtype=D))]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["top", "conditional"])
+def test_autoregressive_probabilities_add_up_to_one(which):
+    """Over all 81 maps of three codes; they are the products of what each position is given."""
+    torch.manual_seed(0)
+    p, total = autoregressive_priors()[which], 0
+    for chosen in itertools.product(range(3), repeat=4):
+        index = torch.tensor(chosen).expand(3, 4)
+        value = p.table[index.view(3, 2, 2)].movedim(-1, 1)
+        log_p = p.log_prob(value)
+        each = [p.log_probs(index)[range(3), code, i] for i, code in enumerate(chosen)]
+        torch.testing.assert_close(log_p, sum(each))
+        torch.testing.assert_close(p.log_prob(value[:1]), log_p)
+        total = total + log_p.exp()
+    torch.testing.assert_close(total, torch.ones(3, dtype=D))
+
+
+def test_a_single_position_has_none_before_it():
+    codebook = book(3, 2)
+    prior = CodePrior(codebook, before=CodesBefore(3, hidden=())).double()
+    prior.logits.data = torch.randn(3, dtype=D)
+    p = prior().expand((3,))
+    torch.testing.assert_close(p.log_prob(codebook.table()), prior.logits.log_softmax(0))
+    assert p.sample().shape == (3, 2)
+
+
+@pytest.mark.parametrize("hidden", [(), (9, 8)], ids=str)
+def test_what_is_said_about_a_position_depends_on_those_before_it_alone(hidden):
+    """The Jacobian over the vectors of the codes is strictly triangular in the positions."""
+    torch.manual_seed(0)
+    before = shaken_before(hidden=hidden, context=4)
+    context = torch.randn(4, dtype=D)
+    vectors = torch.randn(2, 4, dtype=D)  # of a code, at four positions
+
+    def logits(vectors: Tensor) -> Tensor:
+        return before.net(vectors.flatten(), context)
+
+    jacobian = torch.autograd.functional.jacobian(logits, vectors)  # (K, N, size, N)
+    reads = (jacobian != 0).any(dim=2)
+    assert torch.equal(reads, torch.ones(4, 4).tril(-1).bool().expand(3, 4, 4))
+    index = torch.tensor([2, 0, 1, 2])
+    torch.testing.assert_close(before(index, context), logits(before.vectors(index).mT))
+
+
+def test_a_draw_of_position_after_position_has_the_probabilities_that_are_scored(assert_mean):
+    torch.manual_seed(0)
+    for p in autoregressive_priors(num_codes=2):
+        drawn = p.sample((4000,))
+        assert drawn.shape == (4000, 3, 2, 2, 2) and p.log_prob(drawn).shape == (4000, 3)
+        assert p.expand((3,)).sample().shape == (3, *p.event_shape)
+        index = nearest(drawn[:, 1].movedim(1, -1), p.table).flatten(1)  # (4000, 4)
+        number = (index * torch.tensor([8, 4, 2, 1])).sum(1)
+        maps = torch.tensor([*itertools.product(range(2), repeat=4)])
+        values = p.table[maps.view(16, 1, 2, 2)].movedim(-1, -3).expand(16, 3, 2, 2, 2)
+        expected = p.log_prob(values)[:, 1].exp()
+        common = expected > 0.005
+        assert common.sum() > 3
+        assert_mean(F.one_hot(number, 16).double()[:, common], expected[common])
+
+
+def test_a_prior_that_sees_positions_before_starts_uniform_and_learns_what_they_share():
+    """Two equal codes: independent positions cost 2 log 2 nats, positions that see log 2."""
+    torch.manual_seed(0)
+    codebook = Codebook(2, 1)
+    costs = {}
+    for before in (None, CodesBefore(2, 1, 2, hidden=(8,))):
+        prior = CodePrior(codebook, 1, 2, before=before)
+        z = codebook.table()[torch.tensor([[0, 0], [1, 1]])].movedim(-1, 1)[:, :, None]
+        start = -prior().expand((2,)).log_prob(z)
+        torch.testing.assert_close(start, torch.full((2,), 2 * math.log(2)))
+        optimiser = torch.optim.Adam(prior.parameters(), lr=0.05)
+        for _ in range(150):
+            optimiser.zero_grad()
+            cost = -prior().log_prob(z).mean()
+            cost.backward()
+            optimiser.step()
+        costs[before is None] = cost.item()
+    assert costs[True] == pytest.approx(2 * math.log(2), abs=1e-5)
+    assert math.log(2) - 1e-6 < costs[False] < math.log(2) + 0.02
+
+
+def test_the_second_stage_fits_autoregressive_priors_alone(tiny_data, make_accelerator):
+    networks = {"stages": ((4, 1, 4), (2, 1, 4))}
+    settings = {"networks_options": networks, "latent_sizes": (3, 3)}
+    options = {"num_codes": 6, "prior_hidden": (16,)}
+    torch.manual_seed(0)
+    model = recipes.vq_vae(tiny_data, codes_options=options, **settings)
+    assert not any(p.requires_grad for p in model.prior.parameters())
+    x = tiny_data.train.batch(slice(None))
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(3):
+        optimiser.zero_grad()
+        (-step(model, as_objective(elbo), x, 1)[0]).backward()
+        optimiser.step()
+    before, judge = copy.deepcopy(model.state_dict()), {"split": "train", "num_samples": 1}
+    uniform = evaluate(model, tiny_data, max_rows=200, per_example=True, **judge)
+    for estimate, n in zip(uniform.information, (16, 4), strict=True):
+        assert estimate.mean == pytest.approx(n * math.log(6), rel=1e-6)
+    training = Training(epochs=2, batch_size=40, learning_rate=0.01)
+    fit_prior(model, tiny_data, training, accelerator=make_accelerator(), progress=False)
+    changed = {name for name, v in model.state_dict().items() if not torch.equal(v, before[name])}
+    assert all(n.startswith(("prior.", "top_down.conditionals.")) for n in changed)
+    assert "prior.before.net.direct.weight" in changed
+    fitted = evaluate(model, tiny_data, max_rows=200, per_example=True, **judge)
+    same = fitted.per_example["reconstruction"] == uniform.per_example["reconstruction"]
+    assert same.all() and fitted.elbo.mean > uniform.elbo.mean
+    table = diagnose(model, tiny_data, num_samples=2, max_examples=12)
+    assert table[["information", "live_codes", "perplexity"]].notna().all(axis=None)
+    assert analysis.sample(model, 3).px.mean.shape == (3, 64)
+    again = build(model.config)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(elbo(again.eval()(x), x), elbo(model.eval()(x), x))
+
+
+def test_a_conditional_model_has_autoregressive_priors_too(make_model):
+    model = make_model("vq_vae", conditional=True, codes_options={"prior_hidden": (8,)})
+    y = torch.tensor([0, 1, 2])
+    trace = model(torch.rand(3, 64).round(), y=y)
+    assert elbo(trace, torch.rand(3, 64).round()).isfinite().all()
+    assert model.generate(3, y=y).px.mean.shape == (3, 64)
+
+
 # The bound is exact bookkeeping
 
 
@@ -126,10 +280,14 @@ def all_codes(model: HierarchicalVAE) -> list[tuple[Tensor, ...]]:
     return list(itertools.product(*levels))
 
 
+@pytest.mark.parametrize("prior_hidden", [None, (8,)], ids=["independent", "autoregressive"])
 @pytest.mark.parametrize("stages", GRIDS, ids=["one grid", "two grids"])
-def test_every_code_accounts_for_the_evidence_and_the_gap_is_that_of_the_code_taken(stages):
+def test_every_code_accounts_for_the_evidence_and_the_gap_is_that_of_the_code_taken(
+    stages, prior_hidden
+):
     """log p(x) = log p(x|c) + log p(c) - log p(c|x) for 16, or 32, codes."""
-    model, x = shake_priors(small(stages)).eval(), binary(6)
+    options = {"prior_hidden": prior_hidden}
+    model, x = shake_priors(small(stages, codes_options=options)).eval(), binary(6)
     joint = []
     with torch.no_grad():
         for code in all_codes(model):

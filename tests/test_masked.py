@@ -56,6 +56,16 @@ def test_the_order_says_what_comes_before(window, order):
 
 
 @windows
+@hiddens
+def test_several_inputs_of_a_dimension_have_the_place_of_the_dimension(window, hidden):
+    net = network(window=window, hidden=hidden, outputs=2, inputs=3)
+    both = torch.autograd.functional.jacobian(net, torch.randn(15, dtype=D))  # (K, D, J D)
+    reads = both.unflatten(-1, (3, 5)) != 0
+    expected = allowed(5, window)[:, None, :].expand(5, 3, 5)
+    assert all(torch.equal(one, expected) for one in reads)
+
+
+@windows
 def test_the_context_enters_every_output(window):
     net, c = network(window=window, context=2, hidden=(10,)), torch.randn(2, dtype=D)
     assert torch.equal(jacobian(net, context=c)[0] != 0, allowed(5, window))

@@ -10,38 +10,13 @@ part of the bound, with sg for values without gradients:
 .. math:: \lVert \mathrm{sg}\, z_e - e_c \rVert^2 + \beta \lVert z_e - \mathrm{sg}\, e_c \rVert^2
 """
 
-from abc import ABC, abstractmethod
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hvae_course.codes.distributions import PointMass, nearest
+from hvae_course.codes.quantiser import Quantiser
 from hvae_course.gaussians import at_least_float32
-
-
-class Quantiser(nn.Module, ABC):
-    """From encodings to points of a finite table, the same for every position."""
-
-    num_codes: int
-    """K."""
-    size: int
-    """D, dimensions of a code."""
-
-    @abstractmethod
-    def table(self) -> Tensor:
-        """Give a copy of the points, ``(K, D)``, without gradients."""
-
-    @abstractmethod
-    def forward(self, encodings: Tensor) -> PointMass:
-        """Quantise.
-
-        Args:
-            encodings: z_e, ``(B, D, *positions)``.
-
-        Returns:
-            q(z | x), a point mass over ``(D, *positions)``.
-        """
 
 
 class Codebook(Quantiser):

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hvae_course.codes.codebook import Quantiser
 from hvae_course.codes.distributions import PointMass
+from hvae_course.codes.quantiser import Quantiser
 from hvae_course.gaussians import at_least_float32
 
 

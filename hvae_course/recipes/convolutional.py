@@ -17,6 +17,7 @@ from torch.distributions import Distribution
 from hvae_course.codes import (
     Codebook,
     CodePrior,
+    CodesBefore,
     ConditionalCodes,
     Downscale,
     FiniteScalars,
@@ -333,7 +334,10 @@ class Convolutions(Networks):
 
     def code_prior(self) -> CodePrior:
         """The prior over the codes of the top level."""
-        return CodePrior(self.quantisers[-1], *self.stages[-1].size)
+        top = self.model.num_levels - 1
+        return CodePrior(
+            self.quantisers[top], *self.stage(top).size, before=self._codes_before(top)
+        )
 
     @property
     def has_pairs(self) -> bool:
@@ -444,7 +448,18 @@ class Convolutions(Networks):
         options = self.model.make_codes_options()
         if self.model.codes == "scalars":
             return FiniteScalars(options.values)
-        return Codebook(size=self.model.latent_sizes[l], **asdict(options))
+        own = {name: value for name, value in asdict(options).items() if name != "prior_hidden"}
+        return Codebook(size=self.model.latent_sizes[l], **own)
+
+    def _codes_before(self, l: int) -> CodesBefore | None:
+        """What the codes of a level say about those behind them; None if that is nothing."""
+        hidden, stage = self.model.make_codes_options().prior_hidden, self.stage(l)
+        if hidden is None:
+            return None
+        top, channels = l == self.model.num_levels - 1, stage.channels + self.num_classes
+        context = 0 if top else channels * math.prod(stage.size)
+        num_codes = self.quantisers[l].num_codes
+        return CodesBefore(num_codes, *stage.size, hidden=hidden, context=context)
 
     def _over_latent(self, l: int, channels: int) -> nn.Module:
         """A module from maps to a distribution over z_l."""
@@ -459,7 +474,8 @@ class Convolutions(Networks):
         if self.quantisers:
             quantiser = self.quantisers[l]
             net = self._network(l, channels, quantiser.num_codes, generative=True)
-            return ConditionalCodes(scale_last(net, 0), quantiser)
+            before = self._codes_before(l)
+            return ConditionalCodes(scale_last(net, 0), quantiser, before=before)
         values = self.downscale().num_values
         name = usual_likelihood(DataSpec((self.colours, *self.stage(l).size), values))
         outputs = {"categorical": values, "discretized_logistic": 2}[name]
