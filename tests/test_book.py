@@ -32,6 +32,9 @@ FOREIGN = {
     *("MachineLearningLifeScience/stochman", "black-forest-labs/flux", "denproc/Taming-VAEs"),
     *("Rayhane-mamah/Efficient-VDVAE", "addtt/ladder-vae-pytorch"),
     *("nv-tlabs/LION", "openai/vdvae", "tensorflow/probability", "wildart/ManifoldLearning"),
+    *("CompVis/taming-transformers", "VincentStimper/normalizing-flows", "ericjang/draw"),
+    *("andylolu2/jax-vqvae-gpt", "lucidrains/vector-quantize-pytorch"),
+    *("siddsax/Normalizing_Flows",),
 }
 
 

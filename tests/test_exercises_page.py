@@ -8,7 +8,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 ROW = re.compile(
-    r"^\| \{ref\}`(.+?) <([\w-]+)>` \| (\d|depth|layers) \| (\d) \| (\d+) \| (.+) \|$",
+    r"^\| \{ref\}`(.+?) <([\w-]+)>` \| (\d+|depth|layers) \| (\d) \| (\d+) \| (.+) \|$",
     re.MULTILINE,
 )
 EXERCISE = re.compile(
@@ -21,12 +21,12 @@ EXERCISE = re.compile(
 def texts():
     """Chapter, or main sheet, and text of every page and sheet."""
     main = {"07_hierarchy_depth": "depth", "08_layer_analysis": "layers"}
-    for page in sorted((PROJECT / "book").glob("0*.md")):
-        yield page.stem[1], page.read_text(encoding="utf-8")
+    for page in sorted((PROJECT / "book").glob("[0-9]*.md")):
+        yield str(int(page.stem[:2])), page.read_text(encoding="utf-8")
     for sheet in sorted((PROJECT / "notebooks/exercises").glob("*.ipynb")):
         cells = nbformat.read(sheet, as_version=4).cells
         yield (
-            main.get(sheet.stem, sheet.stem[1]),
+            main.get(sheet.stem, str(int(sheet.stem[:2]))),
             "\n\n".join(c.source for c in cells if c.cell_type == "markdown"),
         )
 
@@ -88,7 +88,7 @@ def test_a_sheet_names_a_section_that_its_chapter_has():
         (page,) = (PROJECT / "book").glob(f"{sheet.stem[:2]}_*.md")
         titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         for title in re.findall(
-            r"\*\*You need\*\* chapter \d up to (?:and including )?\*(.+?)\*", text
+            r"\*\*You need\*\* chapter \d+ up to (?:and including )?\*(.+?)\*", text
         ):
             assert title in titles, f"{sheet.name} names {title!r}, which {page.name} lacks"
             named += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 BOOK = Path(__file__).parent.parent / "book"
-CHAPTERS = sorted(BOOK.glob("0*.md"))
+CHAPTERS = sorted(BOOK.glob("[0-9]*.md"))
 
 
 def split(symbols: str) -> list[str]:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(PROJECT / ".ci"))
 import notebook_results  # noqa: E402
 import tidy_notebooks  # noqa: E402
 
-CHAPTERS = sorted((PROJECT / "notebooks").glob("0*.ipynb"))
+CHAPTERS = sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb"))
 MAIN_SHEETS = [
     PROJECT / f"notebooks/exercises/{name}.ipynb"
     for name in ("07_hierarchy_depth", "08_layer_analysis")
