@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent
 
-from hvae_course.gaussians import GaussianHead, at_least_float32, standard_normal
+from hvae_course.gaussians import at_least_float32
 from hvae_course.nets import ACTIVATIONS
-from hvae_course.vector_flows import Flow
+from hvae_course.vector_flows import Flow, FlowHead
 
 
 def import_zuko() -> ModuleType:
@@ -66,7 +65,7 @@ class Transformed(Flow):
         return self.transform.inv(z0)
 
 
-class SplineFlow(nn.Module):
+class SplineFlow(FlowHead):
     """Last layer of a conditional prior: features in, an autoregressive flow of splines out.
 
     Args:
@@ -89,9 +88,7 @@ class SplineFlow(nn.Module):
         hidden: Sequence[int] = (64,),
         activation: str = "gelu",
     ) -> None:
-        super().__init__()
-        self.size = size
-        self.gaussian = GaussianHead(context, size) if context else None
+        super().__init__(size, context=context)
         self.flow = import_zuko().flows.NSF(
             size,
             context,
@@ -99,19 +96,7 @@ class SplineFlow(nn.Module):
             hidden_features=[*hidden],
             activation=ACTIVATIONS[activation],
         )
-        self.register_buffer("anchor", torch.empty(0), persistent=False)
 
-    def forward(self, features: Tensor | None = None) -> Transformed:
-        """Give the flow.
-
-        Args:
-            features: ``(B, F)``; None without a context.
-
-        Returns:
-            Distribution with batch shape ``(B,)``, or an empty one, and event shape ``(Z,)``.
-        """
-        if self.gaussian is None:
-            base = standard_normal(self.size, like=self.anchor)
-        else:
-            base, features = self.gaussian(features), at_least_float32(features)
+    def move(self, base: Independent, features: Tensor | None) -> Transformed:  # noqa: D102
+        features = features if features is None else at_least_float32(features)
         return Transformed(base, self.flow.transform(features))

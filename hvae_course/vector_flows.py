@@ -165,7 +165,45 @@ class _Steps(nn.Module):
         return [bind(net) for net in self.nets]
 
 
-class MaskedFlow(nn.Module):
+class FlowHead(nn.Module, ABC):
+    """Last layer of a conditional prior: features in, a flow out.
+
+    Args:
+        size: Z, number of latent dimensions.
+        context: width of the features; 0 for a flow that depends on nothing, as a top prior, whose
+            Gaussian is N(0, I).
+    """
+
+    def __init__(self, size: int, *, context: int = 0) -> None:
+        super().__init__()
+        self.size = size
+        self.gaussian = GaussianHead(context, size) if context else None
+        self.register_buffer("anchor", torch.empty(0), persistent=False)
+
+    @abstractmethod
+    def move(self, base: Independent, features: Tensor | None) -> Flow:
+        """Move the Gaussian.
+
+        Args:
+            base: event shape ``(Z,)``.
+            features: ``(B, F)``; None without a context.
+        """
+
+    def forward(self, features: Tensor | None = None) -> Flow:
+        """Give the flow.
+
+        Args:
+            features: ``(B, F)``; None without a context.
+
+        Returns:
+            Distribution with batch shape ``(B,)``, or an empty one, and event shape ``(Z,)``.
+        """
+        if self.gaussian is None:
+            return self.move(standard_normal(self.size, like=self.anchor), features)
+        return self.move(self.gaussian(features), features)
+
+
+class MaskedFlow(FlowHead):
     """Last layer of a conditional prior: features in, a masked autoregressive flow out.
 
     Args:
@@ -190,26 +228,11 @@ class MaskedFlow(nn.Module):
         hidden: Sequence[int] = (64,),
         activation: str = "gelu",
     ) -> None:
-        super().__init__()
-        self.size = size
-        self.gaussian = GaussianHead(context, size) if context else None
+        super().__init__(size, context=context)
         options = {"num_steps": num_steps, "hidden": hidden, "activation": activation}
         self.steps = _Steps(size, context=context, **options)
-        self.register_buffer("anchor", torch.empty(0), persistent=False)
 
-    def forward(self, features: Tensor | None = None) -> MaskedAutoregressive:
-        """Give the flow.
-
-        Args:
-            features: ``(B, F)``; None without a context.
-
-        Returns:
-            Distribution with batch shape ``(B,)``, or an empty one, and event shape ``(Z,)``.
-        """
-        if self.gaussian is None:
-            base = standard_normal(self.size, like=self.anchor)
-        else:
-            base = self.gaussian(features)
+    def move(self, base: Independent, features: Tensor | None) -> MaskedAutoregressive:  # noqa: D102
         return MaskedAutoregressive(base, self.steps(features))
 
 
