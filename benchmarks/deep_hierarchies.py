@@ -73,10 +73,10 @@ class Setting:
     stages: tuple[tuple[int, int, int], ...] = ((4, 8, CHANNELS),)
     """Height of the maps, number of levels and channels of every resolution, data upward."""
     networks: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `hvae_course.config.Convolutional`."""
+    """Fields of `hvae_course.config.networks.Convolutional`."""
     objective: Objective = field(default_factory=partial(Objective, warm_up=WARM_UP))
     training: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `hvae_course.config.Training`."""
+    """Fields of `hvae_course.config.training.Training`."""
     normalisation: str = "layer"
 
     @property

@@ -36,7 +36,7 @@ def remedies(epochs: int = EPOCHS, floor: float = FLOOR) -> dict[str, dict[str, 
         floor: free nats of z_2.
 
     Returns:
-        The objective, and fields of `hvae_course.config.Model`.
+        The objective, and fields of `hvae_course.config.model.Model`.
     """
     short, half, long = epochs // 4, epochs // 2, 3 * epochs // 4
     free = FreeBits((0.0, floor))

@@ -65,7 +65,7 @@ def load(
             `hvae_course.data.patches.cut`), ``"cifar10"`` or ``"svhn"`` (32x32 in colour, through
             torchvision), or ``"omniglot"`` (28x28, through torchvision, see below); or a file
             that ends in ``.npz``, read by `from_npz`; or a
-            `hvae_course.config.Data` object in place of all arguments.
+            `hvae_course.config.data.Data` object in place of all arguments.
         binarisation: one of those in `hvae_course.data`; by default dynamic for
             MNIST, Fashion-MNIST and Omniglot, as in most published results, and the values
             themselves for the others.

@@ -79,7 +79,7 @@ def usual_stages(
         width: of the data, which is halved as often as the height; None for squares.
 
     Returns:
-        Stages as in `hvae_course.config.Convolutional`.
+        Stages as in `hvae_course.config.networks.Convolutional`.
 
     Example:
         >>> usual_stages(28, 5, 32)

@@ -315,7 +315,7 @@ def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE: 
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -333,7 +333,7 @@ def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -349,8 +349,8 @@ def vdvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa:
 
     Args:
         data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
-            `hvae_course.config.Convolutional`.
+        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
+            `hvae_course.config.networks.Convolutional`.
 
     Returns:
         The untrained model.
@@ -384,8 +384,8 @@ def nvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: 
 
     Args:
         data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
-            `hvae_course.config.Convolutional`.
+        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
+            `hvae_course.config.networks.Convolutional`.
 
     Returns:
         The untrained model.
@@ -420,9 +420,9 @@ def conv_ladder_vae(
         data: the data set or its specification, of images.
         merge: ``"precision"`` for the precision-weighted merge of chapter 4, ``"concatenation"``
             for the posterior of chapter 5.
-        **options: fields of `hvae_course.config.Model`; the defaults of both merges are batch
-            normalisation and SiLU, and ``networks_options`` are those of
-            `hvae_course.config.Convolutional`.
+        **options: fields of `hvae_course.config.model.Model`; the defaults of both merges are
+            batch normalisation and SiLU, and ``networks_options`` are those of
+            `hvae_course.config.networks.Convolutional`.
 
     Returns:
         The untrained model.
@@ -461,9 +461,9 @@ def biva(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: 
 
     Args:
         data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
-            `hvae_course.config.Convolutional`, of which group and shared_features are refused
-            here.
+        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
+            `hvae_course.config.networks.Convolutional`, of which group and shared_features are
+            refused here.
 
     Returns:
         The untrained model.
@@ -491,9 +491,9 @@ def resnet_vae(
     Args:
         data: the data set or its specification, of images.
         iaf: whether an inverse autoregressive flow follows the posterior of every level.
-        **options: fields of `hvae_course.config.Model`; ``networks_options`` are those of
-            `hvae_course.config.Convolutional`. In the published model every level reads a feature
-            of its own, ``shared_features=False``.
+        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
+            `hvae_course.config.networks.Convolutional`. In the published model every level reads a
+            feature of its own, ``shared_features=False``.
 
     Returns:
         The untrained model.
@@ -524,7 +524,7 @@ def draw(
         data: the data set or its specification, of complete rows that are no counts.
         steps: T, how often the one latent size is repeated; None if ``latent_sizes`` has one
             entry per step.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -565,8 +565,8 @@ def flow_ladder(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  #
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`; ``flow_options`` are those of
-            `hvae_course.config.Flow`.
+        **options: fields of `hvae_course.config.model.Model`; ``flow_options`` are those of
+            `hvae_course.config.flows.Flow`.
 
     Returns:
         The untrained model.
@@ -593,9 +593,9 @@ def vq_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa
 
     Args:
         data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.Model`; ``codes_options`` are those of
-            `hvae_course.config.Codebook`, and with ``codes="scalars"`` those of
-            `hvae_course.config.Scalars`.
+        **options: fields of `hvae_course.config.model.Model`; ``codes_options`` are those of
+            `hvae_course.config.codes.Codebook`, and with ``codes="scalars"`` those of
+            `hvae_course.config.codes.Scalars`.
 
     Returns:
         The untrained model.
@@ -620,8 +620,8 @@ def downscaled_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
 
     Args:
         data: the data set or its specification, of images of grey values.
-        **options: fields of `hvae_course.config.Model`; ``latent_sizes`` are those of z, of y,
-            which is the number of colours, and of u.
+        **options: fields of `hvae_course.config.model.Model`; ``latent_sizes`` are those of z, of
+            y, which is the number of colours, and of u.
 
     Returns:
         The untrained model.
@@ -643,7 +643,7 @@ def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # n
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -656,7 +656,7 @@ def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # 
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -669,8 +669,8 @@ def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalV
 
     Args:
         data: the data set or its specification.
-        **options: fields of `hvae_course.config.Model`; the defaults here are layer normalisation
-            and GELU.
+        **options: fields of `hvae_course.config.model.Model`; the defaults here are layer
+            normalisation and GELU.
 
     Returns:
         The untrained model.
@@ -689,7 +689,7 @@ def vae(
     Args:
         data: the data set or its specification.
         latent_size: number of latent dimensions.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.
@@ -708,7 +708,7 @@ def two_level_vae(
     Args:
         data: the data set or its specification.
         latent_sizes: Z_1 and Z_2.
-        **options: fields of `hvae_course.config.Model`.
+        **options: fields of `hvae_course.config.model.Model`.
 
     Returns:
         The untrained model.

@@ -103,7 +103,7 @@ PRIORS: dict[str, Callable[..., Prior]] = {
     "vhp": _vhp,
     "flow": _flow,
 }
-"""Makers of the priors by name; `hvae_course.config.PRIORS` has the options of each.
+"""Makers of the priors by name; `hvae_course.config.priors.PRIORS` has the options of each.
 
 :meta hide-value:
 """

@@ -319,7 +319,7 @@ def fit(
             in the main process, for instance to log numbers or draw samples. The model has the
             weights that were validated and is in evaluation mode, without gradients; neither the
             weights nor random numbers drawn there change the run.
-        **options: fields of `hvae_course.config.Training`, such as ``epochs=60``.
+        **options: fields of `hvae_course.config.training.Training`, such as ``epochs=60``.
 
     Returns:
         Bound, reconstruction and information per level of every epoch.
