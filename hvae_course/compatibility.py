@@ -10,8 +10,8 @@ from hvae_course.data import DataSet, DataSpec, Split, as_data_set
 from hvae_course.data.splits import SPLITS
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.likelihoods import Likelihood
+from hvae_course.recipes import read_config
 from hvae_course.recipes.likelihoods import usual_likelihood
-from hvae_course.recipes.models import read_config
 
 
 class DensityOfDiscreteValues(UserWarning):

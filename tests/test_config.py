@@ -29,7 +29,7 @@ from hvae_course.data import DataSpec, loading
 from hvae_course.likelihoods import BinaryLikelihood, GreyLikelihood
 from hvae_course.nets import ACTIVATIONS, NORMALISATIONS
 from hvae_course.objectives import OBJECTIVES
-from hvae_course.recipes.models import INFERENCE
+from hvae_course.recipes.inference import INFERENCE
 from hvae_course.training.optimisers import OPTIMISERS
 
 GROUPS = (Data, Model, Objective, Training, Machine)

@@ -37,7 +37,7 @@ from hvae_course.objectives import elbo
 from hvae_course.priors import LearnedNormal
 from hvae_course.recipes import build, read_config
 from hvae_course.recipes.convolutional import Convolutions, usual_stages
-from hvae_course.recipes.models import INFERENCE
+from hvae_course.recipes.inference import INFERENCE
 
 BINARY = DataSpec((8, 8), 2)
 STAGES = ((4, 3, 8), (2, 2, 12))

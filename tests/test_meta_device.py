@@ -40,7 +40,7 @@ from hvae_course.objectives import (
 )
 from hvae_course.posteriors import PosteriorRule, TopDownPosterior
 from hvae_course.recipes import build
-from hvae_course.recipes.models import INFERENCE
+from hvae_course.recipes.inference import INFERENCE
 from hvae_course.training import optimisers
 from hvae_course.training.optimisers import OPTIMISERS, make_optimiser
 from hvae_course.training.step import step

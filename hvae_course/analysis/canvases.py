@@ -11,7 +11,7 @@ def canvases(model: HierarchicalVAE, trace: Trace) -> Tensor:
     r"""Mean image before the first step and after each one, :math:`\mathrm{E}[x \mid c_t]`.
 
     Args:
-        model: a model that draws on a canvas, `hvae_course.recipes.models.draw`.
+        model: a model that draws on a canvas, `hvae_course.recipes.richer.draw`.
         trace: latents of its steps, from `hvae_course.analysis.layers.sample` or
             `hvae_course.analysis.layers.infer`.
 

@@ -2,7 +2,7 @@
 
 Recipes, `hvae_course.training.loop.fit`, checkpoints, run folders, benchmarks and the command line
 read these classes, and none of them repeats a default. A wrong value is refused where the object
-is made. This package imports neither PyTorch nor any other part of `hvae_course`.
+is made. This package imports neither PyTorch nor anything else of the course.
 
 >>> Training(epochs=60).learning_rate
 0.001

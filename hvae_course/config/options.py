@@ -9,7 +9,7 @@ from dataclasses import asdict, fields
 from enum import Enum
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401
@@ -172,11 +172,11 @@ def _describe(kind: Any) -> str:  # noqa: ANN401
 class Options:
     """Base of the configuration classes: checks types, then the ranges that a class names."""
 
-    positive: ClassVar[tuple[str, ...]] = ()
+    positive = ()
     """Fields whose numbers must be above zero."""
-    not_negative: ClassVar[tuple[str, ...]] = ()
+    not_negative = ()
     """Fields whose numbers must be zero or more."""
-    shares: ClassVar[tuple[str, ...]] = ()
+    shares = ()
     """Fields whose number lies in [0, 1)."""
 
     def __post_init__(self) -> None:

@@ -1,147 +1,24 @@
-"""Models by their usual names.
+"""Models by their usual names, and how every model is built.
 
 A recipe assembles a model from the parts that `hvae_course.recipes.networks.Networks` hands out.
-Recipes share one generative model and differ in how they infer its latents, except `flow_ladder`
-and `draw`, whose generative models are their own. No other module of the package knows which model
-is the ladder VAE.
+The recipes here are those of the first chapters, which share one generative model and differ in
+how they infer its latents.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
-from torch import nn
 
 from hvae_course.config import Model, named_options, plain, take
 from hvae_course.data import DataSet, DataSpec, Standardisation
-from hvae_course.hierarchy import BottomUp, HierarchicalVAE
-from hvae_course.posteriors import (
-    BIVA,
-    Additive,
-    Chain,
-    Concatenation,
-    Delta,
-    Direct,
-    Posterior,
-    PosteriorRule,
-    PrecisionWeighted,
-    Recurrent,
-    ResidualNormal,
-    TopDownPosterior,
-)
+from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.recipes.convolutional import Convolutions
+from hvae_course.recipes.inference import INFERENCE
 from hvae_course.recipes.networks import MLPs, Networks
 from hvae_course.recipes.priors import make_prior
 from hvae_course.recipes.recurrent import LSTMs
-
-
-def _chain(networks: Networks) -> tuple[BottomUp, Posterior]:
-    heads = [networks.message(0), *(networks.upward(l) for l in networks.levels[1:])]
-    return networks.features(1), Chain(heads, reads_label=networks.model.conditional)
-
-
-def _top_down(
-    rule: Callable[[Any, int], PosteriorRule],
-) -> Callable[[Networks], tuple[BottomUp, Posterior]]:
-    """Inference on the way down, with one rule per level."""
-
-    def make(networks: Networks) -> tuple[BottomUp, Posterior]:
-        bottom_up = networks.features()
-        rules = [networks.adapt(rule(networks, l)) for l in networks.levels]
-        return bottom_up, TopDownPosterior(rules, reads=networks.reads)
-
-    return make
-
-
-def _direct(networks: Networks, l: int) -> PosteriorRule:
-    return Direct(networks.message(l))
-
-
-def _delta(networks: Networks, l: int) -> PosteriorRule:
-    reads_state = networks.model.reads_state
-    return Delta(networks.delta(l, reads_state=reads_state), reads_state=reads_state)
-
-
-def _merge(networks: Networks, l: int) -> PosteriorRule:
-    merges = l < networks.levels[-1] or networks.model.merge_top
-    return (PrecisionWeighted if merges else Direct)(networks.message(l))
-
-
-def _concatenation(networks: Networks, l: int) -> PosteriorRule:
-    return Concatenation(networks.head(l))
-
-
-def _residual(networks: Networks, l: int) -> PosteriorRule:
-    if l == networks.levels[-1]:
-        return Direct(networks.message(l))
-    return ResidualNormal(networks.delta(l, reads_state=True))
-
-
-def _biva(networks: Convolutions) -> tuple[BottomUp, Posterior]:
-    *pairs, top = networks.levels[::2]
-    posterior = BIVA(
-        [networks.path_of_draws(l) for l in (*pairs, top)],
-        [networks.path_of_features(l) for l in (*pairs, top)],
-        heads=[networks.message(l) for l in pairs],
-        rules=[networks.adapt(_concatenation(networks, l + 1)) for l in pairs],
-        top=networks.paths_message(top),
-    )
-    return networks.features(1), posterior
-
-
-def _additive(networks: Convolutions, l: int) -> PosteriorRule:
-    context = networks.stage(l).channels if networks.model.iaf else 0
-    return Additive(
-        networks.addend(l, reads_state=False, context=context),
-        networks.addend(l, reads_state=True, context=context),
-        flow=networks.flow(l, context=context) if context else None,
-        context=context,
-    )
-
-
-def _recurrent(networks: LSTMs) -> tuple[BottomUp, Posterior]:
-    bottom_up = BottomUp([nn.Identity()])
-    return bottom_up, Recurrent(networks.per_step(networks.step), networks.likelihood())
-
-
-def _downscaled(networks: Convolutions) -> tuple[BottomUp, Posterior]:
-    features = networks.features()
-    bottom_up = BottomUp([nn.Identity(), *features.blocks], read=features.read)
-    rules = [
-        _concatenation(networks, 0),
-        Direct(networks.downscale()),
-        Direct(networks.message(2)),
-    ]
-    rules = [networks.adapt(rule) for rule in rules]
-    low, _, top = networks.reads
-    return bottom_up, TopDownPosterior(rules, reads=(low + 1, 1, top + 1))
-
-
-def _codes(networks: Networks, l: int) -> PosteriorRule:
-    return (_direct if l == networks.levels[-1] else _concatenation)(networks, l)
-
-
-INFERENCE: dict[str, Callable[[Any], tuple[BottomUp, Posterior]]] = {
-    "bottom_up": _chain,
-    "mean_field": _top_down(_direct),
-    "delta": _top_down(_delta),
-    "ladder": _top_down(_merge),
-    "bidirectional": _top_down(_concatenation),
-    "vdvae": _top_down(_concatenation),
-    "nvae": _top_down(_residual),
-    "biva": _biva,
-    "resnet": _top_down(_additive),
-    "draw": _recurrent,
-    "flow_ladder": _top_down(_concatenation),
-    "vq": _top_down(_codes),
-    "downscaled": _downscaled,
-}
-"""Bottom-up path and posterior of every recipe.
-
-:meta hide-value:
-"""
-
 
 NETWORKS: dict[str, type[Networks]] = {"mlp": MLPs, "convolutional": Convolutions}
 """Kinds of networks by name.
@@ -299,9 +176,24 @@ def read_config(config: Mapping[str, Any]) -> tuple[Model, DataSpec]:
     return take(Model, config), DataSpec(**spec)
 
 
-def _named(recipe: str, data: DataSet | DataSpec, options: Mapping[str, Any]) -> HierarchicalVAE:
-    """Build a model from the options of the function of its name."""
-    of = recipe if recipe in RECIPES else f"{recipe}_vae"
+def named_model(
+    recipe: str, data: DataSet | DataSpec, options: Mapping[str, Any], *, of: str | None = None
+) -> HierarchicalVAE:
+    """Build a model from the options of the function of its name.
+
+    Args:
+        recipe: a key of `hvae_course.recipes.inference.INFERENCE`.
+        data: the data set or its specification.
+        options: fields of `hvae_course.config.model.Model`.
+        of: name of the function, for messages; None for the recipe's with ``_vae``.
+
+    Returns:
+        The untrained model.
+
+    Raises:
+        TypeError: if there is no such option.
+    """
+    of = of or f"{recipe}_vae"
     if "seed" in options:
         raise TypeError(
             f"{of} has no option 'seed'; set the initial weights with torch.manual_seed, or with "
@@ -325,7 +217,7 @@ def bottom_up_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE: 
         >>> bottom_up_vae(data.load("digits"), latent_sizes=(16, 8, 4)).num_levels
         3
     """
-    return _named("bottom_up", data, options)
+    return named_model("bottom_up", data, options)
 
 
 def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -338,304 +230,7 @@ def mean_field_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:
     Returns:
         The untrained model.
     """
-    return _named("mean_field", data, options)
-
-
-def vdvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    """Very deep VAE: convolutional, one state from the top to the data (chapter 8).
-
-    The network of a prior gives the state a feature too, all levels of a resolution read one
-    bottom-up feature, the posterior reads it beside the state, and the top prior is learned.
-
-    Args:
-        data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
-            `hvae_course.config.networks.Convolutional`.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Child (2021), arXiv:2011.10650.
-
-    Example:
-        >>> from hvae_course import data
-        >>> options = {"stages": ((4, 3, 16), (2, 2, 16))}
-        >>> model = vdvae(data.load("digits"), latent_sizes=(2,) * 5, networks_options=options)
-        >>> model.num_levels
-        5
-    """
-    return _named("vdvae", data, options)
-
-
-def nvae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    r"""NVAE: convolutional, posteriors relative to the raw parameters of their priors (chapter 8).
-
-    Every Gaussian of a network is squashed, see `hvae_course.posteriors.residual`; with one level
-    below the top, :math:`q(z_1 \mid x, z_2) = N(c(m + \Delta m), \dots)`. The top level is
-    inferred from the data alone, and its prior is N(0, I); in the published code a floor on all
-    scales makes it N(0, 1.01^2 I).
-
-    Blocks are plain on the way up and depthwise, with six times the channels inside, on the way
-    down, with batch normalisation and SiLU; each level reads a feature of its own. A latent enters
-    the state by :math:`h + W z_l`, which is the :math:`1\times1` convolution of h and z_l joined
-    whose part for h is the identity. Squeeze and excitation, spectral regularisation and the
-    optional flow of the published model are left out.
-
-    Args:
-        data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
-            `hvae_course.config.networks.Convolutional`.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Vahdat and Kautz (2020), arXiv:2007.03898.
-
-    Example:
-        >>> from hvae_course import data
-        >>> options = {"stages": ((4, 2, 16), (2, 1, 16)), "blocks": 2}
-        >>> model = nvae(data.load("digits"), latent_sizes=(2, 2, 4), networks_options=options)
-        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
-        [(2, 4, 4), (2, 4, 4), (4, 2, 2)]
-    """
-    return _named("nvae", data, options)
-
-
-def conv_ladder_vae(
-    data: DataSet | DataSpec,
-    *,
-    merge: str = "precision",
-    **options: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
-    """Ladder VAE of convolutional networks, any number of levels (chapter 8).
-
-    It is `ladder_vae`, or `bidirectional_vae`, with ``networks="convolutional"``, and each level
-    reads a bottom-up feature of its own. The two differ in the posterior alone. The public
-    convolutional code that is known as a ladder VAE concatenates feature and state; it multiplies
-    no Gaussians.
-
-    Args:
-        data: the data set or its specification, of images.
-        merge: ``"precision"`` for the precision-weighted merge of chapter 4, ``"concatenation"``
-            for the posterior of chapter 5.
-        **options: fields of `hvae_course.config.model.Model`; the defaults of both merges are
-            batch normalisation and SiLU, and ``networks_options`` are those of
-            `hvae_course.config.networks.Convolutional`.
-
-    Returns:
-        The untrained model.
-
-    Raises:
-        ValueError: if the merge is another one, or the networks are not convolutional.
-
-    Source:
-        Sønderby et al. (2016), arXiv:1602.02282, for the merge.
-
-    Example:
-        >>> from hvae_course import data
-        >>> ladder = conv_ladder_vae(data.load("digits"), latent_sizes=(2, 2, 2))
-        >>> [type(rule).__name__ for rule in ladder.posterior.rules]
-        ['PrecisionWeighted', 'PrecisionWeighted', 'Direct']
-    """
-    recipes = {"precision": "ladder", "concatenation": "bidirectional"}
-    if merge not in recipes:
-        raise ValueError(f"merge is one of {', '.join(recipes)}, got {merge!r}")
-    if options.get("networks", "convolutional") != "convolutional":
-        raise ValueError(
-            "conv_ladder_vae is the ladder of convolutional networks, got "
-            f"networks={options['networks']!r}; leave networks out, or call ladder_vae or "
-            "bidirectional_vae"
-        )
-    usual = {"networks": "convolutional", "normalisation": "batch", "activation": "silu"}
-    own = {"shared_features": False, **options.pop("networks_options", {})}
-    return _named(recipes[merge], data, {**usual, **options, "networks_options": own})
-
-
-def biva(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    """Bidirectional-inference VAE: two latents per level, one drawn up, one down (chapter 8).
-
-    ``latent_sizes`` are those of B_1, T_1, B_2, T_2, ..., z_L, and every one is a level of the
-    model. In the published code no scale but that of the top prior can be below 1; here they can.
-
-    Args:
-        data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
-            `hvae_course.config.networks.Convolutional`, of which group and shared_features are
-            refused here.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Maaløe et al. (2019), arXiv:1902.02102.
-
-    Example:
-        >>> from hvae_course import data
-        >>> model = biva(data.load("digits"), latent_sizes=(2, 2, 2, 2, 4))
-        >>> model.posterior.draws_bottom_up
-        (True, False, True, False, False)
-    """
-    return _named("biva", data, options)
-
-
-def resnet_vae(
-    data: DataSet | DataSpec,
-    *,
-    iaf: bool = False,
-    **options: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
-    """ResNet-VAE: posterior parameters are sums of one network up and one down (chapter 8).
-
-    Args:
-        data: the data set or its specification, of images.
-        iaf: whether an inverse autoregressive flow follows the posterior of every level.
-        **options: fields of `hvae_course.config.model.Model`; ``networks_options`` are those of
-            `hvae_course.config.networks.Convolutional`. In the published model every level reads a
-            feature of its own, ``shared_features=False``.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Kingma et al. (2016), arXiv:1606.04934.
-
-    Example:
-        >>> from hvae_course import data
-        >>> resnet_vae(data.load("digits"), iaf=True, latent_sizes=(2, 2, 2)).num_levels
-        3
-    """
-    return _named("resnet", data, {"iaf": iaf, **options})
-
-
-def draw(
-    data: DataSet | DataSpec,
-    *,
-    steps: int | None = None,
-    **options: Any,  # noqa: ANN401
-) -> HierarchicalVAE:
-    """DRAW: T steps, each with a latent of its own, add to one canvas.
-
-    Every step has the same weights, unless ``tied=False``, and reads the whole image, unless
-    ``attention=N`` gives it a window of N x N filters. The first step is the top level.
-
-    Args:
-        data: the data set or its specification, of complete rows that are no counts.
-        steps: T, how often the one latent size is repeated; None if ``latent_sizes`` has one
-            entry per step.
-        **options: fields of `hvae_course.config.model.Model`.
-
-    Returns:
-        The untrained model.
-
-    Raises:
-        ValueError: if there are several latent sizes to be repeated.
-
-    Source:
-        Gregor et al. (2015), DRAW: a recurrent neural network for image generation,
-        arXiv:1502.04623.
-
-    Example:
-        >>> from hvae_course import data
-        >>> one, eight = (draw(data.load("digits"), steps=steps) for steps in (1, 8))
-        >>> eight.num_levels
-        8
-        >>> len([*one.parameters()]) == len([*eight.parameters()])
-        True
-    """
-    if steps is not None:
-        size = options.get("latent_sizes", (16,))
-        size = tuple(size) if isinstance(size, Sequence) else (size,)
-        if len(size) != 1:
-            raise ValueError(
-                f"steps repeats one latent size, got steps={steps} and latent_sizes={size}; give "
-                "one size, or leave steps out"
-            )
-        options["latent_sizes"] = size * steps
-    return _named("draw", data, options)
-
-
-def flow_ladder(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    r"""Top-down VAE whose conditional priors are masked autoregressive flows.
-
-    Inference is that of `bidirectional_vae`, so that the two differ in :math:`p(z_l \mid z_{>l})`
-    alone; ``iaf=True`` makes the posteriors inverse autoregressive flows, here as there. The prior
-    over the top level is a flow with ``prior="flow"``.
-
-    Args:
-        data: the data set or its specification.
-        **options: fields of `hvae_course.config.model.Model`; ``flow_options`` are those of
-            `hvae_course.config.flows.Flow`.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Chen et al. (2017), Variational lossy autoencoder, arXiv:1611.02731, for autoregressive
-        flows as priors.
-
-    Example:
-        >>> from hvae_course import data
-        >>> model = flow_ladder(data.load("digits"), latent_sizes=(8, 4), prior="flow")
-        >>> type(model.generate(2).levels[0].p).__name__
-        'MaskedAutoregressive'
-    """
-    return _named("flow_ladder", data, options)
-
-
-def vq_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    """VQ-VAE of any number of grids: codes of a codebook at every level, inferred top-down.
-
-    With two levels it is VQ-VAE-2: p(z_2) p(z_1 | z_2) p(x | z_1, z_2), where the posterior of the
-    lower codes reads the decoded upper ones. The priors are uniform, and frozen, until
-    `hvae_course.training.stages.fit_prior` fits them.
-
-    Args:
-        data: the data set or its specification, of images.
-        **options: fields of `hvae_course.config.model.Model`; ``codes_options`` are those of
-            `hvae_course.config.codes.Codebook`, and with ``codes="scalars"`` those of
-            `hvae_course.config.codes.Scalars`.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        van den Oord et al. (2017), arXiv:1711.00937; Razavi et al. (2019), arXiv:1906.00446.
-
-    Example:
-        >>> from hvae_course import data
-        >>> model = vq_vae(data.load("digits"), codes_options={"num_codes": 8})
-        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
-        [(16, 8, 8), (16, 4, 4)]
-    """
-    return _named("vq", data, options)
-
-
-def downscaled_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
-    """Self-supervised VAE (srVAE): the downscaled image is the level between two latents.
-
-    p(u) p(y | u) p(z | y, u) p(x | z, y, u), with y the image at a lower resolution. Its posterior
-    is a point mass, and p(y | u) a categorical or discretised distribution of its grey values.
-
-    Args:
-        data: the data set or its specification, of images of grey values.
-        **options: fields of `hvae_course.config.model.Model`; ``latent_sizes`` are those of z, of
-            y, which is the number of colours, and of u.
-
-    Returns:
-        The untrained model.
-
-    Source:
-        Gatopoulos and Tomczak (2021), arXiv:2010.02014.
-
-    Example:
-        >>> from hvae_course import data
-        >>> model = downscaled_vae(data.load("digits"))
-        >>> [tuple(level.z.shape[1:]) for level in model.generate(1).levels]
-        [(16, 4, 4), (1, 4, 4), (8, 4, 4)]
-    """
-    return _named("downscaled", data, options)
+    return named_model("mean_field", data, options)
 
 
 def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -648,7 +243,7 @@ def delta_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # n
     Returns:
         The untrained model.
     """
-    return _named("delta", data, options)
+    return named_model("delta", data, options)
 
 
 def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -661,7 +256,7 @@ def ladder_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # 
     Returns:
         The untrained model.
     """
-    return _named("ladder", data, options)
+    return named_model("ladder", data, options)
 
 
 def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalVAE:  # noqa: ANN401
@@ -675,7 +270,7 @@ def bidirectional_vae(data: DataSet | DataSpec, **options: Any) -> HierarchicalV
     Returns:
         The untrained model.
     """
-    return _named("bidirectional", data, options)
+    return named_model("bidirectional", data, options)
 
 
 def vae(
@@ -722,27 +317,3 @@ def two_level_vae(
             "takes any number"
         )
     return bottom_up_vae(data, latent_sizes=latent_sizes, **options)
-
-
-RECIPES: dict[str, Callable[..., HierarchicalVAE]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        bottom_up_vae,
-        mean_field_vae,
-        delta_vae,
-        ladder_vae,
-        bidirectional_vae,
-        vdvae,
-        nvae,
-        biva,
-        resnet_vae,
-        draw,
-        flow_ladder,
-        vq_vae,
-        downscaled_vae,
-    )
-}
-"""Recipes by name.
-
-:meta hide-value:
-"""
