@@ -127,9 +127,10 @@ class DiscretizedLogisticDistribution(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Expected grey value, ``(B, D)``, in [0, 1]."""
-        grid = _grid(self.num_values, like=self.location)
-        return sum(self.log_prob_each(v).exp() * v for v in grid)
+        """Expected grey value, ``(B, D)``, in [0, 1]; the sum of P(x > edge) over inner edges."""
+        steps = self.num_values - 1
+        edges = _grid(self.num_values, like=self.location)[:-1] + 0.5 / steps
+        return sum(((self.location - edge) / self.scale).sigmoid() for edge in edges) / steps
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """Draw images, ``sample_shape + (B, D)``, on the grid."""
