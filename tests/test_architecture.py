@@ -44,6 +44,7 @@ ALLOWED = {
         "flows": "gaussians nets",
         "attention": "gaussians",
         "draw": "",
+        "windows": "attention",
         "vector_flows": "flows gaussians masked",
         "splines": "gaussians nets vector_flows",
         "codes": "gaussians masked priors",
@@ -55,8 +56,8 @@ ALLOWED = {
         "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
-        "recipes": "attention codes config convolutions data draw flows gaussians hierarchy "
-        "likelihoods nets posteriors priors splines vector_flows",
+        "recipes": "codes config convolutions data draw flows gaussians hierarchy "
+        "likelihoods nets posteriors priors splines vector_flows windows",
         "pretrained": "config data hierarchy objectives recipes training",
         "run_folder": "analysis compatibility config data files hierarchy machine objectives "
         "pretrained recipes training",

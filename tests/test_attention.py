@@ -7,15 +7,8 @@ import torch
 from linear_gaussian import D
 from torch import Tensor
 
-from hvae_course.attention import (
-    ReadWindow,
-    Window,
-    WriteWindow,
-    filterbank,
-    make_window,
-    read,
-    write,
-)
+from hvae_course.attention import Window, filterbank, make_window, read, write
+from hvae_course.windows import ReadWindow, WriteWindow
 
 
 def window(outputs: list[float], shape: tuple[int, int], n: int) -> Window:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from torch import nn
 
-from hvae_course.attention import ReadWindow, WriteWindow
 from hvae_course.config import Model
 from hvae_course.data import DataSpec
 from hvae_course.draw import ConstantPrior, DrawStart, DrawUpdate, ReadCanvas
@@ -15,6 +14,7 @@ from hvae_course.likelihoods import Likelihood
 from hvae_course.posteriors.recurrent import ReadAll, RecurrentStep
 from hvae_course.priors import StandardNormal
 from hvae_course.recipes.networks import MLPs
+from hvae_course.windows import ReadWindow, WriteWindow
 
 
 class LSTMs(MLPs):
