@@ -348,7 +348,7 @@ def ood_score(
 
     A model often gives high likelihoods to data it was not trained for, by levels next to the data
     that describe any image. The score is what is lost where only the levels above k are inferred.
-    It is a difference of two bounds, and no bound itself. Both use the same draws of the levels
+    It is a difference of two bounds, and not itself a bound. Both use the same draws of the levels
     above k, so ``k=0`` gives exactly 0.
 
     Args:

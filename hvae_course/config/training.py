@@ -87,8 +87,9 @@ class Training(Options):
     """Norm of the gradient, for nats per example, above which a step is skipped; None to skip
     none. Every step then waits for the device."""
     skip_limit: int = 10
-    """Most steps in a row that are skipped for their norm; later ones take the gradient scaled
-    down to the norm, until one is short enough again."""
+    """Most steps that are skipped for their norm before a short enough gradient comes; later ones
+    take the gradient scaled down to the norm, until one does. Gradients that are not finite are
+    never taken, and more than this many of them in a row end the training."""
     averaging: float = 0.0
     """Decay per step of a moving average of the weights, such as 0.999; the average is validated
     and kept instead of the weights. 0 for none."""

@@ -1,8 +1,8 @@
 """What training pays beside the bound, for levels whose posterior says so.
 
 The gradient of the bound reaches neither a codebook nor the choice of a code. What trains them is
-a penalty that is no log-density, so it is not part of a trace's information, and no bound that is
-reported contains it: the ELBO of a trace stays a bound on log p(x). A posterior of any kind may
+a penalty that is not a log-density, so it is not part of a trace's information, and no bound that
+is reported contains it: the ELBO of a trace stays a bound on log p(x). A posterior of any kind may
 have one, as an attribute ``penalty`` of shape ``(B,)``.
 """
 

@@ -74,7 +74,7 @@ class SharedNoise:
         return self._reported(x, mean, variance, self.num_steps * variance)
 
     def shared(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """Expected value with one noise of alternating sign, which is no bound.
+        """Expected value with one noise of alternating sign, which is not a bound.
 
         Args:
             x: data ``(B,)``.

@@ -10,8 +10,8 @@ no encoder. They belong to the choice that the posterior makes for one walk. Ste
 T - t + 1.
 
 Every step draws noise of its own: given x, the noises of two steps are independent. The bound
-charges for that. If all steps shared one draw, what the objective reports would be no bound
-(`hvae_course.oracles.SharedNoise`).
+charges for that. If all steps shared one draw, what the objective reports would not be a
+bound (`hvae_course.oracles.SharedNoise`).
 """
 
 from collections.abc import Sequence

@@ -123,12 +123,12 @@ class Skipping:
     """Decides which steps are taken, so that training can neither skip nor fail for ever.
 
     A step whose gradient is longer than ``skip_norm`` is skipped, which rare spikes call for. More
-    than ``skip_limit`` such steps in a row are no spike: the threshold is too low for the weights
-    as they are, for instance at the start. From there on steps are taken with the gradient scaled
-    down, until a gradient is short enough again. A gradient that is not finite is never taken, and
-    more than ``skip_limit`` of them in a row end the training. In half precision the objective is
-    scaled up, and a gradient that overflows halves the scale: it is not counted while the scale
-    is above 1.
+    than ``skip_limit`` such steps before a short enough gradient are not a spike: the threshold is
+    too low for the weights as they are, for instance at the start. From there on steps are taken
+    with the gradient scaled down, until a gradient is short enough again. A gradient that is not
+    finite is never taken, and more than ``skip_limit`` of them in a row end the training. In half
+    precision the objective is scaled up, and a gradient that overflows halves the scale: it is not
+    counted while the scale is above 1.
 
     Args:
         training: the largest norm, and the most steps in a row.
@@ -182,8 +182,8 @@ class Skipping:
         """Return the state for a checkpoint.
 
         Returns:
-            How many steps before the next one were skipped in a row, for their norm and because
-            it was not finite.
+            How many steps were skipped for their norm since the last short enough gradient, and
+            how many in a row because it was not finite.
         """
         return {"skipped": self.skipped, "not_finite": self.not_finite}
 
