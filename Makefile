@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison deep usefulness mnist pendulum motion pretrained likelihoods explorer colab-check lint format repository clean
+.PHONY: help book test test-fast test-all notebooks exercises figures collapse comparison deep usefulness richer mnist pendulum motion pretrained likelihoods explorer colab-check lint format repository clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ deep: $(VENV)/.installed ## run the experiments of chapter 8; runs in the tables
 
 usefulness: $(VENV)/.installed ## train the models of chapter 9, and probe them and those of the results page; runs in the tables are not repeated
 	for name in models decoders; do $(BIN)/python -m benchmarks.usefulness --experiment $$name; done
+
+richer: $(VENV)/.installed ## run the experiments of chapter 10; runs in the tables are not repeated
+	for name in codes downscaled; do $(BIN)/python -m benchmarks.richer_codes --experiment $$name; done
 
 collapse: $(VENV)/.installed ## record the trainings of chapter 2's explorer
 	$(BIN)/python -m benchmarks.collapse_recording
