@@ -109,6 +109,13 @@ def test_a_prior_of_codes_is_expanded_to_a_batch():
         many.mean  # noqa: B018
 
 
+def test_the_nearest_row_has_the_smallest_squared_distance():
+    vectors, table = torch.randn(50, 2, 3, dtype=D), torch.randn(7, 3, dtype=D)
+    squares = (vectors[..., None, :] - table).square().sum(-1)  # (50, 2, 7)
+    assert torch.equal(nearest(vectors, table), squares.argmin(-1))
+    assert len(nearest(vectors, table).unique()) == 7
+
+
 def test_a_row_is_its_own_nearest_row_wherever_the_table_lies():
     """Distances from squares and products would take a neighbour."""
     table = 1e3 + 1e-2 * torch.randn(200, 8)

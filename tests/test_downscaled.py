@@ -141,6 +141,10 @@ def test_the_recipe_scores_the_downscaled_image_as_one_of_its_grey_values(spec, 
     pooled = nn.functional.avg_pool2d(x.double().view(3, colours, 8, 8), 2)
     torch.testing.assert_close(y.z[::2], pooled)
     torch.testing.assert_close(y.information, -y.p.log_prob(y.z))
+    z, _, u = trace.levels
+    px = trace.log_px(x.double())
+    bound = px + y.p.log_prob(y.z) - z.information - u.information
+    torch.testing.assert_close(trace.log_weight(x.double()), bound)
     assert (y.information > 0).all() and y.p.num_values == 4 * (spec.num_values - 1) + 1
     drawn = y.p.sample()
     torch.testing.assert_close(
