@@ -112,6 +112,8 @@ def with_nan(value: object) -> object:
     if isinstance(value, nn.Module):
         value.register_forward_hook(lambda module, inputs, output: with_nan(output))
         return value
+    if not value.is_floating_point():  # numbers of codes, which stay
+        return value
     return torch.full_like(value, math.nan)
 
 
