@@ -53,7 +53,7 @@ ALLOWED = {
         "training": "compatibility config data files hierarchy machine objectives seeding",
         "analysis": "compatibility data files gaussians hierarchy seeding",
         "oracles": "flows gaussians hierarchy likelihoods posteriors priors vector_flows",
-        "checks": "analysis colours config data gaussians hierarchy likelihoods objectives "
+        "checks": "analysis codes colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",
         "plots": "",
         "recipes": "codes config convolutions data draw flows gaussians hierarchy "
