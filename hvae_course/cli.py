@@ -97,9 +97,13 @@ class Train(Options):
     """Folder of the run; None for runs/RECIPE-DATA-LEVELS-SEED."""
     validation_samples: int = 100
     """Draws per example for the bounds at the end."""
+    prior_epochs: int = 0
+    """Epochs of a second stage that fits the priors over codes and leaves everything else as it is
+    (vq only). The settings of the training apply to it too; its objective is the ELBO."""
     quiet: bool = False
     """Hide the progress bars."""
     positive = ("validation_samples",)
+    not_negative = ("prior_epochs",)
     memory: ClassVar[str] = "--batch-size or --num-samples"
 
     def run(self, command: str) -> int:
@@ -120,6 +124,7 @@ class Train(Options):
                 experiment=experiment,
                 folder=as_path(self.out) if self.out else default_folder(experiment),
                 validation_samples=self.validation_samples,
+                prior_epochs=self.prior_epochs,
                 command=command,
                 quiet=self.quiet,
             )
@@ -131,10 +136,13 @@ class Train(Options):
             prepared = run.prepare()
         main, after = prepared.accelerator.is_main_process, prepared.after
         if main:
-            start = f"resuming {run.folder} after epoch {after}" if after else None
-            print(start or f"training in {run.folder}", flush=True)
+            prior = f", and epoch {prepared.prior_after} of the prior"
+            start = (
+                f"resuming {run.folder} after epoch {after}{prior * bool(prepared.prior_after)}"
+            )
+            print(start if after else f"training in {run.folder}", flush=True)
             for path in prepared.outdated:
-                print(f"{path} is of {after} epochs or fewer; evaluate again afterwards")
+                print(f"{path} is of {prepared.seen} or fewer; evaluate again afterwards")
         try:
             with _refusing((ValueError, FileNotFoundError)):
                 bounds = prepared.train()

@@ -4,6 +4,9 @@
 ``history.json`` and ``result.json`` at the end, each atomically. The same experiment in the same
 folder resumes from the checkpoint and ends with the weights of an uninterrupted run. With more
 epochs it goes on from there, unless its learning rate has a schedule that ends at the last one.
+
+A second stage, for priors over codes, has its own checkpoint ``prior.pt``, from which the model is
+read where it exists. It starts again if the first stage goes on.
 """
 
 import time
@@ -31,14 +34,16 @@ from hvae_course.objectives import make_objective
 from hvae_course.pretrained import PRETRAINED
 from hvae_course.pretrained import load as load_pretrained
 from hvae_course.recipes import build, read_config
-from hvae_course.training import History, fit, load_checkpoint
+from hvae_course.training import History, fit, fit_prior, load_checkpoint
 from hvae_course.training.checkpoints import as_recorded, load_weights
 from hvae_course.training.step import check_compiler
 
 CONFIG, CHECKPOINT, RESULT = "config.json", "checkpoint.pt", "result.json"
-HISTORY, ENVIRONMENT = "history.json", "environment.json"
-FREE = ("epochs", "patience")
-"""Options in which a resumed run may differ from the run before."""
+HISTORY, ENVIRONMENT, PRIOR = "history.json", "environment.json", "prior.pt"
+FIRST_STAGE = ("epochs", "patience")
+"""Options of the first stage in which a resumed run may differ from the run before."""
+FREE = (*FIRST_STAGE, "prior_epochs")
+"""All options in which it may differ."""
 
 
 def own_file(data: Data) -> Path | None:
@@ -104,6 +109,8 @@ class Run:
         experiment: data, model, objective, training and machine.
         folder: the folder.
         validation_samples: draws per example for the bounds at the end.
+        prior_epochs: epochs of the second stage, `hvae_course.training.stages.fit_prior`, with the
+            settings of the training otherwise; 0 for none.
         command: what the configuration names as the command of the run.
         quiet: whether to hide the progress bars.
     """
@@ -111,6 +118,7 @@ class Run:
     experiment: Experiment
     folder: Path
     validation_samples: int = 100
+    prior_epochs: int = 0
     command: str = ""
     quiet: bool = False
 
@@ -119,11 +127,18 @@ class Run:
             raise ValueError(
                 f"validation_samples must be at least 1, got {self.validation_samples}"
             )
+        recipe = self.experiment.model.recipe
+        if self.prior_epochs and recipe != "vq":
+            raise ValueError(
+                f"prior_epochs is for the recipe vq, whose priors over codes are fitted last, got "
+                f"it with {recipe}, whose prior is trained with everything else; leave it out"
+            )
 
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that config.json keeps of the settings."""
-        settings = {**self.experiment.settings(), "validation_samples": self.validation_samples}
+        own = {name: getattr(self, name) for name in ("validation_samples", "prior_epochs")}
+        settings = self.experiment.settings() | own
         file = own_file(self.experiment.data)
         return settings if file is None else settings | {"data": str(file)}
 
@@ -135,12 +150,19 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the folder holds the result of as many epochs."""
-        complete = read_json(self.folder / RESULT) and (self.folder / CHECKPOINT).exists()
-        return bool(complete) and not self._changes(*FREE)
+        files = [CHECKPOINT, PRIOR] if self.prior_epochs else [CHECKPOINT]
+        complete = all((self.folder / name).exists() for name in files)
+        return complete and bool(read_json(self.folder / RESULT)) and not self._changes(*FREE)
+
+    @property
+    def first_stage_goes_on(self) -> bool:
+        """Whether the first stage starts, or was asked to end after fewer epochs before."""
+        return not (self.folder / CHECKPOINT).exists() or self._changes(*FIRST_STAGE)
 
     def _changes(self, *names: str) -> bool:
         """Whether some of the settings differ from those in the folder."""
         before = (read_json(self.folder / CONFIG) or {}).get("settings", {})
+        before = {"prior_epochs": 0} | before
         return any(before.get(name, self.settings[name]) != self.settings[name] for name in names)
 
     def check_folder(self) -> None:
@@ -170,15 +192,20 @@ class Run:
         # options newer than the folder have their defaults
         known = Experiment.from_settings(before).settings()
         known["validation_samples"] = before.get("validation_samples")
+        known["prior_epochs"] = before.get("prior_epochs", 0)
         recorded = known | {name: before[name] for name in unknown}
         file = own_file(self.experiment.data)
-        same = [] if self.experiment.training.decay else [*FREE]
+        decays = self.experiment.training.decay
+        same = [] if decays else [*FREE]
+        if not recorded["prior_epochs"]:
+            same.append("prior_epochs")
         if file is not None and recorded["data"] not in DATA_SETS:
             same.append("data")  # two files are compared by their content
         changed = differences(recorded, now | {name: recorded[name] for name in same})
         if changed:
-            fixed = recorded.get("decay") and recorded["epochs"] != now["epochs"]
-            why = " (the decay of the learning rate depends on epochs)" if fixed else ""
+            fixed = [name for name in ("epochs", "prior_epochs") if recorded[name] != now[name]]
+            about = f" (the decay of the learning rate depends on {' and '.join(fixed)})"
+            why = about if decays and fixed else ""
             raise ValueError(
                 f"{self.folder} holds a run with other settings: {changed}{why}. Give the same "
                 "settings to resume it, or choose another folder with --out"
@@ -214,11 +241,19 @@ class Run:
                 f"{chosen.training.epochs}; give {after} or more, or choose another folder with "
                 "--out"
             )
+        path = self.folder / PRIOR
+        prior_after = 0 if self.first_stage_goes_on else _epochs_done(path, model.config)
+        if prior_after > self.prior_epochs:
+            raise ValueError(
+                f"the prior in {self.folder} has seen {prior_after} epochs, more than "
+                f"--prior-epochs {self.prior_epochs}; give {prior_after} or more, or choose "
+                "another folder with --out"
+            )
         if accelerator.is_main_process:
             # weights, the best of them, and two moments of every gradient
             size = 4 * sum(p.numel() * p.element_size() for p in model.parameters())
             check_writable(self.folder / CHECKPOINT, size=size)
-        return Prepared(self, accelerator, self.data, model, after)
+        return Prepared(self, accelerator, self.data, model, after, prior_after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,12 +266,24 @@ class Prepared:
     model: HierarchicalVAE
     after: int
     """Epochs that the checkpoint in the folder has seen."""
+    prior_after: int = 0
+    """Epochs that the checkpoint of the second stage has seen."""
+
+    @property
+    def seen(self) -> str:
+        """The epochs of the stage that is resumed, in words."""
+        if self.prior_after:
+            return f"{self.prior_after} epochs of the prior"
+        return f"{self.after} epochs"
 
     @property
     def outdated(self) -> list[Path]:
         """Evaluations in the folder, which more epochs make those of an earlier state."""
-        more = 0 < self.after < self.run.experiment.training.epochs
-        return sorted(self.run.folder.glob("evaluation-*.json")) if more else []
+        run = self.run
+        if 0 < self.prior_after < run.prior_epochs:
+            return sorted(run.folder.glob(f"evaluation-{Path(PRIOR).stem}-*.json"))
+        more = 0 < self.after < run.experiment.training.epochs
+        return sorted(run.folder.glob("evaluation-*.json")) if more else []
 
     def train(self) -> str | None:
         """Train, evaluate on the validation split and write all files.
@@ -247,7 +294,8 @@ class Prepared:
         run, folder, main = self.run, self.run.folder, self.accelerator.is_main_process
         if main:
             if not (folder / CHECKPOINT).exists() or run._changes(*FREE, "data"):
-                for name in (RESULT, HISTORY):  # of fewer epochs
+                outdated = [RESULT, HISTORY]  # of fewer epochs
+                for name in [*outdated, PRIOR] if run.first_stage_goes_on else outdated:
                     (folder / name).unlink(missing_ok=True)
                 about = {"command": run.command, "settings": run.settings}
                 about |= {"model": self.model.config, "data": str(self.data)}
@@ -256,36 +304,49 @@ class Prepared:
             starts = read_json(folder / ENVIRONMENT) or []
             write_json(folder / ENVIRONMENT, [*starts, started])
         start = time.perf_counter()
+        training, prior_history = run.experiment.training, None
+        settings = {"accelerator": self.accelerator, "progress": not run.quiet}
         history = fit(
             self.model,
             self.data,
-            run.experiment.training,
+            training,
             objective=make_objective(run.experiment.objective),
             checkpoint=folder / CHECKPOINT,
-            accelerator=self.accelerator,
-            progress=not run.quiet,
+            **settings,
         )
+        if run.prior_epochs:
+            training = replace(training, epochs=run.prior_epochs)
+            path = folder / PRIOR
+            prior_history = fit_prior(self.model, self.data, training, checkpoint=path, **settings)
         timing = {"seconds": time.perf_counter() - start, "resumed_after": self.after}
-        return self._finish(history, timing) if main else None
+        return self._finish(history, prior_history, timing) if main else None
 
-    def _finish(self, history: History, timing: Mapping[str, Any]) -> str:
+    def _finish(
+        self, history: History, prior_history: History | None, timing: Mapping[str, Any]
+    ) -> str:
         """Write history and result."""
         folder, draws = self.run.folder, self.run.validation_samples
-        rows = history.frame.astype(object).where(history.frame.notna(), None)
-        content = {"best_epoch": history.best_epoch, "rows": rows.to_dict("records")}
+        stages = {"": history} if prior_history is None else {"": history, "prior_": prior_history}
+        content = {}
+        for stage, of in stages.items():
+            rows = of.frame.astype(object).where(of.frame.notna(), None)
+            content[f"{stage}best_epoch"] = of.best_epoch
+            content[f"{stage}rows"] = rows.to_dict("records")
         write_json(folder / HISTORY, content)
         total = len(self.data.validation) * draws
         with counting_draws(self.model, total, quiet=self.run.quiet):
             bounds = evaluate(self.model, self.data, split="validation", num_samples=draws)
-        result = {
-            "validation": asdict(bounds),
-            "epochs": max(row[0] for row in history.rows),
-            "best_epoch": history.best_epoch,
-            **timing,
-            "num_parameters": bounds.num_parameters,
-        }
+        result: dict[str, Any] = {"validation": asdict(bounds)}
+        for stage, of in stages.items():
+            result[f"{stage}epochs"] = max(row[0] for row in of.rows)
+            result[f"{stage}best_epoch"] = of.best_epoch
+        result |= {**timing, "num_parameters": bounds.num_parameters}
         write_json(folder / RESULT, result)
-        return f"{bounds}\nbest of {result['epochs']} epochs: {history.best_epoch}"
+        lines = [str(bounds), f"best of {result['epochs']} epochs: {history.best_epoch}"]
+        if prior_history is not None:
+            best = prior_history.best_epoch
+            lines.append(f"best of {result['prior_epochs']} epochs of the prior: {best}")
+        return "\n".join(lines)
 
 
 def _epochs_done(path: Path, config: Mapping[str, Any]) -> int:
@@ -441,7 +502,8 @@ def find(target: str | Path) -> Found:
         trained = PRETRAINED[str(target)]
         model, shape = load_pretrained(str(target)), trained.spec.shape
         return Found(model, None, trained.experiment.data, None, shape)
-    path = path / CHECKPOINT if path.is_dir() else path
+    if path.is_dir():
+        path = path / (PRIOR if (path / PRIOR).exists() else CHECKPOINT)
     checkpoint = load_checkpoint(path)
     if not checkpoint.config:
         raise ValueError(
@@ -454,10 +516,15 @@ def find(target: str | Path) -> Found:
     settings, data = about.get("settings", {}), None
     if "data" in settings:
         data = Data(data=settings["data"], binarisation=settings.get("binarisation"))
-    epoch, epochs = checkpoint.run.get("epoch"), settings.get("epochs")
+    prior = path.name == PRIOR
+    epoch, epochs = (
+        checkpoint.run.get("epoch"),
+        settings.get("prior_epochs" if prior else "epochs"),
+    )
     if epoch and epochs and not (path.parent / RESULT).exists():
+        stage = " of the prior" if prior else ""
         warnings.warn(
-            f"the training in {path.parent} is not finished: {epoch} of {epochs} epochs",
+            f"the training in {path.parent} is not finished: {epoch} of {epochs} epochs{stage}",
             stacklevel=2,
         )
     model = build(checkpoint.config)
