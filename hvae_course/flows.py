@@ -101,7 +101,24 @@ class AutoregressiveMaps(nn.Module):
         return first, second
 
 
-class InverseAutoregressive(Distribution):
+class Moved(Distribution):
+    """A distribution that an invertible map has moved, so that no moment has a closed form."""
+
+    arg_constraints: dict = {}  # noqa: RUF012
+    has_rsample = True
+
+    @property
+    def mean(self) -> Tensor:
+        """Refused, as is `variance`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no mean and no variance in closed form; "
+            "hvae_course.hierarchy.centre_of gives a value that stands for it"
+        )
+
+    variance = mean
+
+
+class InverseAutoregressive(Moved):
     r"""A diagonal Gaussian followed by one step of inverse autoregressive flow.
 
     .. math:: z = \frac{z^0 - s\, a(z^0)}{e^{s\, b(z^0)}}, \qquad z^0 \sim q_0, \qquad
@@ -122,8 +139,6 @@ class InverseAutoregressive(Distribution):
         Kingma et al. (2016), arXiv:1606.04934; the factor 0.1 is that of its code.
     """
 
-    arg_constraints: dict = {}  # noqa: RUF012
-    has_rsample = True
     slow_to_score = True
     """Whether the density of a value that was not drawn last takes many passes of a network."""
 

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent
+from torch.distributions import Independent
 
-from hvae_course.flows import InverseAutoregressive
+from hvae_course.flows import InverseAutoregressive, Moved
 from hvae_course.gaussians import (
     GaussianHead,
     at_least_float32,
@@ -34,7 +34,7 @@ Maps = Callable[[Tensor], tuple[Tensor, Tensor]]
 """A step of a flow, z to a and b, in which every entry depends on the entries before it alone."""
 
 
-class Flow(Distribution, ABC):
+class Flow(Moved, ABC):
     """A diagonal Gaussian that an invertible map f has moved.
 
     There is no closed form of the mean, or of the KL divergence from another distribution. Where
@@ -44,9 +44,6 @@ class Flow(Distribution, ABC):
     Args:
         base: the Gaussian.
     """
-
-    arg_constraints: dict = {}  # noqa: RUF012
-    has_rsample = True
 
     def __init__(self, base: Independent) -> None:
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)

@@ -51,7 +51,7 @@ ALLOWED = {
         "posteriors": "flows gaussians hierarchy",
         "objectives": "config hierarchy tables",
         "training": "compatibility config data files hierarchy machine objectives seeding",
-        "analysis": "compatibility data files gaussians hierarchy seeding",
+        "analysis": "codes compatibility data files gaussians hierarchy seeding",
         "oracles": "flows gaussians hierarchy likelihoods posteriors priors vector_flows",
         "checks": "analysis codes colours config data gaussians hierarchy likelihoods objectives "
         "oracles posteriors priors recipes seeding training",

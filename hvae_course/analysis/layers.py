@@ -18,6 +18,7 @@ from hvae_course.analysis.inputs import (
     as_rows,
     check_positive,
 )
+from hvae_course.codes import PointMass
 from hvae_course.hierarchy import (
     Choose,
     HierarchicalVAE,
@@ -257,7 +258,8 @@ def interpolate(
     Raises:
         ValueError: if there is no such level, x does not hold two examples, or x or y do not fit
             the model.
-        TypeError: if x or y have another type, or the posterior has no mean in closed form.
+        TypeError: if x or y have another type, the level is discrete, or a distribution has no
+            mean in closed form.
     """
     _check_level(model, level)
     x = as_rows(model, x)
@@ -268,7 +270,13 @@ def interpolate(
         )
     labels = as_labels(model, y, 2, name="y")
     trace = infer(model, x, y=labels)
-    start, end = centre_of(trace.levels[level - 1].q)
+    q = trace.levels[level - 1].q
+    if isinstance(q, PointMass):
+        raise TypeError(
+            f"z_{level} is discrete, and a straight line between two of its values leaves them; "
+            "interpolate in a continuous level, or give values of its own to vary"
+        )
+    start, end = centre_of(q)
     share = torch.linspace(0, 1, steps).to(start).reshape(steps, *[1] * start.dim())
     held = {level: torch.lerp(start, end, share)} | _levels_above(trace, level, steps)
     with evaluating(model):
