@@ -38,17 +38,18 @@ from hvae_course.objectives import (
 )
 from hvae_course.recipes import build
 
-NUM_SAMPLES, MAX_ROWS = 100, 20_000
+NUM_SAMPLES, VALIDATION_SAMPLES, MAX_ROWS = 100, 10, 20_000
+LEVELS = (1, 2)
 WINDOWS = (0, 1, 8, 63)
 """How many pixels before its own a decoder sees."""
-BETAS = {1: (0.25, 0.5, 1.0, 2.0, 4.0), 2: (1.0,)}
-"""KL weights, by number of levels."""
+BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""KL weights."""
 LATENT_SIZES = (16, 8)
 """Latent dimensions from the bottom up; a model of one level has the first of them."""
 TRAINING = Training(epochs=60, learning_rate=2e-3, batch_size=100)
-DISTORTION = 14.0
-"""Nats per example that the constraint allows; in a trial with seed 0 the widest decoder had 18.5,
-and its latent was hardly used."""
+DISTORTION = 16.0
+"""Nats per example that the constraint allows: the distortion of the decoder without a window on
+the validation split, with one level, beta = 1 and seed 0, rounded to a whole nat."""
 REMEDIES: Mapping[str, Callable[[], Any]] = {
     "none": Weighted,
     "warm-up": partial(WarmUp, 40),
@@ -61,22 +62,22 @@ TABLES = {
     "models": Path(__file__).with_name("usefulness.csv"),
     "decoders": Path(__file__).with_name("usefulness_decoders.csv"),
 }
-SEEDS = {"models": (0, 1, 2), "decoders": (0,)}
+SEEDS = (0, 1, 2)
 """Seeds of every table; the option ``--seeds`` chooses others."""
 
 
 def jobs(experiment: str, seeds: Sequence[int] | None = None) -> list[Row]:
-    """List the runs of an experiment, by seed first; by default with its own seeds."""
+    """List the runs of an experiment, by seed first; by default with those of its table."""
     if experiment == "models":
         named: list[Row] = [{"model": name} for name in DIGITS.models]
     else:
         keys = ("levels", "window", "beta", "remedy")
         grid = [
-            (n, window, beta, "none") for n in BETAS for window in WINDOWS for beta in BETAS[n]
+            (n, window, beta, "none") for n in LEVELS for window in WINDOWS for beta in BETAS
         ]
         grid += [(1, max(WINDOWS), 1.0, remedy) for remedy in REMEDIES if remedy != "none"]
         named = [dict(zip(keys, some, strict=True)) for some in grid]
-    return [names | {"seed": seed} for seed in seeds or SEEDS[experiment] for names in named]
+    return [names | {"seed": seed} for seed in seeds or SEEDS for names in named]
 
 
 def read(experiment: str) -> pd.DataFrame:
@@ -102,12 +103,17 @@ def decoder_model(levels: int, window: int) -> Model:
 def judge(model: HierarchicalVAE, digits: data.DataSet, best_epoch: int) -> Row:
     """Judge a trained model on the test split: nats per example, and the probe's accuracy."""
     digits = digits.to(model.device)
+    validation = evaluate(
+        model, digits, split="validation", num_samples=VALIDATION_SAMPLES, max_rows=MAX_ROWS
+    )
     test = evaluate(model, digits, num_samples=NUM_SAMPLES, max_rows=MAX_ROWS)
     probe, of_draws = (linear_probe(model, digits, draws=draws) for draws in (False, True))
     information = [level.mean for level in test.information]
     row: dict[str, Any] = {
         "parameters": test.num_parameters,
         "best_epoch": best_epoch,
+        "validation_elbo": validation.elbo.mean,
+        "validation_distortion": -validation.reconstruction.mean,
         "elbo": test.elbo.mean,
         "iw": test.log_likelihood.mean,
         "rate": sum(information),
