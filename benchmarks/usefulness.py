@@ -3,8 +3,8 @@
 Run it with ``make usefulness``, or one experiment with ``python -m benchmarks.usefulness
 --experiment decoders``. Each experiment has its table:
 
-- ``models``, in ``benchmarks/usefulness.csv``: the models of the results page on the digits with
-  their 17 grey values;
+- ``models``, in ``benchmarks/usefulness.csv``: the models of the digits with their 17 grey values:
+  those of the results page, those of chapters 5 and 8, and the richer levels of chapter 10;
 - ``decoders``, in ``benchmarks/usefulness_decoders.csv``: a small VAE of the digits in black and
   white, whose decoder also sees a window of pixels before its own, with several KL weights, and
   for the widest window with remedies against a latent that is ignored.
@@ -17,17 +17,18 @@ judged on the test split.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks.likelihood_models import DIGITS
+from benchmarks import deep_hierarchies, posterior_rules
+from benchmarks.likelihood_models import DIGITS, change
 from benchmarks.runs import Row, rounded, run_all, table_parser
 from hvae_course import data, evaluate, fit
 from hvae_course.analysis import linear_probe
-from hvae_course.config import Model, Training
+from hvae_course.config import Experiment, Model, Objective, Training
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import (
     Constrained,
@@ -37,6 +38,7 @@ from hvae_course.objectives import (
     make_objective,
 )
 from hvae_course.recipes import build
+from hvae_course.training import fit_prior
 
 NUM_SAMPLES, VALIDATION_SAMPLES, MAX_ROWS = 100, 10, 20_000
 LEVELS = (1, 2)
@@ -58,6 +60,41 @@ REMEDIES: Mapping[str, Callable[[], Any]] = {
     ),
 }
 """Objectives by name, all of them for the widest window."""
+_PLAIN = change(
+    DIGITS.models["chain"].experiment, hidden=Model().hidden, normalisation="none", dropout=0.0
+)
+_TOP_DOWN = DIGITS.models["concatenation"].experiment
+_MAPS = {"networks": "convolutional", "activation": "gelu"}
+_DRAW = change(_PLAIN, recipe="draw", activation="tanh", hidden=(128,), latent_sizes=(16,))
+_CODES = change(
+    _PLAIN,
+    recipe="vq",
+    warm_up=None,
+    networks_options={"stages": ((4, 1, 32), (2, 1, 32))},
+    codes_options={"num_codes": 16, "prior_hidden": (64,)},
+    **_MAPS,
+)
+RICHER = {
+    "flow_prior": change(_TOP_DOWN, recipe="flow_ladder", prior="flow"),
+    "flow_posterior": change(_TOP_DOWN, iaf=True),
+    "draw_1": _DRAW,
+    "draw_4": change(_DRAW, latent_sizes=(16,) * 4),
+    "codes_uniform": _CODES,
+    "codes_fitted": _CODES,
+    "scalars_fitted": change(
+        _CODES,
+        codes="scalars",
+        codes_options={"values": (4, 4), "prior_hidden": (64,)},
+        latent_sizes=(2, 2),
+    ),
+    "downscaled": change(_PLAIN, recipe="downscaled", latent_sizes=(16, 1, 8), **_MAPS),
+}
+"""The richer levels of chapter 10, by name: the training of the results page, two grids of 4x4 and
+2x2 codes, and an image of 4x4 between two latents."""
+FITTED = ("codes_fitted", "scalars_fitted")
+"""Models whose prior over codes is fitted after the rest, for as many epochs again."""
+DEEP = ("changes", "depths", "splits")
+"""Experiments of `benchmarks.deep_hierarchies` whose models are probed."""
 TABLES = {
     "models": Path(__file__).with_name("usefulness.csv"),
     "decoders": Path(__file__).with_name("usefulness_decoders.csv"),
@@ -69,15 +106,35 @@ SEEDS = (0, 1, 2)
 def jobs(experiment: str, seeds: Sequence[int] | None = None) -> list[Row]:
     """List the runs of an experiment, by seed first; by default with those of its table."""
     if experiment == "models":
-        named: list[Row] = [{"model": name} for name in DIGITS.models]
+        named: list[Row] = [{"model": name} for name in models()]
     else:
         keys = ("levels", "window", "beta", "remedy")
-        grid = [
-            (n, window, beta, "none") for n in LEVELS for window in WINDOWS for beta in BETAS
-        ]
+        grid = [(n, window, beta, "none") for n in LEVELS for window in WINDOWS for beta in BETAS]
         grid += [(1, max(WINDOWS), 1.0, remedy) for remedy in REMEDIES if remedy != "none"]
         named = [dict(zip(keys, some, strict=True)) for some in grid]
     return [names | {"seed": seed} for seed in seeds or SEEDS for names in named]
+
+
+@cache
+def models() -> Mapping[str, Experiment]:
+    """List the models of the digits in grey by name, each with how it is trained."""
+    digits = data.load("digits")
+    found = {name: entry.experiment for name, entry in DIGITS.models.items()}
+    for state, warm_up in posterior_rules.settings("digits"):
+        for rule in posterior_rules.RULES:
+            found[f"rule_{rule}_{state}_{warm_up}"] = Experiment(
+                model=posterior_rules.matched(rule, state, digits),
+                objective=Objective(warm_up=warm_up or None),
+                training=posterior_rules.TRAININGS["digits"],
+            )
+    for experiment in DEEP:
+        for name, setting in deep_hierarchies.SETTINGS[experiment].items():
+            found[f"deep_{experiment}_{name}"] = Experiment(
+                model=setting.model,
+                objective=setting.objective,
+                training=replace(deep_hierarchies.TRAINING, **setting.training),
+            )
+    return found | RICHER
 
 
 def read(experiment: str) -> pd.DataFrame:
@@ -127,15 +184,18 @@ def judge(model: HierarchicalVAE, digits: data.DataSet, best_epoch: int) -> Row:
 
 
 def run_model(job: Row) -> Row:
-    """Train and judge one model of the results page: its row of the table."""
-    digits, entry = data.load("digits"), DIGITS.models[job["model"]].experiment
-    model = build(entry.model, digits, seed=job["seed"])
-    training, objective = (
+    """Train and judge one model of the digits in grey: its row of the table."""
+    digits, entry = data.load("digits"), models()[job["model"]]
+    model, training = (
+        build(entry.model, digits, seed=job["seed"]),
         replace(entry.training, seed=job["seed"]),
-        make_objective(entry.objective),
     )
-    history = fit(model, digits, training, objective=objective, progress=False)
-    return judge(model, digits, history.best_epoch)
+    history = fit(
+        model, digits, training, objective=make_objective(entry.objective), progress=False
+    )
+    if job["model"] in FITTED:
+        fit_prior(model, digits, training, progress=False)
+    return {"recipe": entry.model.recipe} | judge(model, digits, history.best_epoch)
 
 
 def run_decoder(job: Row) -> Row:
