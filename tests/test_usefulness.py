@@ -12,6 +12,7 @@ from torch import nn
 from benchmarks import usefulness
 from hvae_course import data
 from hvae_course.analysis import least_information, linear_probe
+from hvae_course.config import Training
 from hvae_course.data import DataSet, DataSpec, Split
 from hvae_course.recipes import build, vae
 
@@ -135,15 +136,15 @@ def short(monkeypatch, tiny_data):
     monkeypatch.setattr(data, "load", lambda name, binarisation=None: named[binarisation])
     monkeypatch.setattr(usefulness, "TRAINING", replace(usefulness.TRAINING, epochs=1))
     monkeypatch.setattr(usefulness, "NUM_SAMPLES", 2)
-    models = usefulness.DIGITS.models
-    entry = models["one_level"]
-    training = replace(entry.experiment.training, epochs=1)
-    entry = replace(entry, experiment=replace(entry.experiment, training=training))
+    training = Training(epochs=1)
     monkeypatch.setattr(
-        usefulness, "DIGITS", replace(usefulness.DIGITS, models={"one_level": entry})
+        usefulness,
+        "models",
+        lambda: {name: replace(usefulness.RICHER[name], training=training) for name in SHORT},
     )
 
 
+SHORT = ("draw_1", "codes_uniform", "codes_fitted")
 SPLITS = ("train", "validation", "test")
 
 
@@ -163,10 +164,14 @@ def check(row):
 @pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_a_run_of_a_model_reports_rate_distortion_and_probe():
-    (job,) = usefulness.jobs("models", [3])
-    row = usefulness.run_model(job)
-    check(row)
-    assert row == usefulness.run_model(job)
+    draw, uniform, fitted = map(usefulness.run_model, usefulness.jobs("models", [3]))
+    for row in (draw, uniform, fitted):
+        check(row)
+    assert draw == usefulness.run_model({"model": "draw_1", "seed": 3})
+    # a second stage changes the prior over codes and nothing else
+    assert fitted["rate"] < uniform["rate"] == pytest.approx(20 * math.log(16), abs=1e-3)
+    for name in ("distortion", "probe", "probe_draws"):
+        assert fitted[name] == uniform[name]
 
 
 @pytest.mark.slow
@@ -187,10 +192,10 @@ def test_a_window_and_a_number_of_levels_name_one_model():
                 p.numel()
                 for p in build(usefulness.decoder_model(levels, window), spec).parameters()
             )
-            for levels in usefulness.BETAS
+            for levels in usefulness.LEVELS
             for window in usefulness.WINDOWS
         }
-    for levels in usefulness.BETAS:  # windows differ in masks alone
+    for levels in usefulness.LEVELS:  # windows differ in masks alone
         assert len({sizes[levels, window] for window in usefulness.WINDOWS}) == 1
 
 
@@ -219,3 +224,9 @@ def test_a_committed_table_holds_the_runs_of_its_program_once(experiment, monkey
     assert "elbo" in capsys.readouterr().out
     for row in table.to_dict("records"):
         check({name: value for name, value in row.items() if not pd.isna(value)})
+
+
+def test_the_constraint_asks_for_a_distortion_of_the_validation_split():
+    table = usefulness.read("decoders").set_index(["levels", "window", "beta", "remedy", "seed"])
+    reference = table.loc[(1, 0, 1.0, "none", 0), "validation_distortion"]
+    assert round(reference) == usefulness.DISTORTION
