@@ -92,20 +92,19 @@ class MovingOneHot(nn.Module):
 
 
 class MovingByIndexAdd(nn.Module):
-    """Rows in a frozen embedding, and an exponential average in place."""
+    """Exponential averages in place, and differences of all pairs."""
 
     def __init__(self, start, weight, decay, share):
         super().__init__()
-        self.codes = nn.Embedding.from_pretrained(start.clone(), freeze=True)
+        self.register_buffer("codes", start.clone())
         self.weight, self.decay, self.share = weight, decay, share
         self.register_buffer("sums", start.clone())
         self.register_buffer("counts", start.new_ones(start.shape[0]))
 
     def forward(self, z_e):
         last = z_e.movedim(1, -1)
-        table = self.codes.weight
-        index = (last[..., None, :] - table).norm(dim=-1).argmin(dim=-1)
-        e = self.codes(index).movedim(-1, 1).clone()
+        index = (last[..., None, :] - self.codes).norm(dim=-1).argmin(dim=-1)
+        e = F.embedding(index, self.codes).movedim(-1, 1)
         if self.training:
             self.learn(last.detach().flatten(0, 2), index.flatten())
         z = z_e - (z_e - e).detach()
@@ -118,12 +117,12 @@ class MovingByIndexAdd(nn.Module):
         weights = torch.full_like(vectors[:, 0], 1 - self.decay)
         self.counts.index_add_(0, index, weights)
         self.sums.index_add_(0, index, vectors * (1 - self.decay))
-        self.codes.weight.copy_(self.sums / self.counts[:, None])
+        self.codes.copy_(self.sums / self.counts[:, None])
         mean = self.counts.mean()
         (dead,) = torch.where(self.counts < self.share * mean)
         if len(dead):
             picked = vectors[torch.randint(0, len(vectors), dead.shape)]
-            self.codes.weight[dead], self.counts[dead] = picked, mean
+            self.codes[dead], self.counts[dead] = picked, mean
             self.sums[dead] = picked * mean
 
 

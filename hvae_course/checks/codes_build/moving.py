@@ -29,12 +29,13 @@ def MovingQuantiser(answer: Answer) -> str:  # noqa: N802
 
     Write ``class MovingQuantiser(nn.Module)`` with ``__init__(self, codes, commitment, decay,
     revival)`` and the ``forward(self, z_e) -> (z, index, penalty)`` of ``Quantiser``, without the
-    term of the penalty that moved the codes. Three buffers stand for them: ``codes``, ``(n_k,
+    term of the penalty that moved the codes. Three buffers stand for them: ``codes``, ``(n_e,
     D)``, sums, which start as a copy of them, and counts, which start at one. In training mode
     only, and after a batch has been quantised, ``count = decay * count + (1 - decay) * number`` of
     its encodings with that code, likewise the sum with the sum of those encodings, and ``codes =
     sums / counts``. Then each code whose count is below ``revival`` times the mean count becomes
-    an encoding of the batch, drawn at random, with the mean count.
+    an encoding of the batch, drawn at random; its count becomes the mean count, and its sum the
+    count times the encoding.
 
     Args:
         answer: the student's class.
@@ -65,11 +66,10 @@ def MovingQuantiser(answer: Answer) -> str:  # noqa: N802
 
 
 def _codes(quantiser: nn.Module) -> Tensor:
-    """The rows, whether in a buffer or in an embedding."""
+    """A copy of the rows, which are a buffer."""
     codes = getattr(quantiser, "codes", None)
-    codes = getattr(codes, "weight", codes)
     if not isinstance(codes, Tensor):
-        raise Mistake("keep the rows in a buffer with the name codes")
+        raise Mistake("keep the rows in a buffer with the name codes, a tensor")
     if any(p.requires_grad for p in quantiser.parameters()):
         raise Mistake(
             "moving averages need no gradient: make buffers of codes, sums and counts, not "
@@ -79,7 +79,7 @@ def _codes(quantiser: nn.Module) -> Tensor:
         raise Mistake(
             "the codes keep a graph of gradients from batch to batch; detach the encodings"
         )
-    if "codes" not in quantiser.state_dict() and "codes.weight" not in quantiser.state_dict():
+    if "codes" not in quantiser.state_dict():
         raise Mistake(
             "the codes are not in the saved state of the module; use register_buffer, and keep "
             "its name when you set new values"

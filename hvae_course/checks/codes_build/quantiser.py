@@ -71,11 +71,11 @@ def Quantiser(answer: Answer) -> str:  # noqa: N802
     r"""Nearest code, straight-through gradient and penalty.
 
     Write ``class Quantiser(nn.Module)`` with ``__init__(self, codes, commitment)``, which makes a
-    parameter of a copy of ``codes``, ``(n_k, D)``, and ``forward(self, z_e) -> (z, index,
+    parameter of a copy of ``codes``, ``(n_e, D)``, and ``forward(self, z_e) -> (z, index,
     penalty)``. The encodings are ``(B, D, H, W)``, and every position is quantised alone:
     ``index``, ``(B, H, W)``, is the number of the row with the smallest squared distance; z, ``(B,
     D, H, W)``, has the values of these rows and hands its gradient to ``z_e``, unchanged; the
-    penalty, ``(B,)``, is :math:`\lVert \mathrm{sg}\, z_e - e \rVert^2 + \beta_c \lVert z_e -
+    penalty, ``(B,)``, is :math:`\lVert \mathrm{sg}\, \hat z - e \rVert^2 + \beta_e \lVert \hat z -
     \mathrm{sg}\, e \rVert^2`, added up over positions.
 
     Args:
@@ -130,7 +130,7 @@ def nearest_code(z_e: Tensor, codes: Tensor) -> Tensor:
 
     Args:
         z_e: encodings ``(B, D, H, W)``.
-        codes: rows ``(n_k, D)``.
+        codes: rows ``(n_e, D)``.
 
     Returns:
         ``(B, H, W)``.
@@ -142,7 +142,7 @@ def rows_at(codes: Tensor, index: Tensor) -> Tensor:
     """Map of the rows with given numbers.
 
     Args:
-        codes: rows ``(n_k, D)``.
+        codes: rows ``(n_e, D)``.
         index: numbers ``(B, H, W)``.
 
     Returns:
