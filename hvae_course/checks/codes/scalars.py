@@ -69,12 +69,15 @@ def _rounded(
     return answer
 
 
-def _shifted(encodings: Tensor, values: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
+def _published(inverse: Callable[[Tensor], Tensor], margin: float) -> Answer:
     """The published form, whose tanh is shifted where the number of values is even."""
-    half = (values - 1) * (1 + 1e-3) / 2
-    offset = _offset(values)
-    bounded = torch.tanh(encodings + inverse(offset / half)) * half - offset
-    return (bounded + (bounded.round() - bounded).detach()) / (values // 2)
+
+    def answer(encodings: Tensor, values: Tensor) -> Tensor:
+        half, offset = (values - 1) * (1 + margin) / 2, _offset(values)
+        bounded = torch.tanh(encodings + inverse(offset / half)) * half - offset
+        return (bounded + (bounded.round() - bounded).detach()) / (values // 2)
+
+    return answer
 
 
 for _hint, _wrong in {
@@ -101,15 +104,31 @@ for _hint, _wrong in {
     "L / 2 on both sides of 0 makes one value too many; the reach is (L - 1) / 2": _rounded(
         reach=lambda values: values / 2, norm=lambda values: values / 2
     ),
+    "L // 2 steps on both sides of 0 make one value too many if L is even": _rounded(
+        reach=lambda values: values // 2,
+        offset=torch.zeros_like,
+        back=torch.zeros_like,
+        norm=lambda values: values // 2,
+    ),
+    "all dimensions have the values of the first; each has its own number": (
+        lambda z_e, values: _rounded()(z_e, values[:1].expand(len(values)))
+    ),
     "the encodings are cut off at -1 and 1; take their tanh": _rounded(
         lambda z_e: z_e.clamp(-1, 1)
     ),
     "nothing bounds the encodings; take their tanh": _rounded(lambda z_e: z_e),
     "sigmoid lies between 0 and 1; tanh lies between -1 and 1": _rounded(torch.sigmoid),
     "values are cut off downwards; round to the nearest": _rounded(rounds=torch.floor),
-    "this is the published form with tan in place of the inverse tanh; its shift is not needed "
-    "here": lambda z_e, values: _shifted(z_e, values, torch.tan),
-    "this is the published form, whose tanh is shifted for an even number of values; here the "
-    "grid is symmetric": lambda z_e, values: _shifted(z_e, values, torch.atanh),
 }.items():
     finite_scalars.mistake(_hint, _wrong)
+finite_scalars.mistake(
+    "this is the published form with tan in place of the inverse tanh; a symmetric grid needs "
+    "no such shift",
+    *(_published(torch.tan, margin) for margin in (0.0, 1e-3, -1e-3)),
+)
+finite_scalars.mistake(
+    "this is the published form, whose tanh is shifted for an even number of values; a symmetric "
+    "grid needs no such shift, which is infinite for two values",
+    *(_published(torch.atanh, margin) for margin in (0.0, 1e-3)),
+)
+finite_scalars.mistake("not finite", _published(torch.atanh, -1e-3))

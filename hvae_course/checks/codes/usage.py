@@ -101,6 +101,12 @@ for _hint, _wrong in {
     "the shares are those of equally used live codes; take the shares of the row numbers": _usage(
         norm=lambda counts: (counts > 0) / (counts > 0).sum()
     ),
+    "the perplexity is divided by the number of codes": _usage(
+        perplexity=lambda shares: _entropy(shares).exp() / len(shares)
+    ),
+    "the first value is the number of all codes; count those that are taken": _usage(
+        live=lambda counts: counts.new_tensor(len(counts))
+    ),
     "the first value is the number of codes that are never taken": _usage(
         live=lambda counts: (counts == 0).sum()
     ),
@@ -110,3 +116,15 @@ for _hint, _wrong in {
     "not finite": _usage(perplexity=lambda shares: (-(shares * shares.log()).sum()).exp()),
 }.items():
     code_usage.mistake(_hint, _wrong)
+
+
+@code_usage.mistake("the shares of the batches are averaged, as if the batches were of one size")
+def _(batches, num_codes):
+    of_each = [torch.bincount(b.flatten(), minlength=num_codes).double() for b in batches]
+    shares = torch.stack([counts / counts.sum() for counts in of_each]).mean(0)
+    return (shares > 0).sum(), _entropy(shares).exp()
+
+
+@code_usage.mistake("the two values are in the wrong order; return (live, perplexity)")
+def _(batches, num_codes):
+    return _usage()(batches, num_codes)[::-1]
