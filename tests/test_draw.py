@@ -393,3 +393,14 @@ def test_only_draw_has_steps(name):
 def test_data_that_the_steps_cannot_draw_are_refused(spec, settings, match):
     with pytest.raises(ValueError, match=match):
         make(spec=spec, **settings)
+
+
+def test_a_checkpoint_stores_tied_weights_once(tmp_path, train, tiny_data):
+    sizes = []
+    for steps in (1, 6):
+        path = tmp_path / f"{steps}.pt"
+        model = recipes.draw(tiny_data, steps=steps, latent_sizes=(2,), hidden=(32,))
+        train(model, epochs=1, checkpoint=path)
+        sizes.append(path.stat().st_size)
+    parameters = 4 * sum(p.numel() for p in model.parameters())
+    assert sizes[1] - sizes[0] < 0.2 * parameters  # names of weights, but none of their values
