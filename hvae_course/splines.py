@@ -4,12 +4,15 @@ A step maps every dimension by a monotonic piecewise rational-quadratic function
 on the dimensions before it, so that a prior may have several modes in one dimension. Outside
 :math:`[-5, 5]` a spline is the identity. Everything else is as in `hvae_course.vector_flows`: one
 pass of a network scores a value, a draw takes one pass per dimension.
+
+A compiled training step is compiled around the splines, whose own compiled gradients are wrong.
 """
 
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
@@ -58,9 +61,11 @@ class Transformed(Flow):
     def with_base(self, base: Independent) -> "Transformed":  # noqa: D102
         return Transformed(base, self.transform)
 
+    @torch.compiler.disable
     def pull(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return self.transform.call_and_ladj(z)
 
+    @torch.compiler.disable
     def push(self, z0: Tensor) -> Tensor:  # noqa: D102
         return self.transform.inv(z0)
 
@@ -97,6 +102,7 @@ class SplineFlow(FlowHead):
             activation=ACTIVATIONS[activation],
         )
 
+    @torch.compiler.disable
     def move(self, base: Independent, features: Tensor | None) -> Transformed:  # noqa: D102
         features = features if features is None else at_least_float32(features)
         return Transformed(base, self.flow.transform(features))

@@ -73,6 +73,41 @@ def test_the_compiled_step_is_the_other_one_up_to_rounding(run, make_model, tiny
 
 
 @compiles
+@pytest.mark.parametrize(
+    ("recipe", "settings"),
+    [
+        ("flow_ladder", {"hidden": (8,), "prior": "flow", "iaf": True}),
+        ("draw", {"latent_sizes": (2, 2), "tied": True}),
+        ("vq_vae", {"latent_sizes": (2,), "codes_options": {"num_codes": 4, "revival": 0.9}}),
+        ("downscaled_vae", {"latent_sizes": (2, 1, 2)}),
+        ("bottom_up_vae", {"latent_sizes": (3,), "likelihood": "autoregressive"}),
+    ],
+    ids=["flows", "steps", "codes", "image", "pixels before"],
+)
+def test_levels_richer_than_gaussians_are_compiled_too(
+    recipe, settings, run, make_model, tiny_data, tiny_binary
+):
+    """A codebook moves its averages, and draws the encodings that replace the dead codes."""
+    data = tiny_binary if recipe in ("draw", "bottom_up_vae") else tiny_data
+    model, before = make_model(recipe, data, **settings), compilations()
+    assert_compiled(run, model, as_objective(elbo), data.train.batch(slice(0, 40)))
+    assert compilations() == before + 1
+
+
+@compiles
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_splines_run_as_they_are_between_compiled_parts(make_model, tiny_data):
+    """Compiled with everything else, their gradients differ in the second digit."""
+    model, before = make_model("flow_ladder", flow_options={"transform": "spline"}), compilations()
+    try:
+        x = tiny_data.train.batch(slice(0, 40))
+        assert_compiled(compile_step(CPU), model, as_objective(elbo), x)
+        assert compilations() > before + 1
+    finally:
+        torch.compiler.reset()  # other models would be compiled in parts too
+
+
+@compiles
 def test_prices_that_change_with_every_epoch_are_compiled_once(run, make_model, tiny_data):
     warm_up = WarmUp((4, 2), FreeBits(0.5, weights=(0.3, 1.0)))
     model, before = make_model("ladder_vae", hidden=()), compilations()
