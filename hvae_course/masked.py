@@ -7,7 +7,7 @@ unit the interval of one output. A connection is kept where the interval of its 
 that of its target, so no path leads from an input to an output that must not see it. Masked
 autoregressive flows (`hvae_course.vector_flows`), an autoregressive likelihood
 (`hvae_course.likelihoods.Autoregressive`) and autoregressive priors over codes
-(`hvae_course.codes.CodesBefore`) are made of this network.
+(`hvae_course.codes.autoregressive.CodesBefore`) are made of this network.
 """
 
 from collections.abc import Sequence

@@ -24,7 +24,8 @@ class AutoregressiveCodes(Distribution):
     Args:
         logits_of: function from row numbers ``(..., N)`` of all N positions to the logits of every
             position, ``(..., K, N)``.
-        table: rows ``(K, D)``, without gradients, kept as in `hvae_course.codes.Codes`.
+        table: rows ``(K, D)``, without gradients, kept as in
+            `hvae_course.codes.distributions.Codes`.
         positions: shape of the maps, of N positions.
         batch_shape: ``(B,)``, or empty.
     """
