@@ -172,7 +172,7 @@ def _check_decoder(run: _Run) -> None:
 
 def _check_encodings(run: _Run) -> None:
     """What the encodings of both grids read."""
-    x, held = run.images(), [z.requires_grad_() for z in run.held()]
+    x, held = run.images(8), [z.requires_grad_() for z in run.held(8)]
     run(x, held)
     bottom, top = run.encodings()
     if not slopes(top, [x])[0].any():
@@ -187,7 +187,7 @@ def _check_encodings(run: _Run) -> None:
             "the encodings of the bottom read the top's encodings; they read its codes, which the "
             "decoder has too"
         )
-    run(x, [held[0], run.held()[1]])
+    run(x, [held[0], run.held(8)[1]])
     changed = not alike(run.encodings()[0], bottom)
     if not changed:
         raise Mistake(
@@ -211,6 +211,8 @@ def _check_encodings(run: _Run) -> None:
 def _check_gradients(run: _Run) -> None:
     """Every parameter is trained."""
     logits, _, penalty = run(run.images(4))
+    if not penalty.requires_grad:
+        raise Mistake("the penalty has no gradient; detach nothing")
     names, parameters = zip(*run.model.named_parameters(), strict=True)
     total = logits.square().sum() + penalty.sum()
     gradients = torch.autograd.grad(total, parameters, allow_unused=True)
@@ -379,6 +381,12 @@ for _hint, _parts in {
     "does not register all of its networks": {"keep": lambda quantiser: [quantiser]},
 }.items():
     TwoGrids.mistake(_hint, _grids(**_parts))
+
+
+TwoGrids.mistake(
+    "the penalty has no gradient; detach nothing",
+    _grids(_walk(result=lambda logits, index, penalty: (logits, index, sum(penalty).detach()))),
+)
 
 
 @TwoGrids.mistake("is it used?")

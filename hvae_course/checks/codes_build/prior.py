@@ -156,7 +156,7 @@ def _check_draws(prior: nn.Module, net: nn.Module) -> None:
             "the codes of the bottom are always the most probable ones; draw them"
             if (index1 == logits.argmax(dim=1)).all()
             else "the codes of the bottom are not drawn from p given the top that is returned: "
-            "draw the top first, and give net that draw"
+            "draw the top first, give net that draw, and keep every position in its place"
         )
 
 

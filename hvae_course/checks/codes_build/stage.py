@@ -67,9 +67,9 @@ def fit_prior(answer: Answer) -> str:
     Write ``fit_prior(model, prior, batches, epochs, learning_rate) -> rates``, with one number per
     epoch. ``model`` gives logits, index maps and penalty of images, as ``TwoGrids`` does, and is
     in training mode; ``prior`` is a ``CodePrior``. In every epoch, take one step of Adam per batch
-    ``(B, 1, H, W)`` on the mean of -log p of its codes. The rate of an epoch is the mean of -log
-    p over all of its examples, in nats, each measured before the step with its batch. No parameter
-    and no buffer of the model changes by a bit.
+    ``(B, 1, H, W)``, in the given order, on the mean of -log p of its codes. The rate of an epoch
+    is the mean of -log p over all of its examples, in nats, each measured before the step with its
+    batch. No parameter and no buffer of the model changes by a bit.
 
     Args:
         answer: the student's function.
