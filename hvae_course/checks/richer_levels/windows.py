@@ -36,7 +36,7 @@ def filterbank(answer: Answer) -> str:
     known = filterbank.mistakes
     compare_cases(answer, _filters(), cases, name="a weight", mistakes=known)
     sizes = ", ".join(f"{n} filters on {a} pixels" for _, n, a in _SHAPES)
-    return f"{sizes}; the centres lie where they should"
+    return f"right for {sizes}"
 
 
 def _filters(
