@@ -55,6 +55,7 @@ usefulness: $(VENV)/.installed ## train the models of chapter 9, and probe them 
 	for name in models decoders; do $(BIN)/python -m benchmarks.usefulness --experiment $$name; done
 
 richer: $(VENV)/.installed ## run the experiments of chapter 10; runs in the tables are not repeated
+	for name in flows draw; do $(BIN)/python -m benchmarks.richer_flows --experiment $$name; done
 	for name in codes downscaled; do $(BIN)/python -m benchmarks.richer_codes --experiment $$name; done
 
 collapse: $(VENV)/.installed ## record the trainings of chapter 2's explorer

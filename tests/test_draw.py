@@ -9,6 +9,7 @@ from linear_gaussian import D, agree, assert_exact
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from benchmarks.richer_flows import OneNoise, largest_correlation
 from hvae_course import analysis, recipes
 from hvae_course.config import Model
 from hvae_course.data import DataSpec
@@ -219,38 +220,13 @@ def test_the_information_of_the_steps_adds_up_to_the_joint_divergence():
 # Noise of every step's own
 
 
-class OneNoise(Recurrent):
-    """The mistake of a popular program: one noise for all steps."""
-
-    def forward(self, features):
-        inner, noise = super().forward(features), None
-
-        def choose(l, h, p):
-            nonlocal noise
-            q, z = inner(l, h, p)
-            noise = (z - q.mean) / q.stddev if noise is None else noise
-            return q, q.mean + q.stddev * noise
-
-        return choose
-
-
-def largest_correlation(model: HierarchicalVAE, x: Tensor, n: int = 20_000) -> float:
-    """Between the noises of different steps, given one x, in standard errors."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        levels = model(x[:1], n).levels
-    noise = torch.cat([(level.z - level.q.mean) / level.q.stddev for level in levels], dim=1)
-    off = noise.T.corrcoef() - torch.eye(noise.shape[1], dtype=noise.dtype)
-    return (off.abs().max() * n**0.5).item()
-
-
 @pytest.mark.parametrize("tied", [True, False])
 def test_given_x_the_noises_of_the_steps_are_uncorrelated(tied):
     """Of 15 pairs none lies beyond five standard errors; chance fails one run in 100,000."""
     model = make(3, tied=tied)
-    assert largest_correlation(model, X) < 5
+    assert largest_correlation(model, X[:1], num_draws=20_000) < 5
     model.posterior.__class__ = OneNoise
-    assert largest_correlation(model, X) > 100
+    assert largest_correlation(model, X[:1], num_draws=20_000) > 100
 
 
 def test_shared_noise_reports_more_than_the_evidence():
