@@ -5,9 +5,9 @@ Run it with ``make richer``, or one experiment with ``python -m benchmarks.riche
 
 - ``codes``, in ``benchmarks/richer_codes.csv``: a VQ-VAE of the nested shapes with codes on two
   grids, 2 x 2 above 4 x 4, of 32 codes each. The codebook follows moving averages with revival, or
-  is trained by gradient, or is replaced by finite scalars; it starts far from the encodings, with
-  and without revival; and the first stage is three times as long. Rates are those of the uniform
-  prior and of two priors that a second stage fits, with independent positions and autoregressive.
+  is trained by gradient, or is replaced by finite scalars; and it starts far from the encodings,
+  with and without revival. Rates are those of the uniform prior and of two priors that a second
+  stage fits, with independent positions and autoregressive.
 - ``downscaled``, in ``benchmarks/richer_downscaled.csv``: digits with their image of 4 x 4 as a
   level, and the plain VAE of the same networks without it.
 
@@ -64,8 +64,6 @@ class Kind:
     """Options of the codes."""
     far: bool = False
     """Whether the codebooks start far from the encodings."""
-    longer: int = 1
-    """Factor of the epochs of the first stage."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -74,7 +72,6 @@ KINDS: Mapping[str, Kind] = {
     "scalars": Kind(codes="scalars", options={"values": (4, 4, 2)}),
     "far start": Kind(options={"revival": 0.0}, far=True),
     "far start, revival": Kind(far=True),
-    "longer": Kind(longer=3),
 }
 """Rows of the table of codes, by name; moving averages and revival are the package's defaults."""
 LEVELS: Mapping[str, Model] = {
@@ -160,8 +157,7 @@ def run_codes(job: Row) -> Row:
     model = build(codes_model(job["kind"], "independent"), shapes, seed=job["seed"])
     if kind.far:
         move_far(model)
-    first = replace(FIRST, seed=job["seed"], epochs=kind.longer * FIRST.epochs)
-    fit(model, shapes, first, progress=False)
+    fit(model, shapes, replace(FIRST, seed=job["seed"]), progress=False)
     shapes = shapes.to(model.device)
     judge = partial(evaluate, data=shapes, num_samples=1, per_example=True)
     uniform = judge(model)
