@@ -137,8 +137,9 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that config.json keeps of the settings."""
-        own = {name: getattr(self, name) for name in ("validation_samples", "prior_epochs")}
-        settings = self.experiment.settings() | own
+        settings = {**self.experiment.settings(), "validation_samples": self.validation_samples}
+        if self.prior_epochs:
+            settings["prior_epochs"] = self.prior_epochs
         file = own_file(self.experiment.data)
         return settings if file is None else settings | {"data": str(file)}
 
@@ -162,8 +163,8 @@ class Run:
     def _changes(self, *names: str) -> bool:
         """Whether some of the settings differ from those in the folder."""
         before = (read_json(self.folder / CONFIG) or {}).get("settings", {})
-        before = {"prior_epochs": 0} | before
-        return any(before.get(name, self.settings[name]) != self.settings[name] for name in names)
+        before, now = {"prior_epochs": 0} | before, {"prior_epochs": 0} | self.settings
+        return any(before.get(name, now[name]) != now[name] for name in names)
 
     def check_folder(self) -> None:
         """Refuse a folder that holds anything but a run with these settings and data.
@@ -187,7 +188,7 @@ class Run:
             )
         if not (self.folder / CHECKPOINT).exists() and not (self.folder / RESULT).exists():
             return  # that run has ended before its first epoch
-        before, now = found["settings"], self.settings
+        before, now = found["settings"], {"prior_epochs": 0} | self.settings
         unknown = before.keys() - now.keys() - {"recipe_options"}
         # options newer than the folder have their defaults
         known = Experiment.from_settings(before).settings()
