@@ -51,7 +51,7 @@ comparison: $(VENV)/.installed ## train the four posterior rules of chapter 5 an
 deep: $(VENV)/.installed ## run the experiments of chapter 8; runs in the tables are not repeated
 	for name in starts changes depths steps tricks splits; do $(BIN)/python -m benchmarks.deep_hierarchies --experiment $$name; done
 
-usefulness: $(VENV)/.installed ## train the models of chapter 9, and probe them and those of the results page; runs in the tables are not repeated
+usefulness: $(VENV)/.installed ## train the models of chapter 9, and probe them and models of the other chapters; runs in the tables are not repeated
 	for name in models decoders; do $(BIN)/python -m benchmarks.usefulness --experiment $$name; done
 
 richer: $(VENV)/.installed ## run the experiments of chapter 10; runs in the tables are not repeated

@@ -4,7 +4,7 @@ Run it with ``make usefulness``, or one experiment with ``python -m benchmarks.u
 --experiment decoders``. Each experiment has its table:
 
 - ``models``, in ``benchmarks/usefulness.csv``: the models of the digits with their 17 grey values:
-  those of the results page, those of chapters 5 and 8, and the richer levels of chapter 10;
+  those of the results page, four of chapter 8, and the richer levels of chapter 10;
 - ``decoders``, in ``benchmarks/usefulness_decoders.csv``: a small VAE of the digits in black and
   white, whose decoder also sees a window of pixels before its own, with several KL weights, and
   for the widest window with remedies against a latent that is ignored.
@@ -17,18 +17,18 @@ judged on the test split.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmarks import deep_hierarchies, posterior_rules
+from benchmarks import deep_hierarchies
 from benchmarks.likelihood_models import DIGITS, change
 from benchmarks.runs import Row, rounded, run_all, table_parser
 from hvae_course import data, evaluate, fit
 from hvae_course.analysis import linear_probe
-from hvae_course.config import Experiment, Model, Objective, Training
+from hvae_course.config import Experiment, Model, Training
 from hvae_course.hierarchy import HierarchicalVAE
 from hvae_course.objectives import (
     Constrained,
@@ -93,48 +93,37 @@ RICHER = {
 2x2 codes, and an image of 4x4 between two latents."""
 FITTED = ("codes_fitted", "scalars_fitted")
 """Models whose prior over codes is fitted after the rest, for as many epochs again."""
-DEEP = ("changes", "depths", "splits")
-"""Experiments of `benchmarks.deep_hierarchies` whose models are probed."""
+MODELS = (
+    {name: entry.experiment for name, entry in DIGITS.models.items()}
+    | {
+        f"deep, {name}": Experiment(
+            model=setting.model,
+            objective=setting.objective,
+            training=replace(deep_hierarchies.TRAINING, **setting.training),
+        )
+        for name, setting in deep_hierarchies.CHANGES.items()
+    }
+    | RICHER
+)
+"""Models of the digits in grey by name, each with how it is trained."""
 TABLES = {
     "models": Path(__file__).with_name("usefulness.csv"),
     "decoders": Path(__file__).with_name("usefulness_decoders.csv"),
 }
-SEEDS = (0, 1, 2)
+SEEDS = {"models": (0,), "decoders": (0, 1, 2)}
 """Seeds of every table; the option ``--seeds`` chooses others."""
 
 
 def jobs(experiment: str, seeds: Sequence[int] | None = None) -> list[Row]:
     """List the runs of an experiment, by seed first; by default with those of its table."""
     if experiment == "models":
-        named: list[Row] = [{"model": name} for name in models()]
+        named: list[Row] = [{"model": name} for name in MODELS]
     else:
         keys = ("levels", "window", "beta", "remedy")
         grid = [(n, window, beta, "none") for n in LEVELS for window in WINDOWS for beta in BETAS]
         grid += [(1, max(WINDOWS), 1.0, remedy) for remedy in REMEDIES if remedy != "none"]
         named = [dict(zip(keys, some, strict=True)) for some in grid]
-    return [names | {"seed": seed} for seed in seeds or SEEDS for names in named]
-
-
-@cache
-def models() -> Mapping[str, Experiment]:
-    """List the models of the digits in grey by name, each with how it is trained."""
-    digits = data.load("digits")
-    found = {name: entry.experiment for name, entry in DIGITS.models.items()}
-    for state, warm_up in posterior_rules.settings("digits"):
-        for rule in posterior_rules.RULES:
-            found[f"rule_{rule}_{state}_{warm_up}"] = Experiment(
-                model=posterior_rules.matched(rule, state, digits),
-                objective=Objective(warm_up=warm_up or None),
-                training=posterior_rules.TRAININGS["digits"],
-            )
-    for experiment in DEEP:
-        for name, setting in deep_hierarchies.SETTINGS[experiment].items():
-            found[f"deep_{experiment}_{name}"] = Experiment(
-                model=setting.model,
-                objective=setting.objective,
-                training=replace(deep_hierarchies.TRAINING, **setting.training),
-            )
-    return found | RICHER
+    return [names | {"seed": seed} for seed in seeds or SEEDS[experiment] for names in named]
 
 
 def read(experiment: str) -> pd.DataFrame:
@@ -185,7 +174,7 @@ def judge(model: HierarchicalVAE, digits: data.DataSet, best_epoch: int) -> Row:
 
 def run_model(job: Row) -> Row:
     """Train and judge one model of the digits in grey: its row of the table."""
-    digits, entry = data.load("digits"), models()[job["model"]]
+    digits, entry = data.load("digits"), MODELS[job["model"]]
     model, training = (
         build(entry.model, digits, seed=job["seed"]),
         replace(entry.training, seed=job["seed"]),

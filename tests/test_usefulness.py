@@ -139,8 +139,8 @@ def short(monkeypatch, tiny_data):
     training = Training(epochs=1)
     monkeypatch.setattr(
         usefulness,
-        "models",
-        lambda: {name: replace(usefulness.RICHER[name], training=training) for name in SHORT},
+        "MODELS",
+        {name: replace(usefulness.RICHER[name], training=training) for name in SHORT},
     )
 
 
