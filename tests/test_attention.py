@@ -39,6 +39,7 @@ def test_a_window_at_zero_lies_in_the_middle_of_the_image(n):
     assert center_of(both) == pytest.approx(11.5, abs=1e-6)
 
 
+@pytest.mark.equation("eq-draw-centres")
 def test_filters_are_the_formula():
     g, stride, std = one(4.2), one(1.7), one(0.8)
     filters = filterbank(g, stride, std, num_filters=3, size=6)[0]

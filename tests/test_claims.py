@@ -45,6 +45,7 @@ def test_every_number_of_a_page_is_asserted_to_the_precision_it_is_printed_with(
         "07_latent_graphs",
         "08_deep_hierarchies",
         "09_what_likelihood_does_not_see",
+        "10_richer_levels",
     ],
 )
 def test_a_chapter_on_priors_can_be_read_in_one_sitting(name):

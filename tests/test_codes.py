@@ -109,6 +109,7 @@ def test_a_prior_of_codes_is_expanded_to_a_batch():
         many.mean  # noqa: B018
 
 
+@pytest.mark.equation("eq-nearest")
 def test_the_nearest_row_has_the_smallest_squared_distance():
     vectors, table = torch.randn(50, 2, 3, dtype=D), torch.randn(7, 3, dtype=D)
     squares = (vectors[..., None, :] - table).square().sum(-1)  # (50, 2, 7)
@@ -287,6 +288,7 @@ def all_codes(model: HierarchicalVAE) -> list[tuple[Tensor, ...]]:
     return list(itertools.product(*levels))
 
 
+@pytest.mark.equation("eq-code-bound", "eq-two-grids")
 @pytest.mark.parametrize("prior_hidden", [None, (8,)], ids=["independent", "autoregressive"])
 @pytest.mark.parametrize("stages", GRIDS, ids=["one grid", "two grids"])
 def test_every_code_accounts_for_the_evidence_and_the_gap_is_that_of_the_code_taken(
@@ -320,6 +322,7 @@ def test_every_code_accounts_for_the_evidence_and_the_gap_is_that_of_the_code_ta
     torch.testing.assert_close(total, torch.ones(1, dtype=D))
 
 
+@pytest.mark.equation("eq-code-rate")
 def test_a_uniform_prior_has_the_rate_of_all_positions_and_one_code_none():
     x = binary(5)
     for k in (1, 7):
@@ -340,6 +343,7 @@ def book(num_codes: int = 5, size: int = 3, **settings) -> Codebook:
     return Codebook(num_codes, size, **settings).double()
 
 
+@pytest.mark.equation("eq-straight-through")
 @pytest.mark.parametrize("decay", [None, 0.9])
 def test_the_decoders_gradient_is_copied_to_the_encoding_and_does_not_reach_the_codebook(decay):
     codebook, z_e = book(decay=decay).eval(), encodings()
@@ -353,6 +357,7 @@ def test_the_decoders_gradient_is_copied_to_the_encoding_and_does_not_reach_the_
     assert all(p.grad is None or not p.grad.any() for p in codebook.parameters())
 
 
+@pytest.mark.equation("eq-vq-penalty")
 @pytest.mark.parametrize("commitment", [0.25, 2.0])
 def test_the_penalty_is_a_sum_whose_weight_is_on_the_encoders_term(commitment):
     """Means, a weight on the other term, and swapped detaches would all show."""
@@ -538,6 +543,7 @@ def test_every_parameter_but_those_of_the_priors_receives_a_gradient(decay):
 # The recipe
 
 
+@pytest.mark.equation("eq-two-grids")
 def test_the_lower_encoder_reads_the_decoded_upper_codes():
     model, x = small().eval(), binary(4)
     features = model.features(x)
@@ -619,6 +625,7 @@ def first_stage(make_model, tiny_data) -> HierarchicalVAE:
     return model
 
 
+@pytest.mark.equation("eq-code-rate")
 def test_the_second_stage_changes_the_rate_and_not_one_bit_of_anything_else(
     first_stage, tiny_data, make_accelerator
 ):

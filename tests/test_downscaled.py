@@ -75,6 +75,7 @@ def log_joint(model: HierarchicalVAE) -> Tensor:
     return torch.stack(columns, dim=1)
 
 
+@pytest.mark.equation("eq-downscaled")
 def test_the_gap_of_the_bound_is_what_the_model_gives_to_other_sums():
     model = model_of_sums(pixels())
     joint = log_joint(model)
@@ -119,6 +120,7 @@ def test_a_block_is_the_sum_of_its_pixels_colour_by_colour_on_a_grid(colours, nu
     assert down.num_values == 4 * (num_values - 1) + 1 and y.max() <= 1
 
 
+@pytest.mark.equation("eq-downscaled")
 @pytest.mark.parametrize(
     ("spec", "kind"),
     [

@@ -184,6 +184,7 @@ def exact_heads() -> list[LinearGaussianLayer]:
     return [LinearGaussianLayer(w / v, 1 - w**2 / v) for w, v in pairs]
 
 
+@pytest.mark.equation("eq-draw")
 def test_linear_steps_with_the_exact_posterior_give_the_evidence_at_every_draw():
     assert_exact(linear(exact_heads()), CHAIN)
 
@@ -310,6 +311,7 @@ def test_the_canvas_after_every_step_ends_in_the_image():
         assert (images[1] != images[2]).any()
 
 
+@pytest.mark.equation("eq-draw")
 def test_the_canvas_is_a_sum_of_what_is_written():
     update = DrawUpdate(nn.LSTMCell(2, 3), nn.Linear(3, 7))
     start = DrawStart(3, 7)(4)

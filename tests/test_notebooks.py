@@ -40,6 +40,7 @@ SMALL = {
     "07_latent_graphs": {"pendulum_epochs": 1, "num_pairs": 5, "motion_epochs": 1},
     "08_deep_hierarchies": {"epochs": 1, "num_images": 20},
     "09_what_likelihood_does_not_see": {"epochs": 1},
+    "10_richer_levels": {"epochs": 1, "code_epochs": 1, "draw_epochs": 1},
     "results": {},
 }
 """Small settings of the notebooks; the sheets have theirs in `test_sheets`."""

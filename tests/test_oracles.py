@@ -178,6 +178,7 @@ def test_a_slope_that_is_held_may_be_a_number():
 # Shared noise
 
 
+@pytest.mark.equation("eq-shared-noise")
 def test_one_noise_for_all_latents_reports_more_than_the_evidence():
     """The printed digits, and the excess, the information that the latents hold about x."""
     toy, x = SharedNoise(), torch.tensor([1.5], dtype=torch.float64)

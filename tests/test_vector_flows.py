@@ -47,6 +47,7 @@ def flow(kind, *, n=6, num_steps=2, size=4, std=0.5):
 # The density of a masked flow
 
 
+@pytest.mark.equation("eq-flow-prior")
 @steps
 def test_the_log_determinant_is_that_of_the_jacobian(num_steps):
     p = flow(MaskedFlow, n=1, num_steps=num_steps)
@@ -77,6 +78,7 @@ def test_a_density_of_two_dimensions_integrates_to_one_and_draws_have_it():
     assert agree(found, density[(grid > torch.tensor([0.5, -0.5])).all(dim=1)].sum())
 
 
+@pytest.mark.equation("eq-flow-prior")
 def test_one_step_is_a_gaussian_per_dimension_given_those_before_it():
     p = flow(MaskedFlow, num_steps=1)
     z = p.sample()
@@ -118,6 +120,7 @@ def z_like() -> torch.Tensor:
 # A flow in the prior is an inverse flow in the posterior
 
 
+@pytest.mark.equation("eq-flow-identity")
 @steps
 def test_a_flow_in_the_prior_is_its_inverse_in_the_posterior(num_steps):
     """With q(z|x) simple: N(0, I) over z_0, q(z_0|x) the inverse flow, and f in the decoder."""
@@ -163,6 +166,7 @@ def counted(maps, passes):
 # The exact cost of a diagonal posterior
 
 
+@pytest.mark.equation("eq-diagonal-gap")
 def test_the_best_diagonal_posterior_loses_what_the_formula_says():
     vector = OneVector(CHAIN)
     _, precision = vector.posterior()
