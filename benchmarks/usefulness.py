@@ -11,7 +11,8 @@ Run it with ``make usefulness``, or one experiment with ``python -m benchmarks.u
 
 Rate and distortion are means over the test split, in nats per example; their sum is the negative
 ELBO. The probes, of posterior means and of draws, are fitted on the training split and
-judged on the test split.
+judged on the test split. Codes are read as the vectors of their codebook, and in place of the mean
+of a flow what it makes of the mean of its Gaussian.
 """
 
 import warnings
