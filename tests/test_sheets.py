@@ -34,7 +34,10 @@ SMALL_BUILDS = {
     "08_deep_build": {"epochs": 1},
 }
 """Parameters of the free parts of builds."""
-ON_RESULTS = {"07_hierarchy_depth": ["assert checks.comparison(table)"]}
+ON_RESULTS = {
+    "07_hierarchy_depth": ["assert checks.comparison(table)"],
+    "10_codes_build": ["assert checks.works(results)"],
+}
 """Checks of what was computed, not of a function."""
 pytestmark = pytest.mark.slow
 sheets = pytest.mark.parametrize("sheet", SHEETS.values(), ids=lambda path: path.stem)
@@ -114,7 +117,7 @@ def test_a_copy_with_the_solutions_passes(sheet):
 
 
 @pytest.mark.parametrize(
-    "sheet", ["delta_build", "ladder_build", "bidirectional_build", "deep_build"]
+    "sheet", ["delta_build", "ladder_build", "bidirectional_build", "deep_build", "codes_build"]
 )
 def test_the_free_part_of_a_build_works_with_other_right_answers(sheet):
     others = {

@@ -17,7 +17,7 @@ _SUMMED = (1, 2)
 
 @checked
 def objective(answer: Answer) -> str:
-    r"""The bound with a uniform prior over codes, and the objective.
+    r"""The bound with a uniform prior over codes, and the objective (:eq:`eq-two-grids`).
 
     Write ``objective(logits, values, index, num_codes, penalty) -> (bound, objective)``, each
     ``(B,)``, nats. ``logits``, ``(B, V, H, W)``, are those of the V grey values of every pixel,

@@ -37,7 +37,7 @@ class Below(nn.Module):
 
 @checked
 def CodePrior(answer: Answer) -> str:  # noqa: N802
-    r"""A prior over the codes of two grids.
+    r"""A prior over the codes of two grids (:eq:`eq-two-grids`).
 
     Write ``class CodePrior(nn.Module)`` with ``__init__(self, num_codes, positions, net)``,
     ``forward(self, index1, index2) -> (log_p1, log_p2)``, each ``(B,)``, nats, and ``sample(self,

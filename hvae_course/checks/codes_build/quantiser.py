@@ -68,7 +68,7 @@ def results_of(quantiser: nn.Module, z_e: Tensor) -> list[Tensor]:
 
 @checked
 def Quantiser(answer: Answer) -> str:  # noqa: N802
-    r"""Nearest code, straight-through gradient and penalty.
+    r"""Nearest code, straight-through gradient and penalty (:eq:`eq-vq-penalty`).
 
     Write ``class Quantiser(nn.Module)`` with ``__init__(self, codes, commitment)``, which makes a
     parameter of a copy of ``codes``, ``(n_e, D)``, and ``forward(self, z_e) -> (z, index,
