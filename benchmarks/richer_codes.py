@@ -91,7 +91,8 @@ LEVELS: Mapping[str, Model] = {
 """Two latents of maps of 4 x 4, and the same with the downscaled image between them."""
 TRAINING = Training(epochs=60, learning_rate=2e-3, decay=1.0, batch_size=50)
 WARM_UP = 40
-"""Epochs in which the KL weight rises to 1; without it both models dropped their latents."""
+"""Epochs in which the KL weight rises to 1. In a trial without it both models dropped their
+latents; with it the plain VAE uses them."""
 NUM_SAMPLES, MAX_ROWS = 50, 20_000
 NUM_SETS, NUM_TREES = 5, 100
 """Sets of samples that a classifier compares with the test images, and its trees."""
