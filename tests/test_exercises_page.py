@@ -60,7 +60,7 @@ def test_each_main_sheet_has_exercises_in_code_and_in_words(exercises):
 
 
 def test_every_chapter_has_a_sheet_and_exercises_of_its_own(exercises):
-    for chapter in "123456789":
+    for chapter in map(str, range(1, 11)):
         labels = [label for label, row in exercises.items() if row[1] == chapter]
         assert sum(label.startswith("sheet-") for label in labels) >= 2
         assert sum(label.startswith("ex-") for label in labels) >= 2

@@ -16,7 +16,7 @@ _SHAPES = ((4, 2, 3, 4), (1, 3, 2, 3), (5, 1, 2, 6), (3, 4, 2, 2))
 
 @checked
 def code_bound(answer: Answer) -> str:
-    r"""The bound of a model with codes, and how far log p(x) lies above it.
+    r"""The bound of a model with codes, and how far log p(x) lies above it (:eq:`eq-code-bound`).
 
     Write ``code_bound(z, rows, log_p, log_px) -> (bound, gap)``, each ``(B,)``, nats. ``z``, ``(B,
     N, D)``, holds the row that the encoder chose at each of N positions, one of the ``rows``,

@@ -24,7 +24,7 @@ _NAMES = (
 
 @checked
 def quantise(answer: Answer) -> str:
-    r"""The nearest row of a codebook with its gradient and penalty.
+    r"""The nearest row of a codebook with its gradient and penalty (:eq:`eq-vq-penalty`).
 
     Write ``quantise(encodings, rows, beta) -> (z, penalty)``, ``(B, N, D)`` and ``(B,)``. Each of
     the N encodings of an example, ``(B, N, D)``, is replaced by the nearest of the ``rows``, ``(K,

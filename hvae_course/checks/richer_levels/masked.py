@@ -65,7 +65,7 @@ def total(each: Tensor) -> Tensor:
 
 @checked
 def flow_log_prob(answer: Answer) -> str:
-    r"""The density of one step of masked autoregressive flow.
+    r"""The density of one step of masked autoregressive flow (:eq:`eq-flow-prior`).
 
     Write ``flow_log_prob(z, maps) -> (B,)``, in nats: log p(z) of :math:`z_i = \tilde\mu_i +
     e^{\tilde\xi_i} \tilde z_i` with :math:`\tilde z \sim N(0, I)`. ``z`` is ``(B, Z)``, and
