@@ -182,6 +182,7 @@ def test_a_run_of_a_decoder_reports_the_same_columns(remedy):
     row = usefulness.run_decoder(job)
     check(row)
     assert {"information_1", "information_2"} <= row.keys()
+    assert ("final_beta" in row) == (remedy == "constraint")
 
 
 def test_a_window_and_a_number_of_levels_name_one_model():
