@@ -5,7 +5,7 @@ r"""DRAW: an image drawn in T steps, each with a latent of its own.
 
 On the spine this is a hierarchy of L = T levels whose top is the first step, so step t is level
 T - t + 1. The state of the walk holds the decoder's LSTM and the canvas c. The priors do not
-depend on it: depth acts through the canvas alone. If the steps are tied they share every weight,
+depend on it: depth acts through the state alone. If the steps are tied they share every weight,
 so a model of more steps has no more of them.
 
 `hvae_course.posteriors.recurrent` infers the latents.
